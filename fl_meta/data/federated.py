@@ -1,0 +1,333 @@
+"""A federated data set: flat arrays, and for each client where its train and test parts lie in them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from fl_meta.streams import stream
+
+Array = NDArray[Any]
+IntArray = NDArray[np.int64]
+
+PADDING = -1  # a label that is not there: the tail of a short text
+
+
+@dataclass(frozen=True)
+class Client:
+    """One client's examples: `train_x` [n, ...], `train_y` [n, ...], and the same for its test part."""
+
+    client_id: str
+    train_x: Array
+    train_y: Array
+    test_x: Array
+    test_y: Array
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class FederatedDataset:
+    """Examples of many clients, each with a train and a test part.
+
+    The examples of client `i` are `x[starts[i] : starts[i] + train_counts[i]]` for training, and the
+    `test_counts[i]` examples after those for testing. `subset` and `split_clients` share the arrays.
+
+    Attributes:
+        name: the data set's name, shown in tables and plots.
+        x: inputs [examples, ...].
+        y: labels [examples], or [examples, positions] for text, where `PADDING` marks no label.
+        client_ids: one distinct id per client.
+        starts: first example of each client [clients].
+        train_counts: number of train examples of each client [clients].
+        test_counts: number of test examples of each client [clients].
+        num_classes: number of labels; a label lies in [0, num_classes).
+        class_names: what each label means, for plots; empty if they have no names.
+        synthetic: whether the examples were generated rather than observed.
+        source: where the examples come from, one line.
+    """
+
+    name: str
+    x: Array
+    y: Array
+    client_ids: tuple[str, ...]
+    starts: IntArray
+    train_counts: IntArray
+    test_counts: IntArray
+    num_classes: int
+    class_names: tuple[str, ...] = ()
+    synthetic: bool = False
+    source: str = ""
+    _index: dict[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        clients = len(self.client_ids)
+        if clients == 0:
+            raise ValueError(f"data set {self.name!r} has no clients; give at least one")
+        index = {client_id: i for i, client_id in enumerate(self.client_ids)}
+        if len(index) != clients:
+            twice = next(c for i, c in enumerate(self.client_ids) if index[c] != i)
+            raise ValueError(f"client id {twice!r} occurs twice in {self.name!r}; ids must be distinct")
+        for name in ("starts", "train_counts", "test_counts"):
+            if getattr(self, name).shape != (clients,):
+                raise ValueError(f"{name} has shape {getattr(self, name).shape}; expected ({clients},)")
+        if len(self.x) != len(self.y):
+            raise ValueError(f"x has {len(self.x)} examples but y has {len(self.y)}; they must be equal")
+        if self.train_counts.min() < 0 or self.test_counts.min() < 0 or self.starts.min() < 0:
+            raise ValueError("starts, train_counts and test_counts must be 0 or more")
+        if int((self.starts + self.counts).max()) > len(self.x):
+            raise ValueError(f"a client's examples end beyond the {len(self.x)} examples of x")
+        object.__setattr__(self, "_index", index)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        x: ArrayLike,
+        y: ArrayLike,
+        client_ids: ArrayLike,
+        *,
+        test_fraction: float = 0.2,
+        test_mask: ArrayLike | None = None,
+        num_classes: int | None = None,
+        class_names: Sequence[str] = (),
+        name: str = "custom",
+        synthetic: bool = False,
+        source: str = "arrays given by the user",
+        seed: int = 0,
+    ) -> FederatedDataset:
+        """Group plain arrays by client: your own data in one call.
+
+        Args:
+            x: inputs [examples, ...]; floating-point values must be finite.
+            y: whole-number labels [examples], or [examples, positions] with `PADDING` where there is none.
+            client_ids: the client of each example [examples], of any type that has a distinct `str`.
+            test_fraction: share of each client's examples, drawn at random per client, for its test part
+                (rounded, but at least one example for each part); 0 leaves every test part empty.
+            test_mask: booleans [examples] that say which are test examples; replaces `test_fraction`.
+            num_classes: number of labels; found from `y` if left out.
+            class_names: what each label means.
+            name: the data set's name.
+            synthetic: whether the examples were generated.
+            source: where the examples come from.
+            seed: of the random split.
+
+        Raises:
+            ValueError: for arrays of unequal length, NaN or infinity in `x`, a label out of range, or a
+                client with too few examples to split.
+        """
+        x, y, owners = np.asarray(x), np.asarray(y), np.asarray(client_ids).astype(str)
+        if not len(x) == len(y) == len(owners):
+            raise ValueError(
+                f"x, y and client_ids have {len(x)}, {len(y)} and {len(owners)} entries; they must be equal"
+            )
+        if len(x) == 0:
+            raise ValueError("x is empty; give at least one example")
+        if not 0 <= test_fraction < 1:
+            raise ValueError(f"test_fraction={test_fraction} is not in [0, 1)")
+        num_classes = _check_values(x, y, num_classes)
+        ids, owner_index = np.unique(owners, return_inverse=True)
+        order = np.argsort(owner_index, kind="stable")
+        counts = np.bincount(owner_index, minlength=len(ids)).astype(np.int64)
+        starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
+        if test_mask is not None:
+            mask = np.asarray(test_mask, dtype=bool)
+            if mask.shape != (len(x),):
+                raise ValueError(f"test_mask has shape {mask.shape}; expected ({len(x)},)")
+            order = order[np.lexsort((mask[order], owner_index[order]))]
+            test_counts = np.bincount(owner_index[mask], minlength=len(ids)).astype(np.int64)
+        else:
+            test_counts = _test_counts(ids, counts, test_fraction)
+            for client_id, start, count in zip(ids, starts, counts, strict=True):
+                part = slice(start, start + count)
+                order[part] = stream(seed, "split of examples", str(client_id)).permutation(order[part])
+        return cls(
+            name=name,
+            x=x[order],
+            y=y[order],
+            client_ids=tuple(str(client_id) for client_id in ids),
+            starts=starts,
+            train_counts=counts - test_counts,
+            test_counts=test_counts,
+            num_classes=num_classes,
+            class_names=tuple(class_names),
+            synthetic=synthetic,
+            source=source,
+        )
+
+    @property
+    def counts(self) -> IntArray:
+        """Number of examples of each client, train and test together [clients]."""
+        return self.train_counts + self.test_counts
+
+    @property
+    def label(self) -> str:
+        """The name as a plot must show it: synthetic data says so."""
+        return f"{self.name} (synthetic)" if self.synthetic else self.name
+
+    def __len__(self) -> int:
+        """Number of clients."""
+        return len(self.client_ids)
+
+    def __iter__(self) -> Iterator[Client]:
+        return (self[client_id] for client_id in self.client_ids)
+
+    def __contains__(self, client_id: object) -> bool:
+        return client_id in self._index
+
+    def position(self, client_id: str) -> int:
+        """The client's place in `client_ids`.
+
+        Raises:
+            KeyError: if there is no such client; the message names a few that there are.
+        """
+        if client_id not in self._index:
+            some = ", ".join(repr(known) for known in self.client_ids[:3])
+            raise KeyError(f"no client {client_id!r} among the {len(self)} of {self.name!r} ({some}, …)")
+        return self._index[client_id]
+
+    def __getitem__(self, client_id: str) -> Client:
+        i = self.position(client_id)
+        start, middle = self.starts[i], self.starts[i] + self.train_counts[i]
+        end = middle + self.test_counts[i]
+        return Client(
+            client_id, self.x[start:middle], self.y[start:middle], self.x[middle:end], self.y[middle:end]
+        )
+
+    def subset(self, client_ids: Sequence[str]) -> FederatedDataset:
+        """The data set of these clients only, in this order. The arrays are shared, not copied.
+
+        Raises:
+            KeyError: if a client is not in the data set.
+        """
+        chosen = np.array([self.position(client_id) for client_id in client_ids], dtype=np.int64)
+        return replace(
+            self,
+            client_ids=tuple(client_ids),
+            starts=self.starts[chosen],
+            train_counts=self.train_counts[chosen],
+            test_counts=self.test_counts[chosen],
+        )
+
+    def split_clients(
+        self, held_out: float = 0.25, seed: int = 0
+    ) -> tuple[FederatedDataset, FederatedDataset]:
+        """Training clients and held-out clients: who is held out depends on the set of ids and `seed` alone.
+
+        Args:
+            held_out: share of the clients to hold out, rounded, but at least one on each side.
+            seed: of the draw.
+
+        Raises:
+            ValueError: if `held_out` is not between 0 and 1, or there is only one client.
+        """
+        if not 0 < held_out < 1:
+            raise ValueError(f"held_out={held_out} is not between 0 and 1; it is a share of the clients")
+        if len(self) < 2:
+            raise ValueError(f"{self.name!r} has one client; a split into two groups needs at least two")
+        count = min(max(round(held_out * len(self)), 1), len(self) - 1)
+        ids = sorted(self.client_ids)
+        chosen = {ids[i] for i in stream(seed, "held-out clients").permutation(len(ids))[:count]}
+        train = [client_id for client_id in self.client_ids if client_id not in chosen]
+        return self.subset(train), self.subset([c for c in self.client_ids if c in chosen])
+
+    def pooled(self) -> FederatedDataset:
+        """All clients as one, named 'pooled': what a datacenter would see. Parts stay apart; data is copied."""
+        index = np.concatenate([self._examples("train"), self._examples("test")])
+        train_count, test_count = int(self.train_counts.sum()), int(self.test_counts.sum())
+        return replace(
+            self,
+            x=self.x[index],
+            y=self.y[index],
+            client_ids=("pooled",),
+            starts=np.zeros(1, dtype=np.int64),
+            train_counts=np.array([train_count], dtype=np.int64),
+            test_counts=np.array([test_count], dtype=np.int64),
+        )
+
+    def _examples(self, part: str) -> IntArray:
+        """Indices into `x` of one part of all clients, client after client."""
+        counts = self.train_counts if part == "train" else self.test_counts
+        firsts = self.starts if part == "train" else self.starts + self.train_counts
+        before = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        return (np.repeat(firsts - before, counts) + np.arange(counts.sum())).astype(np.int64)
+
+    def class_counts(self) -> IntArray:
+        """How often each client has each label, train and test together [clients, num_classes]."""
+        table = np.zeros((len(self), self.num_classes), dtype=np.int64)
+        for i, (start, count) in enumerate(zip(self.starts, self.counts, strict=True)):
+            labels = self.y[start : start + count].ravel()
+            table[i] = np.bincount(labels[labels != PADDING], minlength=self.num_classes)
+        return table
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over clients, parts and examples: two data sets with the same one train the same model."""
+        digest = hashlib.sha256(f"{self.name}|{self.num_classes}|{self.x.dtype}|{self.x.shape[1:]}".encode())
+        for i, client_id in enumerate(self.client_ids):
+            start, end = self.starts[i], self.starts[i] + self.counts[i]
+            digest.update(f"{client_id}|{self.train_counts[i]}|{self.test_counts[i]}".encode())
+            digest.update(np.ascontiguousarray(self.x[start:end]))
+            digest.update(np.ascontiguousarray(self.y[start:end]))
+        return digest.hexdigest()
+
+    def table(self) -> pd.DataFrame:
+        """Counts and quantiles over clients: one row for examples of each part and for distinct labels."""
+        rows = {
+            "train examples": self.train_counts,
+            "test examples": self.test_counts,
+            "distinct labels": (self.class_counts() > 0).sum(axis=1),
+        }
+        quantiles = {"min": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "max": 1.0}
+        return pd.DataFrame(
+            {
+                name: {"total": int(values.sum()) if "examples" in name else self.num_classes}
+                | {title: round(float(np.quantile(values, q))) for title, q in quantiles.items()}
+                for name, values in rows.items()
+            }
+        ).T
+
+    def _headline(self) -> str:
+        shape = "×".join(str(n) for n in self.x.shape[1:])
+        return (
+            f"{self.label}: {len(self):,} clients, {int(self.counts.sum()):,} examples of shape {shape} "
+            f"({self.x.dtype}), {self.num_classes} classes"
+        )
+
+    def __repr__(self) -> str:
+        return f"{self._headline()}\n{self.source}\n{self.table().to_string()}"
+
+    def _repr_html_(self) -> str:
+        return f"<b>{self._headline()}</b><br>{self.source}{self.table().to_html()}"
+
+
+def _check_values(x: Array, y: Array, num_classes: int | None) -> int:
+    """The number of classes, after a look at every value."""
+    if np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all():
+        bad = int(np.flatnonzero(~np.isfinite(x.reshape(len(x), -1)).all(axis=1))[0])
+        raise ValueError(f"x has NaN or infinity, first in example {bad}; remove or repair such examples")
+    if not np.issubdtype(y.dtype, np.integer):
+        raise ValueError(f"y has type {y.dtype}; labels must be whole numbers of an integer type")
+    if num_classes is None:
+        num_classes = int(y.max()) + 1
+    lowest = PADDING if y.ndim > 1 else 0
+    wrong = np.argwhere((y < lowest) | (y >= num_classes))
+    if len(wrong):
+        place = tuple(int(i) for i in wrong[0])
+        raise ValueError(f"label {y[place]} of example {place[0]} is out of range [0, {num_classes})")
+    return num_classes
+
+
+def _test_counts(ids: Array, counts: IntArray, test_fraction: float) -> IntArray:
+    if test_fraction == 0:
+        return np.zeros_like(counts)
+    if counts.min() < 2:
+        raise ValueError(
+            f"client {str(ids[counts.argmin()])!r} has {counts.min()} example; a train and a test part need "
+            "at least 2: leave the client out, or use test_fraction=0"
+        )
+    return np.clip(np.rint(counts * test_fraction), 1, counts - 1).astype(np.int64)

@@ -1,0 +1,39 @@
+"""Random streams: everything random is a function of (seed, purpose, key), never of history or order."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+
+def _word(part: int | str) -> int:
+    # Python's own hash() of a string differs from run to run.
+    if isinstance(part, str):
+        return int.from_bytes(hashlib.blake2b(part.encode(), digest_size=8).digest(), "little")
+    return int(part)
+
+
+def _entropy(seed: int, purpose: str, key: tuple[int | str, ...]) -> list[int]:
+    if seed < 0:
+        raise ValueError(f"seed={seed} is negative; use an integer of 0 or more")
+    return [int(seed), _word(purpose), *(_word(part) for part in key)]
+
+
+def stream(seed: int, purpose: str, *key: int | str) -> np.random.Generator:
+    """The generator that belongs to (seed, purpose, key), for example `stream(0, "batches", 7, "writer_3")`.
+
+    Raises:
+        ValueError: if `seed` is negative.
+    """
+    return np.random.default_rng(_entropy(seed, purpose, key))
+
+
+def torch_seed(seed: int, purpose: str, *key: int | str) -> int:
+    """A 63-bit seed for `torch.manual_seed` that belongs to (seed, purpose, key).
+
+    Raises:
+        ValueError: if `seed` is negative.
+    """
+    words = np.random.SeedSequence(_entropy(seed, purpose, key)).generate_state(1, np.uint64)
+    return int(words[0] >> np.uint64(1))
