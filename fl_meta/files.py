@@ -19,9 +19,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     folder = path.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary_name = tempfile.mkstemp(
-            dir=folder, prefix=f".{path.name}.", suffix=path.suffix
-        )
+        descriptor, temporary_name = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.", suffix=path.suffix)
     except OSError as error:
         raise OSError(
             f"cannot write {path.name} into {folder}: {error.strerror}; choose a folder you may write to"

@@ -78,9 +78,7 @@ def batch_plan(
     return BatchPlan(indices[: bounds[-1]].astype(np.int64, copy=False), bounds)
 
 
-def sample_clients(
-    seed: int, round_number: int, client_ids: tuple[str, ...], count: int
-) -> tuple[str, ...]:
+def sample_clients(seed: int, round_number: int, client_ids: tuple[str, ...], count: int) -> tuple[str, ...]:
     """Draw `count` clients without replacement: a function of (seed, round) and the set of ids, not their order.
 
     Raises:

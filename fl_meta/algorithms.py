@@ -1,0 +1,148 @@
+"""The table of algorithms: five rows that differ only in which inner gradients a client sends home.
+
+Client i runs local SGD with rate β from the global parameters θ: θ_0 = θ, g_j = ∇L_i(θ_{j−1}; batch j),
+θ_j = θ_{j−1} − β g_j. Then
+
+| algorithm  | local steps | sends                  | client weights | usual server   |
+|------------|-------------|------------------------|----------------|----------------|
+| FedSGD     | 1           | g_1                    | examples       | SGD            |
+| FedAvg(E)  | E epochs    | g_1 + … + g_K          | examples       | SGD + momentum |
+| Reptile(K) | K           | g_1 + … + g_K          | equal          | Adam           |
+| FOMAML(K)  | K + 1       | g_{K+1}                | equal          | Adam           |
+| MAML(K)    | K + 1       | (∏(I − β∇²L)) g_{K+1}  | equal          | Adam           |
+
+The server's pseudo-gradient is β times the weighted mean of what the clients send, in every row. So FedAvg
+with server SGD(1.0) is the plain average of the clients' models.
+
+Source: the paper's sections on FedAvg, Reptile and MAML; MAML is Finn et al. 2017, Reptile Nichol et al. 2018.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+from fl_meta.optimizers import SGD, Adam, adam, sgd
+
+ClientWeights = Literal["examples", "equal"]
+
+
+class Sends(Enum):
+    """What a client sends home, in terms of its inner gradients."""
+
+    FIRST = "g_1"
+    SUM = "g_1 + … + g_K"
+    LAST = "g_{K+1}"
+    LAST_THROUGH_STEPS = "(∏(I − β∇²L)) g_{K+1}"
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """One row of the table.
+
+    Attributes:
+        name: shown in histories and plots.
+        sends: which combination of inner gradients goes home.
+        epochs: number of local epochs E; None if the work is counted in steps.
+        steps: number of local steps K before the gradient that is sent; None if counted in epochs.
+        weights: a client weighs by its number of train examples, or all clients weigh the same.
+        client: the client optimizer; its learning rate is β.
+        server: the server optimizer.
+        batch_size: examples per local batch; None means all of a client's train part.
+    """
+
+    name: str
+    sends: Sends
+    epochs: int | None
+    steps: int | None
+    weights: ClientWeights
+    client: SGD
+    server: SGD | Adam
+    batch_size: int | None
+
+    def __post_init__(self) -> None:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError(f"{self.name}: give either epochs or steps, not both or neither")
+        for field in ("epochs", "steps", "batch_size"):
+            value = getattr(self, field)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"{self.name}: {field}={value} must be a whole number of 1 or more")
+        if self.weights not in ("examples", "equal"):
+            raise ValueError(f"{self.name}: weights={self.weights!r}; choose 'examples' or 'equal'")
+
+    @property
+    def planned_steps(self) -> int | None:
+        """Number of batches a client needs: K, or K + 1 where g_{K+1} is sent; None if counted in epochs."""
+        if self.steps is None:
+            return None
+        return self.steps + (self.sends in (Sends.LAST, Sends.LAST_THROUGH_STEPS))
+
+
+def fedsgd(
+    *,
+    client: SGD = sgd(0.02),
+    server: SGD | Adam = sgd(1.0),
+    weights: ClientWeights = "examples",
+    batch_size: int | None = 20,
+) -> Algorithm:
+    """FedSGD: one gradient per client and round. With server SGD(1.0) the step is β·g_1."""
+    return Algorithm("FedSGD", Sends.FIRST, None, 1, weights, client, server, batch_size)
+
+
+def fedavg(
+    epochs: int | None = None,
+    *,
+    steps: int | None = None,
+    client: SGD = sgd(0.02),
+    server: SGD | Adam = sgd(1.0, momentum=0.9),
+    weights: ClientWeights = "examples",
+    batch_size: int | None = 20,
+) -> Algorithm:
+    """FedAvg(E) with `epochs` local epochs, or FedAvg(K) with exactly `steps` local steps.
+
+    With client momentum or weight decay a client still sends its whole movement, (θ_0 − θ_K) / β.
+    The default server is the paper's set-up, SGD 1.0 with momentum 0.9; `server=sgd(1.0)` is plain averaging.
+
+    Source: McMahan et al. 2017; the server's momentum from the code that follows the paper (second-hand).
+    """
+    name = f"FedAvg(E={epochs})" if steps is None else f"FedAvg(K={steps})"
+    return Algorithm(name, Sends.SUM, epochs, steps, weights, client, server, batch_size)
+
+
+def reptile(
+    steps: int,
+    *,
+    client: SGD = sgd(0.02),
+    server: SGD | Adam = adam(1e-3),
+    weights: ClientWeights = "equal",
+    batch_size: int | None = 20,
+) -> Algorithm:
+    """Reptile(K): K local steps, every client weighs the same (Nichol et al. 2018)."""
+    return Algorithm(f"Reptile({steps})", Sends.SUM, None, steps, weights, client, server, batch_size)
+
+
+def fomaml(
+    steps: int,
+    *,
+    client: SGD = sgd(0.02),
+    server: SGD | Adam = adam(1e-3),
+    weights: ClientWeights = "equal",
+    batch_size: int | None = 20,
+) -> Algorithm:
+    """First-order MAML(K): the gradient of batch K + 1 at θ_K, as if it were taken at θ_0."""
+    return Algorithm(f"FOMAML({steps})", Sends.LAST, None, steps, weights, client, server, batch_size)
+
+
+def maml(
+    steps: int,
+    *,
+    client: SGD = sgd(0.02),
+    server: SGD | Adam = adam(1e-3),
+    weights: ClientWeights = "equal",
+    batch_size: int | None = 20,
+) -> Algorithm:
+    """MAML(K) with its exact second order: the gradient of batch K + 1 through the K local steps."""
+    return Algorithm(
+        f"MAML({steps})", Sends.LAST_THROUGH_STEPS, None, steps, weights, client, server, batch_size
+    )

@@ -1,0 +1,265 @@
+"""Small models as plain `nn.Module`, and the one functional view of them: init, apply, loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from fl_meta.data.federated import PADDING, FederatedDataset
+from fl_meta.params import Params
+
+
+@dataclass(frozen=True)
+class Model:
+    """A functional view of a module: parameters go in, nothing is kept.
+
+    Any module will do: `Model("mine", lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 62)))`.
+    It maps inputs [batch, ...] to logits [batch, classes], or [batch, positions, classes] for text.
+
+    Attributes:
+        name: shown in tables and checked when a checkpoint is resumed.
+        build: makes the module, with fresh parameters from torch's global generator.
+    """
+
+    name: str
+    build: Callable[[], nn.Module]
+
+    @cached_property
+    def module(self) -> nn.Module:
+        """The module that runs; its own parameters are never used."""
+        with torch.random.fork_rng(devices=[]):
+            return self.build()
+
+    @cached_property
+    def has_dropout(self) -> bool:
+        """Whether training draws random numbers."""
+        return any(isinstance(part, nn.Dropout) and part.p > 0 for part in self.module.modules())
+
+    @cached_property
+    def num_parameters(self) -> int:
+        """How many numbers the model has to learn."""
+        return sum(parameter.numel() for parameter in self.module.parameters())
+
+    def init(self, seed: int, dtype: torch.dtype = torch.float32) -> Params:
+        """Fresh parameters: a function of `seed` alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            module = self.build()
+        return {name: tensor.detach().to(dtype) for name, tensor in module.named_parameters()}
+
+    def apply(self, params: Params, x: Tensor, dropout_seed: int | None = None) -> Tensor:
+        """Logits [batch, classes] or [batch, positions, classes].
+
+        Args:
+            params: the parameters; floating-point inputs are cast to their type.
+            x: inputs [batch, ...].
+            dropout_seed: None evaluates without dropout; a number trains with the masks that it fixes.
+        """
+        if x.is_floating_point():
+            x = x.to(next(iter(params.values())).dtype)
+        training = dropout_seed is not None
+        self.module.train(training)
+        if not (training and self.has_dropout):
+            return cast(Tensor, functional_call(self.module, params, (x,)))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(cast(int, dropout_seed))
+            return cast(Tensor, functional_call(self.module, params, (x,)))
+
+    def loss(self, params: Params, x: Tensor, y: Tensor, dropout_seed: int | None = None) -> Tensor:
+        """Mean cross-entropy in nats over all labels that are not `PADDING`; a scalar.
+
+        Args: as in `apply`; y: labels [batch] or [batch, positions].
+        """
+        logits = self.apply(params, x, dropout_seed)
+        return nn.functional.cross_entropy(logits.flatten(0, -2), y.flatten().long(), ignore_index=PADDING)
+
+    @torch.no_grad()
+    def score(self, params: Params, x: Tensor, y: Tensor, chunk: int = 1024) -> tuple[float, int, int]:
+        """Summed loss in nats, number of correct predictions and number of predictions, without dropout."""
+        total_loss, correct, count = 0.0, 0, 0
+        for x_part, y_part in zip(x.split(chunk), y.split(chunk), strict=True):
+            logits = self.apply(params, x_part).flatten(0, -2)
+            labels = y_part.flatten().long()
+            valid = labels != PADDING
+            total_loss += float(
+                nn.functional.cross_entropy(logits, labels, ignore_index=PADDING, reduction="sum")
+            )
+            # argmax of NaN is an arbitrary class: a model that has diverged is never right.
+            right = (logits.argmax(dim=1) == labels) & valid & ~logits.isnan().any(dim=1)
+            correct += int(right.sum())
+            count += int(valid.sum())
+        return total_loss, correct, count
+
+
+# --- handwriting: inputs [batch, 28, 28] in [0, 1] -----------------------------------------------------
+
+
+def _pixels(data: FederatedDataset) -> tuple[int, int]:
+    """Height and width of a data set's grey images.
+
+    Raises:
+        ValueError: if its examples are not grey images.
+    """
+    if data.x.ndim != 3 or not data.x.dtype.kind == "f":
+        raise ValueError(
+            f"{data.name!r} has examples of shape {data.x.shape[1:]} ({data.x.dtype}); this model reads "
+            "grey images [height, width] of floats. For text use char_mlp or char_lstm"
+        )
+    return int(data.x.shape[1]), int(data.x.shape[2])
+
+
+def logistic(data: FederatedDataset) -> Model:
+    """Multinomial logistic regression on flattened inputs of any shape."""
+    features, classes = int(data.x[0].size), data.num_classes
+    return Model("logistic", lambda: nn.Sequential(nn.Flatten(), nn.Linear(features, classes)))
+
+
+def mlp(data: FederatedDataset, hidden: int = 200) -> Model:
+    """Two hidden layers of `hidden` rectified units on flattened inputs of any shape."""
+    features, classes = int(data.x[0].size), data.num_classes
+    return Model(
+        "mlp",
+        lambda: nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(features, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, classes),
+        ),
+    )
+
+
+def small_cnn(data: FederatedDataset) -> Model:
+    """Two strided convolutions and one linear layer: a CNN for laptops (strides instead of pooling)."""
+    height, width = _pixels(data)
+    flat = 32 * (-(-height // 4)) * (-(-width // 4))
+    return Model(
+        "small_cnn",
+        lambda: nn.Sequential(
+            nn.Unflatten(1, (1, height)),
+            nn.Conv2d(1, 16, 5, stride=2, padding=2),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(flat, data.num_classes),
+        ),
+    )
+
+
+def emnist_cnn(data: FederatedDataset) -> Model:
+    """The paper's CNN for EMNIST-62: 1,206,590 parameters for 62 classes and 28×28 pixels.
+
+    Source: second-hand, from Google's code of March 2020 that follows the paper (dropout .25 and .5).
+    """
+    height, width = _pixels(data)
+    flat = 64 * ((height - 4) // 2) * ((width - 4) // 2)
+    return Model(
+        "emnist_cnn",
+        lambda: nn.Sequential(
+            nn.Unflatten(1, (1, height)),
+            nn.Conv2d(1, 32, 3),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 3),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Dropout(0.25),
+            nn.Flatten(),
+            nn.Linear(flat, 128),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.Linear(128, data.num_classes),
+        ),
+    )
+
+
+def fedem_cnn(data: FederatedDataset) -> Model:
+    """FedEM's CNN for FEMNIST (Marfoq et al. 2021): 2,278,334 parameters for 62 classes and 28×28 pixels."""
+    height, width = _pixels(data)
+    flat = 64 * (((height - 4) // 2 - 4) // 2) * (((width - 4) // 2 - 4) // 2)
+    return Model(
+        "fedem_cnn",
+        lambda: nn.Sequential(
+            nn.Unflatten(1, (1, height)),
+            nn.Conv2d(1, 32, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(32, 64, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(flat, 2048),
+            nn.ReLU(),
+            nn.Linear(2048, data.num_classes),
+        ),
+    )
+
+
+# --- text: inputs [batch, positions], one whole number per character ------------------------------------
+
+
+class CharMLP(nn.Module):
+    """Predicts each next character from the `context` characters up to it; the past beyond is blank."""
+
+    def __init__(self, num_classes: int, context: int, embedding: int, hidden: int) -> None:
+        super().__init__()
+        self.context, self.blank = context, num_classes - 1
+        self.embed = nn.Embedding(num_classes, embedding)
+        self.hidden = nn.Linear(context * embedding, hidden)
+        self.output = nn.Linear(hidden, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Characters [batch, positions] to logits [batch, positions, num_classes]."""
+        padded = nn.functional.pad(x.long(), (self.context - 1, 0), value=self.blank)
+        windows = self.embed(padded).unfold(1, self.context, 1).flatten(2)
+        return cast(Tensor, self.output(torch.tanh(self.hidden(windows))))
+
+
+class CharLSTM(nn.Module):
+    """Two LSTM layers over the characters of a line, with a prediction at every position."""
+
+    def __init__(self, num_classes: int, embedding: int, hidden: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(num_classes, embedding)
+        self.lstm = nn.LSTM(embedding, hidden, num_layers=2, batch_first=True)
+        self.output = nn.Linear(hidden, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Characters [batch, positions] to logits [batch, positions, num_classes]."""
+        states, _ = self.lstm(self.embed(x.long()))
+        return cast(Tensor, self.output(states))
+
+
+def _check_text(data: FederatedDataset) -> None:
+    if data.x.ndim != 2 or data.x.dtype.kind not in "iu" or data.y.shape != data.x.shape:
+        raise ValueError(
+            f"{data.name!r} has examples of shape {data.x.shape[1:]} ({data.x.dtype}); this model reads text "
+            "as whole numbers [positions] with a label at every position. For images use mlp or small_cnn"
+        )
+
+
+def char_mlp(data: FederatedDataset, context: int = 8, embedding: int = 16, hidden: int = 128) -> Model:
+    """An MLP over a window of `context` characters: next-character prediction for laptops.
+
+    Raises:
+        ValueError: if the data set is not text.
+    """
+    _check_text(data)
+    return Model("char_mlp", lambda: CharMLP(data.num_classes, context, embedding, hidden))
+
+
+def char_lstm(data: FederatedDataset, embedding: int = 8, hidden: int = 256) -> Model:
+    """The two-layer LSTM of the Shakespeare benchmarks: 825,220 parameters with 100 characters.
+
+    Raises:
+        ValueError: if the data set is not text.
+    """
+    _check_text(data)
+    return Model("char_lstm", lambda: CharLSTM(data.num_classes, embedding, hidden))

@@ -1,0 +1,113 @@
+"""Optimizers as frozen configuration, and one step of the server's as a pure function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fl_meta.params import Params
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Stochastic gradient descent, as in `torch.optim.SGD`.
+
+    Attributes:
+        learning_rate: step size, above 0.
+        momentum: in [0, 1).
+        weight_decay: factor of the L2 penalty's gradient, 0 or more.
+    """
+
+    learning_rate: float
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_positive("learning_rate", self.learning_rate)
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum={self.momentum} is not in [0, 1)")
+        if not 0 <= self.weight_decay < float("inf"):
+            raise ValueError(f"weight_decay={self.weight_decay} is not 0 or more")
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam, as in `torch.optim.Adam`.
+
+    Attributes:
+        learning_rate: step size, above 0.
+        beta1: decay of the mean of gradients, in [0, 1).
+        beta2: decay of the mean of squared gradients, in [0, 1).
+        epsilon: added to the root of the mean of squares, above 0.
+    """
+
+    learning_rate: float
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        _check_positive("learning_rate", self.learning_rate)
+        _check_positive("epsilon", self.epsilon)
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} is not in [0, 1)")
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{name}={value} must be a finite number above 0")
+
+
+def sgd(learning_rate: float, momentum: float = 0.0, weight_decay: float = 0.0) -> SGD:
+    """SGD for the client or the server; see `SGD` for units and errors."""
+    return SGD(learning_rate, momentum, weight_decay)
+
+
+def adam(learning_rate: float, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> Adam:
+    """Adam for the server; see `Adam` for units and errors."""
+    return Adam(learning_rate, beta1, beta2, epsilon)
+
+
+OptimizerState = dict[str, dict[str, Tensor]]  # parameter name -> what torch.optim keeps for it
+
+
+def server_step(
+    optimizer: SGD | Adam, params: Params, state: OptimizerState, pseudo_gradient: Params
+) -> tuple[Params, OptimizerState]:
+    """One step of the server optimizer with the pseudo-gradient in the place of a gradient.
+
+    The arithmetic is torch.optim's. Nothing is changed in place, so an interrupt in the middle of a step
+    leaves `params` and `state` whole. An empty `state` is the state before the first step.
+
+    Source: the "server optimizer" of the paper's section on Personalized FedAvg.
+    """
+    leaves = {name: tensor.clone().requires_grad_() for name, tensor in params.items()}
+    for name, leaf in leaves.items():
+        leaf.grad = pseudo_gradient[name].clone()
+    torch_optimizer: torch.optim.Optimizer
+    if isinstance(optimizer, SGD):
+        torch_optimizer = torch.optim.SGD(
+            leaves.values(),
+            lr=optimizer.learning_rate,
+            momentum=optimizer.momentum,
+            weight_decay=optimizer.weight_decay,
+        )
+    else:
+        torch_optimizer = torch.optim.Adam(
+            leaves.values(),
+            lr=optimizer.learning_rate,
+            betas=(optimizer.beta1, optimizer.beta2),
+            eps=optimizer.epsilon,
+        )
+    for name, tensors in state.items():
+        torch_optimizer.state[leaves[name]] = {key: value.clone() for key, value in tensors.items()}
+    torch_optimizer.step()
+    new_state = {
+        name: {k: v for k, v in torch_optimizer.state[leaf].items() if v is not None}
+        for name, leaf in leaves.items()
+        if torch_optimizer.state[leaf]
+    }
+    return {name: leaf.detach() for name, leaf in leaves.items()}, new_state

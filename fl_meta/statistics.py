@@ -1,0 +1,68 @@
+"""Intervals over clients: the paired bootstrap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fl_meta.streams import stream
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with the interval that covers it at the given level (0.95 means 95 %)."""
+
+    estimate: float
+    low: float
+    high: float
+    level: float = 0.95
+
+    def __str__(self) -> str:
+        return f"{self.estimate:.4g} [{self.low:.4g}, {self.high:.4g}]"
+
+
+def bootstrap_mean(
+    values: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    level: float = 0.95,
+    resamples: int = 5000,
+    seed: int = 0,
+) -> Interval:
+    """The (weighted) mean over clients, with its percentile bootstrap interval.
+
+    Clients are resampled, not examples: a client's examples share one style. Give differences per client
+    (personalized − initial) and the interval is the paired one. A single client gives the interval
+    [NaN, NaN]: there is nothing to resample.
+
+    Args:
+        values: one value per client [clients].
+        weights: one weight per client [clients], for example its number of test predictions; None is equal.
+        level: of the interval, between 0 and 1.
+        resamples: number of bootstrap samples.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: if there are no clients, a value is not finite, or the weights have no positive sum.
+
+    Source: Efron's percentile bootstrap.
+    """
+    data = np.asarray(values, dtype=np.float64)
+    weight = np.ones_like(data) if weights is None else np.asarray(weights, dtype=np.float64)
+    if data.ndim != 1 or data.shape != weight.shape or len(data) == 0:
+        raise ValueError(f"values {data.shape} and weights {weight.shape} must be [clients], at least one")
+    if not np.isfinite(data).all() or not weight.sum() > 0 or weight.min() < 0:
+        raise ValueError("values must be finite, weights 0 or more with a positive sum")
+    if not 0 < level < 1:
+        raise ValueError(f"level={level} is not between 0 and 1")
+    estimate = float(data @ weight / weight.sum())
+    if len(data) == 1:
+        return Interval(estimate, float("nan"), float("nan"), level)
+    picks = stream(seed, "bootstrap", len(data)).integers(len(data), size=(resamples, len(data)))
+    sums = weight[picks].sum(axis=1)
+    # A resample of clients that all weigh nothing has no mean.
+    means = (data * weight)[picks].sum(axis=1)[sums > 0] / sums[sums > 0]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(estimate, float(low), float(high), level)

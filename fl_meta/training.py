@@ -1,0 +1,470 @@
+"""Rounds and stages: sample clients, collect what they send, let the server step, evaluate, checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from fl_meta.algorithms import Algorithm, Sends, fedsgd, reptile
+from fl_meta.checkpoints import read_checkpoint, write_checkpoint
+from fl_meta.data.batches import sample_clients
+from fl_meta.data.federated import FederatedDataset
+from fl_meta.local import engine_named
+from fl_meta.models import Model
+from fl_meta.optimizers import SGD, Adam, OptimizerState, adam, server_step, sgd
+from fl_meta.params import Params, add, all_finite, norm, scale, zeros_like
+from fl_meta.personalization import PersonalizationTable, personalize
+
+
+class TrainingDivergedError(RuntimeError):
+    """Every client update of a round had NaN or infinity in it."""
+
+
+class NonFiniteUpdateWarning(UserWarning):
+    """A client update with NaN or infinity was left out of its round."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A number of rounds of one algorithm. Training is a list of stages.
+
+    Attributes:
+        algorithm: a row of the table of algorithms.
+        rounds: number of rounds, at least 1.
+        clients_per_round: number of clients sampled without replacement in each round.
+    """
+
+    algorithm: Algorithm
+    rounds: int
+    clients_per_round: int = 20
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "clients_per_round"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}={value} must be a whole number of 1 or more")
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """What the next round needs, and nothing else.
+
+    Attributes:
+        round_number: number of rounds done, over all stages.
+        params: the global model's parameters.
+        server: the server optimizer's state in the current stage.
+    """
+
+    round_number: int
+    params: Params
+    server: OptimizerState
+
+
+@dataclass(frozen=True)
+class RoundInfo:
+    """What one round was like; training goes on without it.
+
+    Attributes:
+        clients: number of clients sampled.
+        clients_left_out: how many of them sent NaN or infinity.
+        train_loss_before: mean over clients of the first batch's loss at the global model, in nats, weighted
+            as the algorithm weighs clients.
+        pseudo_gradient_norm: Euclidean norm of the server's pseudo-gradient.
+        local_gradients: number of gradients that all clients evaluated together.
+    """
+
+    clients: int
+    clients_left_out: int
+    train_loss_before: float
+    pseudo_gradient_norm: float
+    local_gradients: int
+
+
+@dataclass(frozen=True, repr=False)
+class Run:
+    """A finished training run.
+
+    Attributes:
+        params: the global model's parameters after the last round.
+        history: one row per round done, from 0 (before training), indexed by `round`: `stage` (from 0),
+            `algorithm`, the fields of `RoundInfo`, and in rounds that were evaluated
+            `held_out_initial_test_accuracy_by_client`, `held_out_initial_test_loss_by_client` (nats) and
+            the same two of the personalized model; NaN where not measured.
+        state: what training would need to go on.
+    """
+
+    params: Params
+    history: pd.DataFrame
+    state: TrainingState
+
+    def __repr__(self) -> str:
+        return f"Run of {self.state.round_number} rounds\n{self.history.tail(3).round(4).T.to_string()}"
+
+
+def pseudo_gradient(
+    model: Model,
+    params: Params,
+    data: FederatedDataset,
+    client_ids: Sequence[str],
+    algorithm: Algorithm,
+    *,
+    seed: int,
+    round_number: int,
+    engine: str = "loop",
+) -> tuple[Params, RoundInfo]:
+    """β times the weighted mean of what these clients send in this round; updates with NaN are left out.
+
+    Raises:
+        TrainingDivergedError: if every update has NaN or infinity.
+
+    Source: the "pseudo-gradient" of the paper's reading of FedAvg's server step.
+    """
+    total, total_weight, total_loss, left_out, local_gradients = zeros_like(params), 0, 0.0, 0, 0
+    updates = engine_named(engine).client_updates(
+        model, params, data, client_ids, algorithm, seed=seed, round_number=round_number
+    )
+    for update in updates:
+        local_gradients += update.num_steps
+        if not all_finite(update.gradient):
+            left_out += 1
+            continue
+        weight = update.num_examples if algorithm.weights == "examples" else 1
+        total = add(total, update.gradient, weight)
+        total_loss += weight * update.loss_before
+        total_weight += weight
+    if left_out == len(client_ids):
+        raise TrainingDivergedError(
+            f"all {left_out} client updates of round {round_number} have NaN or infinity; lower the learning "
+            f"rates (client {algorithm.client.learning_rate}, server {algorithm.server.learning_rate}) or "
+            "look for extreme values in the data"
+        )
+    result = scale(total, algorithm.client.learning_rate / total_weight)
+    info = RoundInfo(len(client_ids), left_out, total_loss / total_weight, norm(result), local_gradients)
+    return result, info
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """When and on whom a run is scored.
+
+    Attributes:
+        held_out: clients that training does not see.
+        every: score after this many rounds, and before the first and after the last one.
+        personalization_epochs: epochs of adaptation for the personalized scores; 0 leaves them out.
+    """
+
+    held_out: FederatedDataset
+    every: int
+    personalization_epochs: int = 0
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ValueError(f"evaluate every={self.every} rounds; it must be 1 or more")
+        if self.personalization_epochs < 0:
+            raise ValueError(f"personalization_epochs={self.personalization_epochs} is negative")
+
+    def scores(
+        self, model: Model, params: Params, algorithm: Algorithm, seed: int, engine: str
+    ) -> dict[str, float]:
+        """Plain means over the held-out clients, adapted with the client optimizer of training."""
+        table = personalize(
+            model,
+            params,
+            self.held_out,
+            epochs=self.personalization_epochs,
+            client=algorithm.client,
+            batch_size=algorithm.batch_size,
+            seed=seed,
+            engine=engine,
+        )
+        means = table.rows.groupby("epoch")[["test_accuracy", "test_loss"]].mean()
+        result = {}
+        for title, epoch in {"initial": 0, "personalized": self.personalization_epochs}.items():
+            if title == "initial" or epoch > 0:
+                for measure in ("test_accuracy", "test_loss"):
+                    result[f"held_out_{title}_{measure}_by_client"] = float(means[measure].loc[epoch])
+        return result
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where and how often a run is saved, so that it can be resumed.
+
+    Attributes:
+        path: the file; if it is there already, training resumes from it.
+        every: save after this many rounds, at Ctrl-C and after the last round.
+    """
+
+    path: Path | str
+    every: int = 10
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ValueError(f"checkpoint every={self.every} rounds; it must be 1 or more")
+
+
+def train(
+    model: Model,
+    data: FederatedDataset,
+    stages: Sequence[Stage],
+    *,
+    seed: int = 0,
+    params: Params | None = None,
+    evaluation: Evaluation | None = None,
+    checkpoint: Checkpoint | None = None,
+    engine: str = "loop",
+    progress: bool = True,
+) -> Run:
+    """Train a global model, stage after stage; the server optimizer starts afresh in each stage.
+
+    A run that is stopped and resumed from its checkpoint ends with the same parameters, bit for bit, as one
+    that was never stopped: all that is random is a function of (seed, round, client). A client update with
+    NaN or infinity is left out of its round, counted, and warned of once.
+
+    Args:
+        model: the model.
+        data: the training clients; their train parts are used.
+        stages: what to run, in this order.
+        seed: of the initial parameters, the clients of each round and their batches.
+        params: where to start; None takes `model.init(seed)`.
+        evaluation: when and on whom to score.
+        checkpoint: where and how often to save.
+        engine: how the local loop is run.
+        progress: whether to show a progress bar.
+
+    Raises:
+        ValueError: if there are no stages, a client has no train part, or a stage wants more clients a round
+            than there are.
+        CheckpointError: if the checkpoint is damaged or of another configuration.
+        TrainingDivergedError: if every update of a round has NaN or infinity; the checkpoint is kept.
+        KeyboardInterrupt: after Ctrl-C, once the checkpoint is written.
+    """
+    _check_training(data, stages)
+    engine_named(engine)
+    start = model.init(seed) if params is None else params
+    state, rows = TrainingState(0, start, {}), []
+    config = _config(model, data, stages, seed, start, evaluation) if checkpoint else {}
+    if checkpoint and Path(checkpoint.path).exists():
+        tensors, done = read_checkpoint(Path(checkpoint.path), config)
+        state, rows = _unpack(tensors, list(start)), done["history"]
+    if not rows:
+        rows = [{"round": 0, "stage": 0, "algorithm": "none"}]
+        if evaluation:
+            rows[0] |= evaluation.scores(model, start, stages[0].algorithm, seed, engine)
+    schedule = [(i, stage) for i, stage in enumerate(stages) for _ in range(stage.rounds)]
+    saved = state.round_number
+
+    def save() -> None:
+        nonlocal saved
+        if checkpoint and saved != state.round_number:
+            # A row beyond the state belongs to a round that was interrupted before it was kept.
+            history = rows[: state.round_number + 1]
+            write_checkpoint(Path(checkpoint.path), _pack(state), config, {"history": history})
+            saved = state.round_number
+
+    with tqdm(
+        total=len(schedule), initial=state.round_number, unit="round", disable=not progress, leave=False
+    ) as bar:
+        try:
+            while state.round_number < len(schedule):
+                number, stage = schedule[state.round_number]
+                bar.set_description(stage.algorithm.name, refresh=False)
+                new_state, info = _round(model, data, state, stages, number, seed, engine)
+                row = {"round": new_state.round_number, "stage": number, "algorithm": stage.algorithm.name}
+                row |= asdict(info)
+                if info.clients_left_out and not any(r.get("clients_left_out") for r in rows):
+                    warnings.warn(
+                        f"round {new_state.round_number}: {info.clients_left_out} of {info.clients} client "
+                        "updates have NaN or infinity and are left out (said once; see clients_left_out in "
+                        "the history)",
+                        NonFiniteUpdateWarning,
+                        stacklevel=2,
+                    )
+                last = new_state.round_number == len(schedule)
+                if evaluation and (last or new_state.round_number % evaluation.every == 0):
+                    scores = evaluation.scores(model, new_state.params, stage.algorithm, seed, engine)
+                    row |= scores
+                    bar.set_postfix(
+                        {k.split("_")[2]: f"{v:.3f}" for k, v in scores.items() if "accuracy" in k}
+                    )
+                rows.append(row)
+                # An interrupt before this line repeats the round, after it keeps it: never half of one.
+                state = new_state
+                bar.update()
+                if checkpoint and (last or state.round_number % checkpoint.every == 0):
+                    save()
+        except KeyboardInterrupt:
+            save()
+            raise
+    history = pd.DataFrame(rows).set_index("round")
+    return Run(state.params, history, state)
+
+
+def _round(
+    model: Model,
+    data: FederatedDataset,
+    state: TrainingState,
+    stages: Sequence[Stage],
+    number: int,
+    seed: int,
+    engine: str,
+) -> tuple[TrainingState, RoundInfo]:
+    """One round of stage `number`: a pure function of the state."""
+    stage = stages[number]
+    clients = sample_clients(seed, state.round_number, data.client_ids, stage.clients_per_round)
+    direction, info = pseudo_gradient(
+        model,
+        state.params,
+        data,
+        clients,
+        stage.algorithm,
+        seed=seed,
+        round_number=state.round_number,
+        engine=engine,
+    )
+    begins = state.round_number == sum(earlier.rounds for earlier in stages[:number])
+    params, server = server_step(
+        stage.algorithm.server, state.params, {} if begins else state.server, direction
+    )
+    return TrainingState(state.round_number + 1, params, server), info
+
+
+def _check_training(data: FederatedDataset, stages: Sequence[Stage]) -> None:
+    if not stages:
+        raise ValueError("stages is empty; give at least one Stage(algorithm, rounds)")
+    for stage in stages:
+        if stage.clients_per_round > len(data):
+            raise ValueError(
+                f"clients_per_round={stage.clients_per_round}, but {data.name!r} has {len(data)} training "
+                f"clients; choose a number from 1 to {len(data)}"
+            )
+    if data.train_counts.min() == 0:
+        raise ValueError(
+            f"client {data.client_ids[int(data.train_counts.argmin())]!r} has no train part; leave it out"
+        )
+
+
+def _config(
+    model: Model,
+    data: FederatedDataset,
+    stages: Sequence[Stage],
+    seed: int,
+    start: Params,
+    evaluation: Evaluation | None,
+) -> dict[str, Any]:
+    """Everything that decides a run's numbers, one entry per field, as JSON values."""
+    digest = hashlib.sha256()
+    for name, tensor in start.items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode() + tensor.numpy().tobytes())
+    config: dict[str, Any] = {
+        "seed": seed,
+        "model": model.name,
+        "initial parameters": digest.hexdigest()[:16],
+        "data": f"{data.name} {data.fingerprint[:16]}",
+        "evaluation.every": evaluation.every if evaluation else None,
+        "evaluation.personalization_epochs": evaluation.personalization_epochs if evaluation else None,
+        "evaluation.held_out": evaluation.held_out.fingerprint[:16] if evaluation else None,
+    }
+    for i, stage in enumerate(stages):
+        config |= _flat(f"stages[{i}]", asdict(stage))
+    return config
+
+
+def _flat(prefix: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return {k: v for key, part in value.items() for k, v in _flat(f"{prefix}.{key}", part).items()}
+    return {prefix: value.value if isinstance(value, Sends) else value}
+
+
+def _pack(state: TrainingState) -> dict[str, Tensor]:
+    tensors = {f"params/{name}": tensor for name, tensor in state.params.items()}
+    for name, parts in state.server.items():
+        tensors |= {f"server/{name}/{key}": tensor for key, tensor in parts.items()}
+    return tensors | {"round_number": torch.tensor(state.round_number)}
+
+
+def _unpack(tensors: dict[str, Tensor], names: Sequence[str]) -> TrainingState:
+    server: OptimizerState = {}
+    for title, tensor in tensors.items():
+        if title.startswith("server/"):
+            _, name, key = title.split("/")
+            server.setdefault(name, {})[key] = tensor
+    params = {name: tensors[f"params/{name}"] for name in names}
+    return TrainingState(int(tensors["round_number"]), params, server)
+
+
+def personalized_fedavg(
+    first: Stage, *, steps: int, rounds: int, server: SGD | Adam = adam(1e-3)
+) -> list[Stage]:
+    """Personalized FedAvg's two stages of training: FedAvg(E), then Reptile(K) with Adam at the server.
+
+    Its third step is `personalize` with the client optimizer of training.
+
+    Args:
+        first: the FedAvg stage, with a relatively large E and momentum at the server.
+        steps: Reptile's number of local steps K. The paper's K is not known to us.
+        rounds: number of rounds of fine-tuning.
+        server: the server optimizer of fine-tuning; the paper's learning rate is not known to us.
+
+    Source: the paper's algorithm "Personalized FedAvg".
+    """
+    algorithm = first.algorithm
+    fine_tuning = reptile(steps, client=algorithm.client, server=server, batch_size=algorithm.batch_size)
+    return [first, Stage(fine_tuning, rounds, first.clients_per_round)]
+
+
+def train_centralized(
+    model: Model,
+    data: FederatedDataset,
+    optimizer: SGD | Adam,
+    *,
+    steps: int,
+    batch_size: int = 20,
+    seed: int = 0,
+    evaluation: Evaluation | None = None,
+    checkpoint: Checkpoint | None = None,
+    progress: bool = True,
+) -> Run:
+    """Datacenter training: `steps` steps of `optimizer` on batches of all clients' train parts together.
+
+    It is FedSGD with a single client that owns everything and a client rate of 1, so a round is one step of
+    torch.optim on one batch, drawn from the pool without replacement.
+
+    Source: the "centralized" comparison of the paper's claim 3.
+    """
+    algorithm = fedsgd(client=sgd(1.0), server=optimizer, batch_size=batch_size)
+    return train(
+        model,
+        data.pooled(),
+        [Stage(algorithm, steps, clients_per_round=1)],
+        seed=seed,
+        evaluation=evaluation,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+
+
+def train_local_only(
+    model: Model,
+    data: FederatedDataset,
+    *,
+    epochs: int,
+    client: SGD = sgd(0.02),
+    batch_size: int | None = 20,
+    seed: int = 0,
+) -> PersonalizationTable:
+    """Every client alone: `epochs` epochs on its own train part from one fresh initialization, no federation.
+
+    Epoch 0 of the table is the untrained model, so here a "gain" is all that a client learns by itself.
+    """
+    start = model.init(seed)
+    return personalize(model, start, data, epochs=epochs, client=client, batch_size=batch_size, seed=seed)
