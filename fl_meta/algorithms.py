@@ -14,7 +14,8 @@ Client i runs local SGD with rate β from the global parameters θ: θ_0 = θ, g
 The server's pseudo-gradient is β times the weighted mean of what the clients send, in every row. So FedAvg
 with server SGD(1.0) is the plain average of the clients' models.
 
-Source: the paper's sections on FedAvg, Reptile and MAML; MAML is Finn et al. 2017, Reptile Nichol et al. 2018.
+Source: the paper's sections on FedAvg, Reptile and MAML; MAML is Finn et al. 2017,
+Reptile Nichol et al. 2018.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fl_meta.algorithms import Algorithm, Sends
 from fl_meta.data.batches import BatchPlan, batch_plan
-from fl_meta.data.federated import FederatedDataset
+from fl_meta.data.federated import Array, FederatedDataset
 from fl_meta.models import Model
 from fl_meta.optimizers import SGD
 from fl_meta.params import Params, add, scale, zeros_like
@@ -131,7 +131,7 @@ def client_batches(
         )
 
 
-def _tensor(array: np.ndarray) -> Tensor:  # type: ignore[type-arg]
+def _tensor(array: Array) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
@@ -169,10 +169,9 @@ def client_update(
         model, params, client_batches(data, client_id, plan, dropout_seed), algorithm.client
     ):
         losses.append(step.loss)
-        if algorithm.sends in (Sends.FIRST, Sends.SUM):  # g_1 is the sum of one step
-            sent = add(sent, step.direction)
-        else:
-            sent = step.gradient
+        # FedSGD's g_1 is the sum of its only step.
+        summed = algorithm.sends in (Sends.FIRST, Sends.SUM)
+        sent = add(sent, step.direction) if summed else step.gradient
         if algorithm.sends is Sends.LAST_THROUGH_STEPS:
             trajectory.append((step.params, step.batch))
     if trajectory:

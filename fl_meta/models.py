@@ -83,7 +83,7 @@ class Model:
     def score(self, params: Params, x: Tensor, y: Tensor, chunk: int = 1024) -> tuple[float, int, int]:
         """Summed loss in nats, number of correct predictions and number of predictions, without dropout."""
         total_loss, correct, count = 0.0, 0, 0
-        for x_part, y_part in zip(x.split(chunk), y.split(chunk), strict=True):
+        for x_part, y_part in zip(torch.split(x, chunk), torch.split(y, chunk), strict=True):
             logits = self.apply(params, x_part).flatten(0, -2)
             labels = y_part.flatten().long()
             valid = labels != PADDING

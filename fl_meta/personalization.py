@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from fl_meta.algorithms import Algorithm
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.local import engine_named
 from fl_meta.models import Model
@@ -138,3 +139,46 @@ def personalize(
             }
         )
     return PersonalizationTable(pd.DataFrame(rows), data.label)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """When and on whom a run is scored.
+
+    Attributes:
+        held_out: clients that training does not see.
+        every: score after this many rounds, and before the first and after the last one.
+        personalization_epochs: epochs of adaptation for the personalized scores; 0 leaves them out.
+    """
+
+    held_out: FederatedDataset
+    every: int
+    personalization_epochs: int = 0
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ValueError(f"evaluate every={self.every} rounds; it must be 1 or more")
+        if self.personalization_epochs < 0:
+            raise ValueError(f"personalization_epochs={self.personalization_epochs} is negative")
+
+    def scores(
+        self, model: Model, params: Params, algorithm: Algorithm, seed: int, engine: str
+    ) -> dict[str, float]:
+        """Plain means over the held-out clients, adapted with the client optimizer of training."""
+        table = personalize(
+            model,
+            params,
+            self.held_out,
+            epochs=self.personalization_epochs,
+            client=algorithm.client,
+            batch_size=algorithm.batch_size,
+            seed=seed,
+            engine=engine,
+        )
+        means = table.rows.groupby("epoch")[["test_accuracy", "test_loss"]].mean()
+        result = {}
+        for title, epoch in {"initial": 0, "personalized": self.personalization_epochs}.items():
+            if title == "initial" or epoch > 0:
+                for measure in ("test_accuracy", "test_loss"):
+                    result[f"held_out_{title}_{measure}_by_client"] = float(means[measure].loc[epoch])
+        return result

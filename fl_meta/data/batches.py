@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,8 +78,8 @@ def batch_plan(
     return BatchPlan(indices[: bounds[-1]].astype(np.int64, copy=False), bounds)
 
 
-def sample_clients(seed: int, round_number: int, client_ids: tuple[str, ...], count: int) -> tuple[str, ...]:
-    """Draw `count` clients without replacement: a function of (seed, round) and the set of ids, not their order.
+def sample_clients(seed: int, round_number: int, client_ids: Sequence[str], count: int) -> tuple[str, ...]:
+    """Draw `count` clients without replacement: a function of seed, round and the set of ids alone.
 
     Raises:
         ValueError: if `count` is below 1, or more than there are clients.

@@ -236,7 +236,7 @@ class FederatedDataset:
         return self.subset(train), self.subset([c for c in self.client_ids if c in chosen])
 
     def pooled(self) -> FederatedDataset:
-        """All clients as one, named 'pooled': what a datacenter would see. Parts stay apart; data is copied."""
+        """All clients as one, named 'pooled': what a datacenter sees. Parts stay apart; data is copied."""
         index = np.concatenate([self._examples("train"), self._examples("test")])
         train_count, test_count = int(self.train_counts.sum()), int(self.test_counts.sum())
         return replace(
@@ -271,8 +271,8 @@ class FederatedDataset:
         for i, client_id in enumerate(self.client_ids):
             start, end = self.starts[i], self.starts[i] + self.counts[i]
             digest.update(f"{client_id}|{self.train_counts[i]}|{self.test_counts[i]}".encode())
-            digest.update(np.ascontiguousarray(self.x[start:end]))
-            digest.update(np.ascontiguousarray(self.y[start:end]))
+            digest.update(self.x[start:end].tobytes())
+            digest.update(self.y[start:end].tobytes())
         return digest.hexdigest()
 
     def table(self) -> pd.DataFrame:
@@ -330,4 +330,4 @@ def _test_counts(ids: Array, counts: IntArray, test_fraction: float) -> IntArray
             f"client {str(ids[counts.argmin()])!r} has {counts.min()} example; a train and a test part need "
             "at least 2: leave the client out, or use test_fraction=0"
         )
-    return np.clip(np.rint(counts * test_fraction), 1, counts - 1).astype(np.int64)
+    return np.minimum(np.maximum(np.rint(counts * test_fraction), 1), counts - 1).astype(np.int64)
