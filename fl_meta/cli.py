@@ -1,0 +1,247 @@
+"""The command line `fl-meta`; the Makefile calls nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fl_meta.verdicts import PROFILES
+
+# The subcommands import what they need themselves, so that --help answers at once.
+
+DESCRIPTION = """\
+Understand and re-run "Improving Federated Learning Personalization via Model Agnostic
+Meta Learning" (Jiang, Konečný, Rush and Kannan 2019).
+
+Run it in the root of the repository, where the folders notebooks/ and tests/ are.
+"""
+
+EXAMPLES = """\
+examples:
+  fl-meta reproduce --profile smoke     does everything work? under 90 seconds on two cores
+  fl-meta reproduce                     the laptop profile, under 10 minutes
+  fl-meta verdicts                      the verdicts of the last report, as a table
+  fl-meta verdicts --json               the same for a program
+  fl-meta lab                           read and change the notebooks in JupyterLab
+  fl-meta notebooks build 01_name       after a change of notebooks/01_name.py
+
+exit status:
+  0 all is well   1 a notebook or test failed   2 bad input   130 stopped with Ctrl-C
+"""
+
+REPRODUCE = """\
+Run every notebook headless, from its first cell to its last, and write a report. Nothing is
+taken from an earlier run, and no network is needed. A notebook that fails does not stop the
+others: the report shows the failing cell and its error, and the exit status is 1.
+
+The executed notebooks lie in OUTPUT/notebooks, beside their pages in HTML.
+"""
+
+NOTEBOOKS = """\
+Each notebook NN_name.ipynb, with outputs, has a twin NN_name.py beside it: the same cells as
+text. People edit and review the twin; `build` executes it and writes the notebook; `check`
+compares the two and says where they differ.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return the exit status. `arguments` are those of the process if left out.
+
+    Raises:
+        SystemExit: with status 2 for bad input, 0 after --help or --version.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _parser()
+    options, rest = parser.parse_known_args(given)
+    if rest and options.command not in ("lab", "test"):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    options.rest, options.line = rest, shlex.join(["fl-meta", *given])
+    try:
+        return int(options.run(options))
+    except KeyboardInterrupt:
+        print("fl-meta: stopped", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("fl-meta", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=raw)
+    parser.add_argument("--version", action="version", version=f"fl_meta {version('fl_meta')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, run: Any, line: str, text: str, to: Any = commands) -> argparse.ArgumentParser:
+        one: argparse.ArgumentParser = to.add_parser(
+            name, help=line, description=text, formatter_class=raw, allow_abbrev=False
+        )
+        one.set_defaults(run=run)
+        return one
+
+    def add_folder(to: argparse.ArgumentParser, option: str, default: str, text: str) -> None:
+        to.add_argument(
+            option, type=Path, default=Path(default), metavar="DIR", help=f"{text} (default: {default})"
+        )
+
+    one = add("reproduce", _reproduce, "run every notebook and write the report", REPRODUCE)
+    one.add_argument(
+        "--profile", choices=PROFILES, default="laptop", help="size of the experiments (default: laptop)"
+    )
+    one.add_argument(
+        "--set",
+        action="append",
+        type=_assignment,
+        default=[],
+        metavar="NAME=VALUE",
+        help="another parameter for every notebook, for example seed=1; may be given more than once",
+    )
+    add_folder(one, "--notebooks", "notebooks", "folder of the notebooks")
+    add_folder(one, "--output", "build/report", "folder of the report")
+
+    one = add(
+        "verdicts", _verdicts, "show the verdicts of the last report", "Show the verdicts of the last report."
+    )
+    one.add_argument(
+        "--json",
+        action="store_true",
+        help="a JSON list: claim, statement, dataset, verdict, effect, interval, …",
+    )
+    add_folder(one, "--output", "build/report", "folder of the report")
+
+    text = "Open JupyterLab on the notebooks. Other arguments go to JupyterLab: fl-meta lab --no-browser"
+    one = add("lab", _lab, "open JupyterLab on the notebooks", text)
+    add_folder(one, "--notebooks", "notebooks", "folder of the notebooks")
+
+    text = "Run ruff, mypy and pytest, each in any case. Other arguments go to pytest: fl-meta test -k cli"
+    add("test", _test, "run ruff, mypy and pytest", text)
+
+    group = add("notebooks", None, "build or check the notebooks from their twins", NOTEBOOKS)
+    kinds = group.add_subparsers(dest="kind", required=True, metavar="build|check")
+    text = "Execute twins with the parameters written in them, and write the notebooks."
+    one = add("build", _build, "write notebooks from their twins", text, kinds)
+    one.add_argument("names", nargs="*", metavar="NAME", help="for example 01_name (default: all)")
+    add_folder(one, "--notebooks", "notebooks", "folder of notebooks and twins")
+    text = "Compare notebooks with their twins cell by cell; exit status 1 if any differ."
+    one = add("check", _check, "compare notebooks with their twins", text, kinds)
+    add_folder(one, "--notebooks", "notebooks", "folder of notebooks and twins")
+    return parser
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    name, sign, value = text.partition("=")
+    if not (sign and name.isidentifier()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
+    if name == "profile":
+        raise argparse.ArgumentTypeError("choose the profile with --profile")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+@contextmanager
+def _bad_input() -> Iterator[None]:
+    """Turn an error about what the user gave into one line and exit status 2."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        print(f"fl-meta: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from fl_meta import notebooks, report
+
+    with _bad_input():
+        plan = notebooks.plan(options.notebooks, {"profile": options.profile, **dict(options.set)})
+        folder = report.prepare(options.output, options.notebooks)
+    runs: list[notebooks.NotebookRun] = []
+    stopped = False
+    try:
+        for run in notebooks.run_all(plan, folder, options.profile):
+            runs.append(run)
+    except KeyboardInterrupt:
+        stopped = True
+        print("fl-meta: stopped; the report has what was done", file=sys.stderr)
+    names = tuple(path.stem for path in plan.paths)
+    result = report.Report(options.profile, options.line, names, tuple(runs))
+    with _bad_input():
+        index = report.write(result, options.output)
+    print(f"\n{result.verdicts}\n")
+    if result.failed:
+        print(f"{'NOT DONE' if stopped else 'FAILED'}: {', '.join(result.failed)}\n")
+    print(f"report: {index}")
+    if stopped:
+        return 130
+    return 1 if result.failed else 0
+
+
+def _verdicts(options: argparse.Namespace) -> int:
+    from fl_meta import report
+
+    with _bad_input():
+        table, failed = report.read_verdicts(options.output)
+    if options.json:
+        print(json.dumps([verdict.as_json() for verdict in table], indent=1, ensure_ascii=False))
+    else:
+        print(table)
+    if failed:
+        print(f"fl-meta: these notebooks failed in that report: {', '.join(failed)}", file=sys.stderr)
+    return 0
+
+
+def _lab(options: argparse.Namespace) -> int:
+    from fl_meta.notebooks import find
+
+    with _bad_input():
+        find(options.notebooks, "")
+    # The kernel of this environment, not one of the same name in the user's home.
+    environment = {**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}
+    command = [sys.executable, "-m", "jupyterlab", str(options.notebooks), *options.rest]
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
+def _test(options: argparse.Namespace) -> int:
+    if not (Path("pyproject.toml").is_file() and Path("tests").is_dir()):
+        print("fl-meta: error: no tests in this folder; go to the root of the repository", file=sys.stderr)
+        return 2
+    checks = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], ["pytest", *options.rest])
+    failed = []
+    for check in checks:
+        print(f"── {shlex.join(check)}", flush=True)
+        if subprocess.run([sys.executable, "-m", *check], check=False).returncode:
+            failed.append(shlex.join(check))
+    if failed:
+        print(f"FAILED: {'; '.join(failed)}")
+    return 1 if failed else 0
+
+
+def _build(options: argparse.Namespace) -> int:
+    from fl_meta import twins
+
+    with _bad_input():
+        chosen = twins.choose(options.notebooks, options.names)
+    failed = False
+    for twin in chosen:
+        with _bad_input():
+            run = twins.build(twin)
+        failed = failed or bool(run.failures)
+    return 1 if failed else 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from fl_meta import twins
+
+    with _bad_input():
+        problems = twins.check(options.notebooks)
+    for problem in problems:
+        print(problem)
+    return 1 if problems else 0
