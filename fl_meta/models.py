@@ -104,8 +104,9 @@ def _pixels(data: FederatedDataset) -> tuple[int, int]:
     """Height and width of a data set's grey images.
 
     Raises:
-        ValueError: if its examples are not grey images.
+        ValueError: if its examples are not grey images with one label each.
     """
+    _check_one_label(data)
     if data.x.ndim != 3 or not data.x.dtype.kind == "f":
         raise ValueError(
             f"{data.name!r} has examples of shape {data.x.shape[1:]} ({data.x.dtype}); this model reads "
@@ -114,14 +115,32 @@ def _pixels(data: FederatedDataset) -> tuple[int, int]:
     return int(data.x.shape[1]), int(data.x.shape[2])
 
 
+def _check_one_label(data: FederatedDataset) -> None:
+    if data.y.ndim != 1:
+        raise ValueError(
+            f"{data.name!r} has labels of shape {data.y.shape[1:]} for each example; this model gives one label. "
+            "For text use char_mlp or char_lstm"
+        )
+
+
 def logistic(data: FederatedDataset) -> Model:
-    """Multinomial logistic regression on flattened inputs of any shape."""
+    """Multinomial logistic regression on flattened inputs of any shape.
+
+    Raises:
+        ValueError: if an example has more than one label.
+    """
+    _check_one_label(data)
     features, classes = int(data.x[0].size), data.num_classes
     return Model("logistic", lambda: nn.Sequential(nn.Flatten(), nn.Linear(features, classes)))
 
 
 def mlp(data: FederatedDataset, hidden: int = 200) -> Model:
-    """Two hidden layers of `hidden` rectified units on flattened inputs of any shape."""
+    """Two hidden layers of `hidden` rectified units on flattened inputs of any shape.
+
+    Raises:
+        ValueError: if an example has more than one label.
+    """
+    _check_one_label(data)
     features, classes = int(data.x[0].size), data.num_classes
     return Model(
         "mlp",

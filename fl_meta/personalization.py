@@ -16,6 +16,7 @@ from fl_meta.models import Model
 from fl_meta.optimizers import SGD, sgd
 from fl_meta.params import Params
 from fl_meta.statistics import bootstrap_mean
+from fl_meta.threads import one_thread
 
 
 @dataclass(frozen=True, repr=False)
@@ -81,6 +82,7 @@ class PersonalizationTable:
         return f"<b>{clients} clients of {self.data_label}, by client</b>{self.summary().round(4).to_html()}"
 
 
+@one_thread()
 def personalize(
     model: Model,
     params: Params,

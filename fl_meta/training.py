@@ -23,6 +23,7 @@ from fl_meta.optimizers import SGD, Adam, OptimizerState, adam, sgd
 from fl_meta.params import Params
 from fl_meta.personalization import Evaluation, PersonalizationTable, personalize
 from fl_meta.rounds import Stage, TrainingState, run_round
+from fl_meta.threads import one_thread
 
 
 class NonFiniteUpdateWarning(UserWarning):
@@ -67,6 +68,7 @@ class Checkpoint:
             raise ValueError(f"checkpoint every={self.every} rounds; it must be 1 or more")
 
 
+@one_thread()
 def train(
     model: Model,
     data: FederatedDataset,

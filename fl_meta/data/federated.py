@@ -330,4 +330,5 @@ def _test_counts(ids: Array, counts: IntArray, test_fraction: float) -> IntArray
             f"client {str(ids[counts.argmin()])!r} has {counts.min()} example; a train and a test part need "
             "at least 2: leave the client out, or use test_fraction=0"
         )
-    return np.minimum(np.maximum(np.rint(counts * test_fraction), 1), counts - 1).astype(np.int64)
+    wanted: IntArray = np.rint(counts * test_fraction).astype(np.int64)
+    return np.minimum(np.maximum(wanted, 1), counts - 1)

@@ -1,0 +1,307 @@
+"""The paper's claims: what is measured, what would refute it, and the verdict.
+
+Claim 1: FedAvg can be read as a meta-learning algorithm. It is decided in four parts. 1a is algebra: FedAvg's
+update *is* a sum of meta-learning updates. 1b-order and 1b-coefficient are calculus: its expansion in the
+client rate β has MAML's term, AvgGradInner. 1c is a check that our MAML is the exact one.
+
+The acceptance below was written before the measurements that the notebooks show.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+
+from fl_meta.algorithms import Algorithm, ClientWeights, fedavg, fedsgd, fomaml, maml, reptile
+from fl_meta.data.batches import batch_plan
+from fl_meta.data.federated import FederatedDataset
+from fl_meta.expansion import Method, measure_expansion
+from fl_meta.experiments import ClaimOne
+from fl_meta.local import Batch, client_batches, client_update, local_steps
+from fl_meta.models import Model
+from fl_meta.optimizers import SGD, sgd
+from fl_meta.params import Params, add, dot, norm, relative_error, scale, zeros_like
+from fl_meta.rounds import pseudo_gradient
+from fl_meta.statistics import bootstrap_mean
+from fl_meta.streams import stream, torch_seed
+from fl_meta.verdicts import Verdict
+
+IDENTITY_TOLERANCE = 1e-12  # largest relative error, float64
+SLOPE_TOLERANCE = 0.1  # of 2, for the slope of log error over log β
+COEFFICIENT_TOLERANCE = 0.02  # of 1, for fitted over predicted coefficient
+FINITE_DIFFERENCE_TOLERANCE = 1e-6  # largest relative error, float64
+
+# β in units of ‖AvgGrad‖ / ‖AvgGradInner‖. The expansion needs a loss with three derivatives between θ_0 and
+# θ_K. Rectified units have kinks: there it can only hold for steps so short that no unit crosses its own.
+SMOOTH_RATES = (1e-4, 2e-4, 5e-4, 1e-3)
+KINKED_RATES = (1e-7, 2e-7, 5e-7, 1e-6)
+
+STATEMENTS = {
+    "1a": "FedAvg(K) = FedSGD + FOMAML(1) + … + FOMAML(K−1), and with equal client weights it is Reptile(K)",
+    "1b-order": "what the expansion of FedAvg, FOMAML and MAML in β leaves out is O(β²): slope 2",
+    "1b-coefficient": "AvgGradInner enters with −½K(K−1), −K and −2K: fitted / predicted = 1",
+    "1c": "MAML's second order is exact: it agrees with finite differences of the personalized loss",
+}
+from fl_meta.threads import one_thread
+
+
+def averaged_models(
+    model: Model,
+    params: Params,
+    data: FederatedDataset,
+    client_ids: Sequence[str],
+    *,
+    steps: int,
+    client: SGD,
+    batch_size: int,
+    weights: ClientWeights,
+    seed: int,
+) -> Params:
+    """One round of FedAvg as textbooks have it: copy the module, train each copy, average the parameters.
+
+    It shares the batches with the library and nothing else of the local loop, so it can contradict it.
+    """
+    mean, total = zeros_like(params), 0
+    for client_id in client_ids:
+        count = len(data[client_id].train_x)
+        plan = batch_plan(seed, 0, client_id, count, batch_size=batch_size, steps=steps)
+        module = copy.deepcopy(model.module).to(next(iter(params.values())).dtype).train()
+        module.load_state_dict(params)
+        optimizer = torch.optim.SGD(module.parameters(), lr=client.learning_rate)
+        for x, y, dropout_seed in client_batches(
+            data, client_id, plan, torch_seed(seed, "dropout", 0, client_id)
+        ):
+            optimizer.zero_grad()
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(dropout_seed)
+                logits = module(x.to(next(module.parameters()).dtype) if x.is_floating_point() else x)
+            loss = torch.nn.functional.cross_entropy(
+                logits.flatten(0, -2), y.flatten().long(), ignore_index=-1
+            )
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        weight = count if weights == "examples" else 1
+        mean = add(mean, {name: p.detach() for name, p in module.named_parameters()}, weight)
+        total += weight
+    return scale(mean, 1 / total)
+
+
+@one_thread()
+def identity_errors(
+    models: Sequence[Model], data: FederatedDataset, config: ClaimOne, *, seed: int = 0
+) -> pd.DataFrame:
+    """Claim 1a: relative errors of the two identities, one row per model and identity, in float64.
+
+    Columns model, identity, relative_error. Each side of an identity is computed by runs of its own.
+    """
+    rows = []
+    K, client = config.steps, sgd(0.05)
+    ids = data.client_ids[: config.num_clients]
+    for model in models:
+        params = model.init(seed, torch.float64)
+
+        def sends(algorithm: Algorithm, model: Model = model, params: Params = params) -> Params:
+            return pseudo_gradient(model, params, data, ids, algorithm, seed=seed, round_number=0)[0]
+
+        def averaged(weights: ClientWeights, model: Model = model, params: Params = params) -> Params:
+            average = averaged_models(
+                model,
+                params,
+                data,
+                ids,
+                steps=K,
+                client=client,
+                batch_size=config.batch_size,
+                weights=weights,
+                seed=seed,
+            )
+            return add(params, average, -1.0)
+
+        size = config.batch_size
+        parts = sends(fedsgd(client=client, batch_size=size))
+        for j in range(1, K):
+            parts = add(parts, sends(fomaml(j, client=client, batch_size=size, weights="examples")))
+        errors = {
+            f"FedAvg({K}) = FedSGD + ΣFOMAML(j)": relative_error(averaged("examples"), parts),
+            f"FedAvg({K}), equal weights = Reptile({K})": relative_error(
+                averaged("equal"), sends(reptile(K, client=client, batch_size=size))
+            ),
+            f"averaged models = the library's FedAvg({K})": relative_error(
+                averaged("examples"), sends(fedavg(steps=K, client=client, batch_size=size))
+            ),
+        }
+        rows += [{"model": model.name, "identity": k, "relative_error": v} for k, v in errors.items()]
+    return pd.DataFrame(rows)
+
+
+def fixed_batches(data: FederatedDataset, client_id: str, count: int, size: int, seed: int) -> list[Batch]:
+    """The first `count` batches of `size` of a client's train part in round 0, as tensors."""
+    num_examples = len(data[client_id].train_x)
+    plan = batch_plan(seed, 0, client_id, num_examples, batch_size=size, steps=count)
+    return list(client_batches(data, client_id, plan, torch_seed(seed, "dropout", 0, client_id)))
+
+
+@one_thread()
+def expansion_rows(
+    model: Model,
+    data: FederatedDataset,
+    config: ClaimOne,
+    rates: Sequence[float],
+    *,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Claim 1b: slope and coefficient of the expansion, one row per client, method and K, in float64.
+
+    Two batches per client, at the model's initial parameters. Columns model, client_id, method, steps,
+    slope, coefficient_ratio.
+    """
+    params = model.init(seed, torch.float64)
+    methods: tuple[Method, ...] = ("FedAvg", "FOMAML", "MAML")
+    rows = []
+    for client_id in _clients_with(data, 2 * config.batch_size, config.expansion_clients):
+        batches = fixed_batches(data, client_id, 2, config.batch_size, seed)
+        for method in methods:
+            for K in config.expansion_steps:
+                result = measure_expansion(model, params, batches, method, K, rates)
+                rows.append(
+                    {
+                        "model": model.name,
+                        "client_id": client_id,
+                        "method": method,
+                        "steps": K,
+                        "slope": result.slope,
+                        "coefficient_ratio": result.coefficient_ratio,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def _clients_with(data: FederatedDataset, examples: int, count: int) -> list[str]:
+    """The first `count` clients with enough train examples."""
+    enough = [c for c, n in zip(data.client_ids, data.train_counts, strict=True) if n >= examples]
+    return enough[:count]
+
+
+@one_thread()
+def finite_difference_errors(
+    models: Sequence[Model],
+    data: FederatedDataset,
+    config: ClaimOne,
+    *,
+    rate: float = 0.05,
+    step: float = 1e-7,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Claim 1c: MAML(K) against central differences of the loss after K local steps, in float64.
+
+    The derivative is taken along MAML's own gradient with every tensor scaled by a random factor: along a
+    random direction of so many dimensions nearly nothing would be left to compare. Columns model, client_id,
+    steps, relative_error, and first_order_error: the same for FOMAML, which drops the second order.
+    """
+    rows = []
+    K, size = config.steps, config.batch_size
+    for model in models:
+        params = model.init(seed, torch.float64)
+        for client_id in data.client_ids[: config.num_clients]:
+            batches = fixed_batches(data, client_id, K + 1, size, seed)
+
+            def loss_after_steps(
+                start: Params, model: Model = model, batches: list[Batch] = batches
+            ) -> float:
+                for taken in local_steps(model, start, iter(batches), sgd(rate)):
+                    loss = taken.loss
+                return loss
+
+            second, first = (
+                client_update(model, params, data, client_id, row, seed=seed, round_number=0).gradient
+                for row in (
+                    maml(K, client=sgd(rate), batch_size=size),
+                    fomaml(K, client=sgd(rate), batch_size=size),
+                )
+            )
+            factors = stream(seed, "finite differences", client_id).uniform(0.5, 1.5, len(second))
+            along = {name: second[name] * f for name, f in zip(second, factors, strict=True)}
+            along = scale(along, 1 / norm(along))
+            there, back = (loss_after_steps(add(params, along, sign * step)) for sign in (1.0, -1.0))
+            slope = (there - back) / (2 * step)
+            rows.append(
+                {
+                    "model": model.name,
+                    "client_id": client_id,
+                    "steps": K,
+                    "relative_error": abs(dot(second, along) / slope - 1),
+                    "first_order_error": abs(dot(first, along) / slope - 1),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def decide_errors(
+    claim: str, errors: pd.Series[float], tolerance: float, data: FederatedDataset, profile: str
+) -> Verdict:
+    """Reproduced if the largest relative error is within the tolerance; the interval is its range."""
+    largest = float(errors.max())
+    verdict = "reproduced" if largest <= tolerance else "not reproduced"
+    unit = f"largest relative error (accepted: {tolerance:g})"
+    low = float(errors.min())
+    return Verdict(claim, STATEMENTS[claim], data.label, verdict, largest, (low, largest), unit, profile)
+
+
+def decide_interval(
+    claim: str,
+    per_client: pd.Series[float],
+    expected: float,
+    tolerance: float,
+    data: FederatedDataset,
+    profile: str,
+) -> Verdict:
+    """Compare the mean over clients and its 95 % bootstrap interval with `expected` ± `tolerance`.
+
+    Reproduced if the interval lies within the band, not reproduced if it lies outside, else undecided.
+    """
+    interval = bootstrap_mean(per_client.to_numpy())
+    ends = (interval.low - expected, interval.high - expected)
+    if all(abs(end) <= tolerance for end in ends):
+        verdict = "reproduced"
+    elif ends[0] > tolerance or ends[1] < -tolerance:
+        verdict = "not reproduced"
+    else:
+        verdict = "undecided"
+    unit = f"mean over clients (accepted: {expected:g} ± {tolerance:g})"
+    return Verdict(
+        claim,
+        STATEMENTS[claim],
+        data.label,
+        verdict,
+        interval.estimate,
+        (interval.low, interval.high),
+        unit,
+        profile,
+    )
+
+
+def decide_claim_one(
+    identities: pd.DataFrame,
+    expansions: pd.DataFrame,
+    differences: pd.DataFrame,
+    data: FederatedDataset,
+    profile: str,
+) -> list[Verdict]:
+    """The four verdicts on claim 1 for one data set, from the three tables of measurements.
+
+    Of every client the (model, method, K) counts that is furthest off: a mean over all could hide a failure.
+    """
+    worst = expansions.assign(
+        slope_off=(expansions.slope - 2).abs(), ratio_off=(expansions.coefficient_ratio - 1).abs()
+    )
+    slopes = worst.loc[worst.groupby("client_id").slope_off.idxmax()].slope
+    ratios = worst.loc[worst.groupby("client_id").ratio_off.idxmax()].coefficient_ratio
+    return [
+        decide_errors("1a", identities.relative_error, IDENTITY_TOLERANCE, data, profile),
+        decide_interval("1b-order", slopes, 2.0, SLOPE_TOLERANCE, data, profile),
+        decide_interval("1b-coefficient", ratios, 1.0, COEFFICIENT_TOLERANCE, data, profile),
+        decide_errors("1c", differences.relative_error, FINITE_DIFFERENCE_TOLERANCE, data, profile),
+    ]
