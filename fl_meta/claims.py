@@ -27,6 +27,7 @@ from fl_meta.params import Params, add, dot, norm, relative_error, scale, zeros_
 from fl_meta.rounds import pseudo_gradient
 from fl_meta.statistics import bootstrap_mean
 from fl_meta.streams import stream, torch_seed
+from fl_meta.threads import one_thread
 from fl_meta.verdicts import Verdict
 
 IDENTITY_TOLERANCE = 1e-12  # largest relative error, float64
@@ -45,7 +46,6 @@ STATEMENTS = {
     "1b-coefficient": "AvgGradInner enters with −½K(K−1), −K and −2K: fitted / predicted = 1",
     "1c": "MAML's second order is exact: it agrees with finite differences of the personalized loss",
 }
-from fl_meta.threads import one_thread
 
 
 def averaged_models(

@@ -118,8 +118,8 @@ def _pixels(data: FederatedDataset) -> tuple[int, int]:
 def _check_one_label(data: FederatedDataset) -> None:
     if data.y.ndim != 1:
         raise ValueError(
-            f"{data.name!r} has labels of shape {data.y.shape[1:]} for each example; this model gives one label. "
-            "For text use char_mlp or char_lstm"
+            f"{data.name!r} has labels of shape {data.y.shape[1:]} for each example; this model gives one "
+            "label. For text use char_mlp or char_lstm"
         )
 
 
