@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from fl_meta.data.federated import PADDING, FederatedDataset
+from fl_meta.streams import stream
 
 # 100 characters, as in the Shakespeare benchmarks; the last, a form feed, stands for "nothing yet".
 VOCABULARY = string.printable
@@ -145,3 +147,29 @@ def _examples(codes: NDArray[np.uint8], positions: int) -> tuple[NDArray[np.uint
     x[1 : len(codes)] = codes[:-1]
     y[: len(codes)] = codes
     return x.reshape(rows, positions), y.reshape(rows, positions)
+
+
+def line_sheet(
+    data: FederatedDataset, client_ids: Sequence[str] | None = None, *, lines: int = 2, seed: int = 0
+) -> pd.DataFrame:
+    """Sample lines of each role: one row per role, indexed by client id, with `lines` columns of text.
+
+    Args:
+        data: text of `load_shakespeare`.
+        client_ids: whom to show; the first 8 if left out.
+        lines: how many lines of each, drawn from its train part; empty where a role has fewer.
+        seed: of the draw.
+
+    Raises:
+        KeyError: if a client is not in the data set.
+        ValueError: if `lines` is below 1.
+    """
+    if lines < 1:
+        raise ValueError(f"lines={lines} must be 1 or more")
+    sheet = {}
+    for client_id in data.client_ids[:8] if client_ids is None else client_ids:
+        said = decode(data[client_id].train_y).splitlines()
+        chosen = sorted(stream(seed, "sample of lines", client_id).permutation(len(said))[:lines])
+        sheet[client_id] = [said[i] for i in chosen] + [""] * (lines - len(chosen))
+    columns = [f"line {number}" for number in range(1, lines + 1)]
+    return pd.DataFrame.from_dict(sheet, orient="index", columns=columns)
