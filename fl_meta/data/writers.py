@@ -111,7 +111,11 @@ def _affine(slant: FloatArray, rotation: FloatArray, log_aspect: FloatArray) -> 
 
 
 def sample_writer(writer: int, knobs: Knobs) -> Writer:
-    """The writer of this number: a function of (seed, writer) and the knobs, of no other writer."""
+    """The writer of this number: a function of (seed, writer) and the knobs, of no other writer.
+
+    Raises:
+        ValueError: if `writer` is negative.
+    """
     if writer < 0:
         raise ValueError(f"writer={writer} must be 0 or more")
     glyphs, classes = strokes.glyphs(), len(CHARACTERS)
@@ -258,8 +262,8 @@ def load_writers(
         class_names=tuple(CHARACTERS),
         synthetic=True,
         source=(
-            "generated from Hershey strokes, not written by people: "
-            f"seed={seed}, style={style:g}, label_skew={label_skew:g}, size_skew={size_skew:g}"
+            f"generated from Hershey strokes, not written by people: seed={seed}, style={style:g}, "
+            f"label_skew={label_skew:g}, size_skew={size_skew:g}, mean_examples={mean_examples}"
         ),
     )
 
