@@ -6,8 +6,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: small
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from fl_meta.data.federated import PADDING, FederatedDataset
+
+# The same examples in every run and no time limits; `--hypothesis-profile=search` looks further.
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.register_profile("search", deadline=None, max_examples=1000)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")
