@@ -76,8 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("fl-meta", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=raw)
-    parser.add_argument("--version", action="version", version=f"fl_meta {version('fl_meta')}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parser.add_argument("-V", "--version", action="version", version=f"fl_meta {version('fl_meta')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
 
     def add(name: str, run: Any, line: str, text: str, to: Any = commands) -> argparse.ArgumentParser:
         one: argparse.ArgumentParser = to.add_parser(

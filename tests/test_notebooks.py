@@ -1,0 +1,319 @@
+"""The runner of notebooks, and notebooks beside their twins, on toys."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from fl_meta import notebooks, twins
+from fl_meta.notebooks import NotebookRun
+from fl_meta.progress import Progress, is_progress_line
+
+KERNELSPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
+VERDICT = """
+from fl_meta.verdicts import Verdict, VerdictTable
+VerdictTable((Verdict("gain", "It helps", "toy (synthetic)", "reproduced", 1.5, (1.0, 2.0), "%", {profile}),))
+"""
+SLIDER = """
+import ipywidgets as widgets
+slider = widgets.IntSlider(value=3)
+def show(value):
+    print("value", value)
+    {action}
+widgets.VBox([slider, widgets.interactive_output(show, {{"value": slider}})])
+"""
+
+
+def write_notebook(
+    path: Path, sources: Sequence[str], parameters: str = 'profile = "laptop"\nseed = 0'
+) -> None:
+    cell = nbformat.v4.new_code_cell
+    cells = [cell(parameters, metadata={"tags": ["parameters"]}), *map(cell, sources)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNELSPEC}), path)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, NotebookRun]:
+    """Every way in which a notebook ends, run once, in a home whose kernel `python3` is broken."""
+    folder = tmp_path_factory.mktemp("toys")
+    output = tmp_path_factory.mktemp("executed")
+    write_notebook(
+        folder / "01_good.ipynb",
+        [
+            "import os, sys, tqdm, pathlib\nfor _ in tqdm.tqdm(range(3), desc='FedAvg'): pass",
+            "print('a real warning', file=sys.stderr)",
+            "print(seed, pathlib.Path.cwd(), sys.executable)",
+            VERDICT.format(profile="profile"),
+        ],
+    )
+    write_notebook(folder / "02_fails.ipynb", ["x = 1", "def f():\n    return x / 0\nf()", "print('never')"])
+    write_notebook(folder / "03_slider.ipynb", [SLIDER.format(action="raise KeyError('broke')")])
+    write_notebook(folder / "04_dead.ipynb", ["import os\nos._exit(3)"])
+    write_notebook(folder / "05_stored.ipynb", [VERDICT.format(profile="'paper'")])
+    write_notebook(folder / "06_last.ipynb", [SLIDER.format(action="pass")])
+    write_notebook(folder / "unnumbered.ipynb", ["raise RuntimeError('not to be run')"])
+    home = tmp_path_factory.mktemp("home")
+    kernel = home / ".local/share/jupyter/kernels/python3"
+    kernel.mkdir(parents=True)
+    (kernel / "kernel.json").write_text(json.dumps({"argv": ["/bin/false"], "display_name": "broken"}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(home))
+        patch.setenv("JUPYTER_PATH", str(kernel.parent.parent))
+        plan = notebooks.plan(folder, {"profile": "smoke", "seed": 7})
+        done = {run.name: run for run in notebooks.run_all(plan, output, "smoke")}
+        assert "JUPYTER_RUNTIME_DIR" not in os.environ
+    return done
+
+
+def text_of(run: NotebookRun) -> str:
+    cells = nbformat.read(run.path, as_version=4).cells
+    return "".join(out.get("text", "") for cell in cells for out in cell.get("outputs", ()))
+
+
+def test_all_numbered_notebooks_run_in_order(runs: dict[str, NotebookRun]) -> None:
+    names = ["01_good", "02_fails", "03_slider", "04_dead", "05_stored", "06_last"]
+    assert list(runs) == names
+    good = [name for name, run in runs.items() if not run.failures]
+    assert good == ["01_good", "06_last"], [run.failures for run in runs.values()]
+
+
+def test_a_good_run_has_parameters_verdicts_and_outputs(runs: dict[str, NotebookRun]) -> None:
+    run = runs["01_good"]
+    assert run.parameters == {"profile": "smoke", "seed": 7}
+    assert [(one.claim, one.profile, one.notebook) for one in run.verdicts] == [("gain", "smoke", "01_good")]
+    text = text_of(run)
+    assert "a real warning" in text and "FedAvg" not in text, "the lines of progress bars are left out"
+    assert "7 " in text and "toys" in text and "/bin/" in text
+    assert run.seconds > 0
+
+
+def test_the_failing_cell_and_its_error_are_told(runs: dict[str, NotebookRun]) -> None:
+    (failure,) = runs["02_fails"].failures
+    assert failure.source == "def f():\n    return x / 0\nf()"
+    assert (failure.error, failure.message) == ("ZeroDivisionError", "division by zero")
+    assert failure.place == "cell 4 of 5", "the cell with the injected parameters counts"
+    assert "return x / 0" in failure.traceback and "\x1b" not in failure.traceback
+    assert "never" not in text_of(runs["02_fails"])
+
+
+def test_a_slider_that_raises_is_a_failure(runs: dict[str, NotebookRun]) -> None:
+    (failure,) = runs["03_slider"].failures
+    assert failure.place == "callback of a slider or button"
+    assert (failure.error, failure.message) == ("KeyError", "'broke'")
+
+
+def test_a_dead_kernel_is_a_failure(runs: dict[str, NotebookRun]) -> None:
+    (failure,) = runs["04_dead"].failures
+    assert (failure.error, failure.place) == ("DeadKernelError", "cell 3 of 3")
+    assert "os._exit(3)" in failure.source
+
+
+def test_a_cell_that_hangs_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_notebook(tmp_path / "01_hangs.ipynb", ["import time\ntime.sleep(60)"])
+    monkeypatch.setitem(notebooks.CELL_SECONDS, "smoke", 1)
+    (tmp_path / "out").mkdir()
+    run = notebooks.run_one(tmp_path / "01_hangs.ipynb", tmp_path / "out/01_hangs.ipynb", "smoke", tmp_path)
+    (failure,) = run.failures
+    assert (failure.error, failure.place) == ("CellTimeoutError", "cell 2 of 2")
+
+
+def test_a_verdict_of_another_profile_is_a_failure(runs: dict[str, NotebookRun]) -> None:
+    run = runs["05_stored"]
+    assert "profile 'paper' in a run of profile 'smoke'; it was stored" in run.failures[0].message
+    assert run.verdicts == ()
+
+
+def test_a_misspelt_parameter_is_an_error_before_anything_runs(tmp_path: Path) -> None:
+    write_notebook(tmp_path / "01_a.ipynb", [])
+    with pytest.raises(ValueError, match=r"01_a.ipynb has no parameter 'profil'; did you mean 'profile'\?"):
+        notebooks.plan(tmp_path, {"profil": "smoke"})
+    write_notebook(tmp_path / "02_b.ipynb", [], parameters="# nothing here")
+    with pytest.raises(ValueError, match=r"02_b.ipynb has no parameter 'profile': none of its cells"):
+        notebooks.plan(tmp_path, {"profile": "smoke"})
+
+
+def test_a_folder_without_notebooks_and_a_broken_one_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="--notebooks"):
+        notebooks.plan(tmp_path, {})
+    (tmp_path / "01_a.ipynb").write_text("{")
+    with pytest.raises(ValueError, match=r"01_a.ipynb cannot be read as a notebook"):
+        notebooks.plan(tmp_path, {})
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("stream", [Terminal(), io.StringIO()])
+def test_progress_shows_the_cell_and_the_notebooks_own_bar(
+    stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr", stream)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x") for _ in range(4)])
+    with Progress(2) as progress:
+        progress.start("01_a")
+        progress.notebook(notebook)
+        progress.cell(notebook.cells[2], 2)
+        monkeypatch.setattr("fl_meta.progress.time.monotonic", lambda: 1e9)
+        progress.write(
+            "\rFedAvg:  33%|███▎      | 1/3 [00:00<00:01]\rFedAvg:  67%|██████▋   | 2/3 [00:01<00:00]"
+        )
+        progress.finish("01_a: 2.0 s")
+    shown = stream.getvalue()
+    assert "[1/2] 01_a: 2.0 s\n" in shown
+    if stream.isatty():
+        assert "01_a (1 of 2) · cell 3 of 4 · FedAvg 2/3" in shown
+        assert " 25%|" in shown, "half of the first of two notebooks"
+    else:
+        assert shown == "[1/2] 01_a: 2.0 s\n", "a log has one line per notebook"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("FedAvg:  40%|████      | 120/300 [00:04<00:06, 29.1it/s]", True),
+        ("100%|██████████| 3/3 [00:00<00:00, 9.1it/s]\x1b[A", True),
+        ("accuracy: 40% of 120/300 [clients]", False),
+        ("", False),
+    ],
+)
+def test_lines_of_progress_bars_are_recognised(line: str, expected: bool) -> None:
+    assert is_progress_line(line) is expected
+
+
+TWIN = f"""# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+# ---
+
+# %% [markdown]
+# # A toy
+# with two lines
+
+# %% tags=["parameters"]
+profile = "smoke"
+
+# %%
+{SLIDER.format(action="pass")}
+# %%
+1 + 1
+
+# %%
+1 + 1
+"""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("built")
+    (folder / "01_toy.py").write_text(TWIN)
+    assert twins.build(folder / "01_toy.py").failures == ()
+    return folder
+
+
+@pytest.fixture
+def pair(built: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(built, tmp_path / "pair"))
+
+
+def test_a_built_notebook_agrees_with_its_twin(built: Path) -> None:
+    assert twins.check(built) == []
+    notebook = nbformat.read(built / "01_toy.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    assert [cell.cell_type for cell in notebook.cells] == ["markdown", "code", "code", "code", "code"]
+    assert notebook.cells[3].outputs[0].data["text/plain"] == "2"
+    assert set(notebook.metadata) == {"kernelspec", "language_info", "widgets"}
+    assert all(set(cell.metadata) <= {"tags"} for cell in notebook.cells)
+    assert sorted(path.name for path in built.iterdir()) == ["01_toy.ipynb", "01_toy.py"]
+
+
+def test_building_again_changes_nothing(built: Path, pair: Path) -> None:
+    twins.build(pair / "01_toy.py")
+    assert (pair / "01_toy.ipynb").read_text() == (built / "01_toy.ipynb").read_text()
+
+
+def test_cell_ids_depend_on_the_source_alone(pair: Path) -> None:
+    before = [cell.id for cell in twins.read_twin(pair / "01_toy.py").cells]
+    assert len(set(before)) == 5
+    (pair / "01_toy.py").write_text(TWIN.replace("# %%\n1 + 1", "# %%\n'new'\n\n# %%\n1 + 1", 1))
+    after = [cell.id for cell in twins.read_twin(pair / "01_toy.py").cells]
+    assert [one for one in after if one in before] == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("1 + 1\n\n", "1 + 2\n\n", "01_toy.ipynb: cell 4 differs from its twin in source: '1 + 1' | '1 + 2'"),
+        ('# %% tags=["parameters"]', "# %%", "differs from its twin in tags: ['parameters'] | []"),
+        (
+            "# %%\n1 + 1",
+            "# %% [markdown]\n# 1 + 1",
+            "cell 4 differs from its twin in type: 'code' | 'markdown'",
+        ),
+        ("# with two lines\n", "", "cell 1 differs from its twin in source: 'with two lines' | ''"),
+        ("\n# %%\n1 + 1\n", "", "has 5 cells, its twin 4"),
+    ],
+)
+def test_check_finds_a_changed_twin(pair: Path, old: str, new: str, problem: str) -> None:
+    (pair / "01_toy.py").write_text(TWIN.replace(old, new, 1))
+    assert any(problem in line for line in twins.check(pair)), twins.check(pair)
+
+
+def test_check_finds_what_is_wrong_with_a_notebook(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = pair / "01_toy.ipynb"
+    good = nbformat.read(path, as_version=4)
+    good.cells[2].execution_count = None
+    nbformat.write(good, path)
+    assert twins.check(pair) == ["01_toy.ipynb: is not executed from top to bottom"]
+    good.cells[2].execution_count = 2
+    good.cells[3].outputs = [nbformat.v4.new_output("error", ename="E", evalue="", traceback=[])]
+    nbformat.write(good, path)
+    assert twins.check(pair) == ["01_toy.ipynb: shows an error"]
+    good.cells[3].outputs = []
+    nbformat.write(good, path)
+    monkeypatch.setattr(twins, "MOST_BYTES", 100)
+    assert "more than 100" in twins.check(pair)[0]
+    path.rename(pair / "02_other.ipynb")
+    assert twins.check(pair) == [
+        "02_other.ipynb has no twin 02_other.py",
+        "01_toy.ipynb is missing; run: fl-meta notebooks build 01_toy",
+    ]
+
+
+def test_a_twin_that_fails_leaves_the_notebook_as_it_was(pair: Path) -> None:
+    before = (pair / "01_toy.ipynb").read_bytes()
+    (pair / "01_toy.py").write_text('# %% tags=["parameters"]\nprofile = "smoke"\n\n# %%\n1 / 0\n')
+    assert twins.build(pair / "01_toy.py").failures[0].error == "ZeroDivisionError"
+    assert (pair / "01_toy.ipynb").read_bytes() == before
+
+
+def test_building_refuses_a_twin_without_a_profile_and_a_large_notebook(
+    pair: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pair / "01_toy.py").write_text("# %%\n1\n")
+    with pytest.raises(ValueError, match=r"01_toy.py needs a parameter profile, one of smoke"):
+        twins.build(pair / "01_toy.py")
+    before = (pair / "01_toy.ipynb").read_bytes()
+    monkeypatch.setattr(twins, "MOST_BYTES", 100)
+    (pair / "01_toy.py").write_text('# %% tags=["parameters"]\nprofile = "smoke"\n')
+    with pytest.raises(ValueError, match=r"01_toy.ipynb has \d+ bytes, more than 100"):
+        twins.build(pair / "01_toy.py")
+    assert (pair / "01_toy.ipynb").read_bytes() == before
+
+
+def test_choosing_twins_by_name(pair: Path) -> None:
+    (pair / "02_more.py").write_text("")
+    everything = (pair / "01_toy.py", pair / "02_more.py")
+    assert twins.choose(pair, []) == everything
+    assert twins.choose(pair, ["notebooks/02_more.ipynb", "01_toy"]) == everything[::-1]
+    with pytest.raises(FileNotFoundError, match="did you mean 01_toy"):
+        twins.choose(pair, ["01_tou"])
