@@ -1,0 +1,416 @@
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fl_meta.data.federated import PADDING, FederatedDataset
+
+Parts = dict[str, tuple[list[int], list[int]]]
+SEEDS = st.integers(0, 2**32)
+
+
+@st.composite
+def owner_lists(draw: st.DrawFn, least: int = 2) -> list[str]:
+    """The client of each example: 1 to 6 clients with at least `least` examples each, in any order."""
+    counts = draw(st.lists(st.integers(least, 9), min_size=1, max_size=6))
+    return draw(st.permutations([f"client_{i}" for i, count in enumerate(counts) for _ in range(count)]))
+
+
+def numbered(owners: list[str], **options: Any) -> FederatedDataset:
+    """Example i has x = [i, −i] and y = i, so that a test can see where it went."""
+    number = np.arange(len(owners))
+    x = np.stack([number, -number], axis=1).astype(np.float32)
+    return FederatedDataset.from_arrays(x, number, owners, **options)
+
+
+def parts(data: FederatedDataset) -> Parts:
+    """The numbers of each client's train and test examples, after a look at x and y."""
+    result = {}
+    for client in data:
+        for x, y in ((client.train_x, client.train_y), (client.test_x, client.test_y)):
+            assert np.array_equal(x, np.stack([y, -y], axis=1))
+        result[client.client_id] = (client.train_y.tolist(), client.test_y.tolist())
+    return result
+
+
+# From plain arrays ----------------------------------------------------------------------------------------
+
+
+@given(owner_lists(), st.floats(0, 0.99), SEEDS)
+def test_every_example_lands_in_one_part_of_its_own_client(
+    owners: list[str], fraction: float, seed: int
+) -> None:
+    found = parts(numbered(owners, test_fraction=fraction, seed=seed))
+    assert found.keys() == set(owners)
+    for client_id, (train, test) in found.items():
+        assert sorted(train + test) == [i for i, owner in enumerate(owners) if owner == client_id]
+        assert train and (test or fraction == 0)
+        if fraction == 0:
+            assert test == []
+
+
+@given(owner_lists(least=1), st.data())
+def test_a_mask_says_which_examples_are_for_testing(owners: list[str], data: st.DataObject) -> None:
+    mask = data.draw(st.lists(st.booleans(), min_size=len(owners), max_size=len(owners)))
+    for client_id, (train, test) in parts(numbered(owners, test_mask=mask)).items():
+        own = [i for i, owner in enumerate(owners) if owner == client_id]
+        assert train == [i for i in own if not mask[i]]
+        assert test == [i for i in own if mask[i]]
+
+
+@pytest.mark.parametrize(
+    ("examples", "fraction", "test_examples"),
+    [(10, 0.2, 2), (10, 0.24, 2), (10, 0.26, 3), (3, 0.2, 1), (2, 0.01, 1), (2, 0.99, 1), (50, 0.98, 49)],
+)
+def test_a_share_is_rounded_but_leaves_an_example_in_each_part(
+    examples: int, fraction: float, test_examples: int
+) -> None:
+    data = numbered(["a"] * examples, test_fraction=fraction)
+    assert data.test_counts.tolist() == [test_examples]
+    assert data.train_counts.tolist() == [examples - test_examples]
+    assert data.counts.tolist() == [examples]
+
+
+@given(owner_lists(), st.data(), SEEDS)
+def test_other_clients_do_not_touch_a_clients_split(
+    owners: list[str], data: st.DataObject, seed: int
+) -> None:
+    chosen = data.draw(st.sampled_from(owners))
+    own = [i for i, owner in enumerate(owners) if owner == chosen]
+    others = data.draw(st.permutations([i for i in range(len(owners)) if i not in own]))
+    kept = others[: data.draw(st.integers(0, len(others)).filter(lambda count: count != 1))]
+    # The client's rows in their order, and some rows of others anywhere between them.
+    places = set(data.draw(st.permutations(range(len(own) + len(kept))))[: len(own)])
+    mine, theirs = iter(own), iter(kept)
+    rows = [next(mine) if place in places else next(theirs) for place in range(len(own) + len(kept))]
+
+    whole = numbered(owners, seed=seed)[chosen]
+    x = np.array([[i, -i] for i in rows], dtype=np.float32)
+    few = [chosen if i in own else "other" for i in rows]
+    alone = FederatedDataset.from_arrays(x, rows, few, num_classes=len(owners), seed=seed)[chosen]
+    assert np.array_equal(alone.train_y, whole.train_y) and np.array_equal(alone.test_y, whole.test_y)
+    assert np.array_equal(alone.train_x, whole.train_x) and np.array_equal(alone.test_x, whole.test_x)
+
+
+def test_test_examples_are_drawn_evenly_and_anew_for_each_client_and_seed() -> None:
+    owners = np.repeat([f"client_{i}" for i in range(400)], 10).tolist()
+    splits = [parts(numbered(owners, test_fraction=0.3, seed=seed)) for seed in (0, 1)]
+    assert splits[0] == parts(numbered(owners, test_fraction=0.3, seed=0))
+    for split in splits:
+        places = [sorted(i % 10 for i in test) for _, test in split.values()]
+        counts = np.bincount(np.concatenate(places), minlength=10)
+        # 400 draws of 3 out of 10: 120 each, with a standard deviation of 9.2.
+        assert counts.min() > 120 - 5 * 9.2 and counts.max() < 120 + 5 * 9.2
+        assert len({tuple(place) for place in places}) > 60  # of 120 possible ones
+    agree = sum(set(splits[0][c][1]) == set(splits[1][c][1]) for c in splits[0])
+    assert agree < 20  # 400 / 120 expected
+
+
+def test_ids_of_any_type_become_text_and_stay_in_their_order() -> None:
+    data = FederatedDataset.from_arrays(np.zeros((4, 1)), [0, 1, 0, 1], [7, 3, 7, 3], test_fraction=0.5)
+    assert data.client_ids == ("3", "7")
+    assert [len(client.test_y) for client in data] == [1, 1]
+
+
+def test_lists_and_options_arrive() -> None:
+    data = FederatedDataset.from_arrays(
+        [[0.5], [1.5]],
+        [0, 1],
+        ["a", "a"],
+        test_mask=[False, True],
+        num_classes=3,
+        class_names="xyz",
+        name="mine",
+        source="my drawer",
+    )
+    assert (data.num_classes, data.class_names, data.name, data.source) == (
+        3,
+        ("x", "y", "z"),
+        "mine",
+        "my drawer",
+    )
+    assert not data.synthetic and data["a"].train_x.tolist() == [[0.5]] and data["a"].test_y.tolist() == [1]
+
+
+def test_the_number_of_classes_is_found() -> None:
+    assert FederatedDataset.from_arrays(np.zeros((3, 1)), [4, 0, 1], ["a"] * 3).num_classes == 5
+
+
+def test_a_given_array_is_left_as_it_was() -> None:
+    x, y = np.arange(6.0).reshape(6, 1), np.arange(6)
+    data = FederatedDataset.from_arrays(x, y, ["b", "a"] * 3)
+    data.x[:] = -1
+    assert x.ravel().tolist() == y.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_padding_is_a_label_of_texts_only() -> None:
+    y = np.array([[1, PADDING], [0, 1]])
+    data = FederatedDataset.from_arrays(np.zeros((2, 2), dtype=np.uint8), y, ["a", "a"])
+    assert data.num_classes == 2
+    with pytest.raises(ValueError, match=r"label -1 of example 1 is out of range \[0, 2\)"):
+        FederatedDataset.from_arrays(np.zeros((2, 1)), [1, -1], ["a", "a"])
+    with pytest.raises(ValueError, match=r"label -2 of example 0 is out of range"):
+        FederatedDataset.from_arrays(np.zeros((2, 2)), y - [[0, 1], [0, 0]], ["a", "a"])
+
+
+GOOD: dict[str, Any] = {"x": np.zeros((4, 2)), "y": [0, 1, 0, 1], "client_ids": ["a", "a", "b", "b"]}
+WITH_NAN = np.array([[0.0, 0], [0, 0], [0, np.nan], [0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": np.zeros((3, 2))}, r"x, y and client_ids have 3, 4 and 4 entries; they must be equal"),
+        ({"y": [0, 1]}, r"4, 2 and 4 entries"),
+        ({"client_ids": ["a", "b"]}, r"4, 4 and 2 entries"),
+        ({"x": np.zeros((0, 2)), "y": [], "client_ids": []}, r"x is empty; give at least one example"),
+        ({"x": WITH_NAN}, r"x has NaN or infinity, first in example 2; remove or repair"),
+        ({"x": np.where(np.isnan(WITH_NAN), -np.inf, 0)}, r"NaN or infinity, first in example 2"),
+        ({"y": [0, 1, 0, 5], "num_classes": 5}, r"label 5 of example 3 is out of range \[0, 5\)"),
+        ({"y": [0, -1, 0, 1]}, r"label -1 of example 1 is out of range \[0, 2\)"),
+        ({"y": [0.0, 1.0, 0.0, 1.0]}, r"y has type float64; labels must be whole numbers"),
+        ({"y": [True, False, True, False]}, r"y has type bool"),
+        ({"y": ["a", "b", "a", "b"]}, r"y has type <U1"),
+        ({"test_fraction": 1.0}, r"test_fraction=1.0 is not in \[0, 1\)"),
+        ({"test_fraction": -0.1}, r"test_fraction=-0.1 is not in"),
+        ({"test_fraction": float("nan")}, r"test_fraction=nan is not in"),
+        ({"test_mask": [True, False]}, r"test_mask has shape \(2,\); expected \(4,\)"),
+        ({"client_ids": ["a", "a", "b", "a"]}, r"client 'b' has 1 example; .* leave the client out, or use"),
+        ({"seed": -1}, r"seed=-1 is negative"),
+    ],
+)
+def test_bad_arrays_are_refused(change: dict[str, Any], message: str) -> None:
+    assert len(FederatedDataset.from_arrays(**GOOD)) == 2
+    with pytest.raises(ValueError, match=message):
+        FederatedDataset.from_arrays(**(GOOD | change))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"client_ids": ()}, r"'tiny images' has no clients; give at least one"),
+        ({"client_ids": ("a", "b", "a", "c", "d", "e")}, r"client id 'a' occurs twice in 'tiny images'"),
+        ({"starts": np.zeros(5, dtype=np.int64)}, r"starts has shape \(5,\); expected \(6,\)"),
+        ({"train_counts": np.zeros((6, 1), dtype=np.int64)}, r"train_counts has shape \(6, 1\)"),
+        ({"test_counts": np.zeros(7, dtype=np.int64)}, r"test_counts has shape \(7,\)"),
+        ({"y": np.zeros(89, dtype=np.int64)}, r"x has 90 examples but y has 89; they must be equal"),
+        ({"starts": np.array([-1, 0, 0, 0, 0, 0])}, r"must be 0 or more"),
+        ({"train_counts": np.array([0, -1, 0, 0, 0, 0])}, r"must be 0 or more"),
+        ({"test_counts": np.array([0, -1, 0, 0, 0, 0])}, r"must be 0 or more"),
+        ({"starts": np.array([0, 0, 0, 0, 0, 71])}, r"end beyond the 90 examples of x"),
+    ],
+)
+def test_a_data_set_that_contradicts_itself_is_refused(
+    tiny_images: FederatedDataset, change: dict[str, Any], message: str
+) -> None:
+    assert len(tiny_images.x) == 90 and tiny_images.counts[5] == 20
+    with pytest.raises(ValueError, match=message):
+        replace(tiny_images, **change)
+
+
+# Choosing clients -----------------------------------------------------------------------------------------
+
+
+def test_clients_by_id(tiny_images: FederatedDataset) -> None:
+    assert [client.client_id for client in tiny_images] == list(tiny_images.client_ids)
+    assert "client_3" in tiny_images and "nobody" not in tiny_images and 3 not in tiny_images
+    assert tiny_images.position("client_3") == 3
+    client = tiny_images["client_3"]
+    assert (len(client.train_x), len(client.test_x)) == (
+        tiny_images.train_counts[3],
+        tiny_images.test_counts[3],
+    )
+
+
+@pytest.mark.parametrize(
+    "look",
+    [lambda d: d["nobody"], lambda d: d.position("nobody"), lambda d: d.subset(["client_1", "nobody"])],
+)
+def test_an_unknown_client_is_named_with_some_known(
+    tiny_images: FederatedDataset, look: Callable[[FederatedDataset], Any]
+) -> None:
+    with pytest.raises(KeyError, match=r"no client 'nobody' among the 6 of 'tiny images' \('client_0', "):
+        look(tiny_images)
+
+
+@given(owner_lists(), st.data())
+def test_a_subset_has_the_same_clients_in_the_order_asked_for(owners: list[str], data: st.DataObject) -> None:
+    whole = numbered(owners)
+    some = data.draw(st.lists(st.sampled_from(whole.client_ids), min_size=1, unique=True))
+    subset = whole.subset(some)
+    assert subset.client_ids == tuple(some)
+    assert parts(subset) == {client_id: parts(whole)[client_id] for client_id in some}
+    assert np.shares_memory(subset.x, whole.x) and np.shares_memory(subset.y, whole.y)
+    assert subset.num_classes == whole.num_classes
+
+
+def test_a_subset_of_nobody_or_of_one_twice_is_refused(tiny_images: FederatedDataset) -> None:
+    with pytest.raises(ValueError, match="no clients"):
+        tiny_images.subset([])
+    with pytest.raises(ValueError, match="'client_1' occurs twice"):
+        tiny_images.subset(["client_1", "client_0", "client_1"])
+
+
+@given(owner_lists().filter(lambda owners: len(set(owners)) > 1), st.floats(0.01, 0.99), SEEDS, st.data())
+def test_training_and_held_out_clients_are_all_and_share_none(
+    owners: list[str], share: float, seed: int, data: st.DataObject
+) -> None:
+    whole = numbered(owners)
+    train, held_out = whole.split_clients(share, seed)
+    assert set(train.client_ids).isdisjoint(held_out.client_ids)
+    assert parts(train) | parts(held_out) == parts(whole)
+    wanted = share * len(whole)
+    assert len(held_out) in (
+        np.clip(np.floor(wanted), 1, len(whole) - 1),
+        np.clip(np.ceil(wanted), 1, len(whole) - 1),
+    )
+    assert abs(len(held_out) - wanted) <= 0.5 or len(held_out) in (1, len(whole) - 1)
+    # The order of clients is irrelevant, and it is kept.
+    shuffled = whole.subset(data.draw(st.permutations(whole.client_ids)))
+    again_train, again_held_out = shuffled.split_clients(share, seed)
+    assert set(again_held_out.client_ids) == set(held_out.client_ids)
+    for group in (again_train, again_held_out):
+        assert list(group.client_ids) == [c for c in shuffled.client_ids if c in group]
+
+
+def test_each_client_is_held_out_about_equally_often(tiny_images: FederatedDataset) -> None:
+    counts = dict.fromkeys(tiny_images.client_ids, 0)
+    pairs = set()
+    for seed in range(600):
+        _, held_out = tiny_images.split_clients(1 / 3, seed=seed)
+        pairs.add(held_out.client_ids)
+        for client_id in held_out.client_ids:
+            counts[client_id] += 1
+    # 600 draws of 2 out of 6: 200 each, with a standard deviation of 11.5.
+    assert min(counts.values()) > 200 - 5 * 11.5 and max(counts.values()) < 200 + 5 * 11.5
+    assert len(pairs) == 15
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.5, 25, float("nan")])
+def test_a_share_of_clients_lies_between_0_and_1(tiny_images: FederatedDataset, share: float) -> None:
+    with pytest.raises(ValueError, match=rf"held_out={share} is not between 0 and 1"):
+        tiny_images.split_clients(share)
+
+
+def test_one_client_cannot_be_split(tiny_images: FederatedDataset) -> None:
+    with pytest.raises(ValueError, match="has one client; a split into two groups needs at least two"):
+        tiny_images.subset(["client_0"]).split_clients()
+
+
+@given(owner_lists(), st.floats(0, 0.9), st.data())
+def test_pooled_is_one_client_with_the_parts_of_all(
+    owners: list[str], fraction: float, data: st.DataObject
+) -> None:
+    whole = numbered(owners, test_fraction=fraction)
+    some = whole.subset(data.draw(st.lists(st.sampled_from(whole.client_ids), min_size=1, unique=True)))
+    pooled = parts(some.pooled())
+    each = parts(some).values()
+    assert pooled == {
+        "pooled": ([i for train, _ in each for i in train], [i for _, test in each for i in test])
+    }
+    assert not np.shares_memory(some.pooled().x, whole.x)
+
+
+# What a reader sees ---------------------------------------------------------------------------------------
+
+
+def by_hand() -> FederatedDataset:
+    """Client a has 3 + 1 examples, b 1 + 1, c 6 + 2."""
+    owners = ["a"] * 4 + ["b"] * 2 + ["c"] * 8
+    test = [0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 1, 1]
+    labels = [0, 0, 0, 1, 2, 2, 0, 1, 2, 3, 3, 3, 3, 3]
+    return FederatedDataset.from_arrays(
+        np.zeros((14, 3, 5), dtype=np.float32), labels, owners, test_mask=test, num_classes=10, name="mine"
+    )
+
+
+def test_counts_of_labels() -> None:
+    expected = np.zeros((3, 10))
+    expected[0, :2], expected[1, 2], expected[2, :4] = (3, 1), 2, (1, 1, 1, 5)
+    assert np.array_equal(by_hand().class_counts(), expected)
+
+
+def test_padding_is_no_label_in_the_counts() -> None:
+    y = np.array([[1, PADDING], [1, 0], [2, PADDING]], dtype=np.int16)
+    data = FederatedDataset.from_arrays(np.zeros((3, 2)), y, ["a", "a", "b"], test_fraction=0)
+    assert data.class_counts().tolist() == [[1, 2, 0], [0, 0, 1]]
+
+
+def test_table_of_counts_and_quantiles() -> None:
+    table = by_hand().table()
+    assert list(table.columns) == ["total", "min", "10 %", "median", "90 %", "max"]
+    # Of 1, 3, 6 the 10 % quantile is 1.4 and the 90 % quantile 5.4; of 1, 1, 2 it is 1.8; of 1, 2, 4 3.6.
+    assert table.loc["train examples"].tolist() == [10, 1, 1, 3, 5, 6]
+    assert table.loc["test examples"].tolist() == [4, 1, 1, 1, 2, 2]
+    assert table.loc["distinct labels"].tolist() == [10, 1, 1, 2, 4, 4]
+
+
+def test_text_and_html_show_the_table() -> None:
+    data = by_hand()
+    text, html = repr(data), data._repr_html_()
+    for shown in (text, html):
+        assert "mine: 3 clients, 14 examples of shape 3×5 (float32), 10 classes" in shown
+        assert "arrays given by the user" in shown and "synthetic" not in shown
+        for title in ("train examples", "test examples", "distinct labels", "median", "90 %"):
+            assert title in shown
+    assert "<table" in html
+
+
+def test_synthetic_data_says_so_wherever_it_is_shown(tiny_images: FederatedDataset) -> None:
+    train, held_out = tiny_images.split_clients()
+    for data in (tiny_images, train, held_out, tiny_images.pooled(), tiny_images.subset(["client_0"])):
+        assert data.label == "tiny images (synthetic)"
+        assert "tiny images (synthetic)" in repr(data) and "tiny images (synthetic)" in data._repr_html_()
+    assert replace(tiny_images, synthetic=False).label == "tiny images"
+
+
+def test_html_shows_names_as_they_are_written() -> None:
+    html = replace(by_hand(), name="a<b", source="x < y & z")._repr_html_()
+    assert "a&lt;b" in html and "x &lt; y &amp; z" in html
+
+
+# Identity -------------------------------------------------------------------------------------------------
+
+
+def test_fingerprint_is_of_the_clients_and_not_of_where_they_lie(tiny_images: FederatedDataset) -> None:
+    some = ["client_4", "client_1"]
+    lean = tiny_images.subset(some)
+    clients = [tiny_images[client_id] for client_id in some]
+    moved = replace(
+        lean,
+        x=np.concatenate([part for c in clients for part in (c.train_x, c.test_x)]),
+        y=np.concatenate([part for c in clients for part in (c.train_y, c.test_y)]),
+        starts=np.array([0, tiny_images.counts[4]]),
+    )
+    assert moved.fingerprint == lean.fingerprint != tiny_images.fingerprint
+    assert tiny_images.subset(some[::-1]).fingerprint != lean.fingerprint
+
+
+@pytest.mark.parametrize("changed", ["x", "y", "parts", "ids", "classes"])
+def test_fingerprint_sees_every_change(tiny_images: FederatedDataset, changed: str) -> None:
+    x, y = tiny_images.x.copy(), tiny_images.y.copy()
+    x[-1, 0, 0] += 1e-6
+    y[-1] = (y[-1] + 1) % 4
+    step = np.array([0, 0, 0, 0, 0, 1])
+    ids = ("client_9", *tiny_images.client_ids[1:])
+    changes: dict[str, dict[str, Any]] = {
+        "x": {"x": x},
+        "y": {"y": y},
+        "parts": {
+            "train_counts": tiny_images.train_counts + step,
+            "test_counts": tiny_images.test_counts - step,
+        },
+        "ids": {"client_ids": ids},
+        "classes": {"num_classes": 5},
+    }
+    assert replace(tiny_images).fingerprint == tiny_images.fingerprint
+    assert replace(tiny_images, **changes[changed]).fingerprint != tiny_images.fingerprint
+
+
+def test_a_data_set_is_frozen(tiny_images: FederatedDataset) -> None:
+    with pytest.raises(FrozenInstanceError):
+        tiny_images.name = "other"  # type: ignore[misc]
