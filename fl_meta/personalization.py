@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 from typing import Literal
 
 import numpy as np
@@ -79,7 +80,8 @@ class PersonalizationTable:
 
     def _repr_html_(self) -> str:
         clients = self.rows.client_id.nunique()
-        return f"<b>{clients} clients of {self.data_label}, by client</b>{self.summary().round(4).to_html()}"
+        title = escape(f"{clients} clients of {self.data_label}, by client")
+        return f"<b>{title}</b>{self.summary().round(4).to_html()}"
 
 
 @one_thread()
@@ -151,11 +153,13 @@ class Evaluation:
         held_out: clients that training does not see.
         every: score after this many rounds, and before the first and after the last one.
         personalization_epochs: epochs of adaptation for the personalized scores; 0 leaves them out.
+        client: the client optimizer of adaptation; None takes the one of the stage's algorithm.
     """
 
     held_out: FederatedDataset
     every: int
     personalization_epochs: int = 0
+    client: SGD | None = None
 
     def __post_init__(self) -> None:
         if self.every < 1:
@@ -166,13 +170,13 @@ class Evaluation:
     def scores(
         self, model: Model, params: Params, algorithm: Algorithm, seed: int, engine: str
     ) -> dict[str, float]:
-        """Plain means over the held-out clients, adapted with the client optimizer of training."""
+        """Plain means over the held-out clients; batches are as large as the algorithm's."""
         table = personalize(
             model,
             params,
             self.held_out,
             epochs=self.personalization_epochs,
-            client=algorithm.client,
+            client=self.client or algorithm.client,
             batch_size=algorithm.batch_size,
             seed=seed,
             engine=engine,

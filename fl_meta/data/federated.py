@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -302,7 +303,7 @@ class FederatedDataset:
         return f"{self._headline()}\n{self.source}\n{self.table().to_string()}"
 
     def _repr_html_(self) -> str:
-        return f"<b>{self._headline()}</b><br>{self.source}{self.table().to_html()}"
+        return f"<b>{escape(self._headline())}</b><br>{escape(self.source)}{self.table().to_html()}"
 
 
 def _check_values(x: Array, y: Array, num_classes: int | None) -> int:
