@@ -87,8 +87,10 @@ def _speeches(play: str) -> Iterator[tuple[str, list[str]]]:
 
 def encode(text: str) -> NDArray[np.uint8]:
     """Characters as their places in `VOCABULARY` [characters]; unknown ones become `BLANK`."""
-    codes = np.frombuffer(text.encode("ascii", "replace"), dtype=np.uint8)
-    return _CODE[codes]
+    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+    # The last of the 128 is the delete character: unknown, as all beyond it are.
+    codes: NDArray[np.uint8] = _CODE[np.minimum(points, len(_CODE) - 1)]
+    return codes
 
 
 def decode(codes: ArrayLike) -> str:
