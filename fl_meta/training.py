@@ -200,6 +200,7 @@ def _config(
         "data": f"{data.name} {data.fingerprint[:16]}",
         "evaluation.every": evaluation.every if evaluation else None,
         "evaluation.personalization_epochs": evaluation.personalization_epochs if evaluation else None,
+        "evaluation.client": asdict(evaluation.client) if evaluation and evaluation.client else None,
         "evaluation.held_out": evaluation.held_out.fingerprint[:16] if evaluation else None,
     }
     for i, stage in enumerate(stages):
@@ -267,8 +268,16 @@ def train_centralized(
     It is FedSGD with a single client that owns everything and a client rate of 1, so a round is one step of
     torch.optim on one batch, drawn from the pool without replacement.
 
+    Raises:
+        ValueError: if `evaluation` personalizes without a client optimizer of its own: there is none here.
+
     Source: the "centralized" comparison of the paper's claim 3.
     """
+    if evaluation and evaluation.personalization_epochs and evaluation.client is None:
+        raise ValueError(
+            "centralized training has no client optimizer to personalize with; give one: "
+            "Evaluation(..., client=sgd(0.02))"
+        )
     algorithm = fedsgd(client=sgd(1.0), server=optimizer, batch_size=batch_size)
     return train(
         model,

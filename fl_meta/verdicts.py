@@ -114,12 +114,13 @@ class Verdict:
 
     def numbers(self) -> tuple[str, str]:
         """Effect and interval as text, with as many decimals as the largest of them deserves."""
-        largest = max((abs(x) for x in (self.effect, *self.interval) if math.isfinite(x)), default=0.0)
-        decimals = min(max(2 - math.floor(math.log10(largest)), 0), 4) if largest else 0
-        effect, low, high = (
-            "—" if math.isnan(x) else f"{x:+.{decimals}f}".replace("-", "−")
-            for x in (self.effect, *self.interval)
-        )
+        values = (self.effect, *self.interval)
+        largest = max((abs(x) for x in values if math.isfinite(x)), default=0.0)
+        if 0 < largest < 1e-3:
+            style = "+.1e"
+        else:
+            style = f"+.{min(max(2 - math.floor(math.log10(largest)), 0), 4) if largest else 0}f"
+        effect, low, high = ("—" if math.isnan(x) else format(x, style).replace("-", "−") for x in values)
         return effect, "—" if low == high == "—" else f"[{low}, {high}]"
 
 
