@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from fl_meta.verdicts import PROFILES
 
@@ -198,7 +198,7 @@ def _verdicts(options: argparse.Namespace) -> int:
     return 0
 
 
-def _lab(options: argparse.Namespace) -> int:
+def _lab(options: argparse.Namespace) -> NoReturn:
     from fl_meta.notebooks import find
 
     with _bad_input():
@@ -206,7 +206,8 @@ def _lab(options: argparse.Namespace) -> int:
     # The kernel of this environment, not one of the same name in the user's home.
     environment = {**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}
     command = [sys.executable, "-m", "jupyterlab", str(options.notebooks), *options.rest]
-    return subprocess.run(command, env=environment, check=False).returncode
+    # Replaces this process, so that Ctrl-C reaches JupyterLab alone, which then asks and stops its kernels.
+    os.execve(command[0], command, environment)
 
 
 def _test(options: argparse.Namespace) -> int:

@@ -190,9 +190,20 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return started
 
 
-def test_lab_opens_the_notebooks(here: Path, commands: list[list[str]]) -> None:
-    assert cli.main(["lab", "--no-browser"]) == 0
-    assert commands == [[sys.executable, "-m", "jupyterlab", "notebooks", "--no-browser"]]
+def test_lab_becomes_jupyterlab_with_this_environments_kernel(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class ReplacedError(Exception):
+        pass
+
+    def execve(program: str, command: list[str], environment: dict[str, str]) -> None:
+        raise ReplacedError(program, command, environment["JUPYTER_PREFER_ENV_PATH"])
+
+    monkeypatch.setattr("fl_meta.cli.os.execve", execve)
+    with pytest.raises(ReplacedError) as replaced:
+        cli.main(["lab", "--no-browser"])
+    command = [sys.executable, "-m", "jupyterlab", "notebooks", "--no-browser"]
+    assert replaced.value.args == (sys.executable, command, "1")
 
 
 def test_test_runs_every_check_even_if_one_fails(
