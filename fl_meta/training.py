@@ -144,7 +144,7 @@ def train(
                         "updates have NaN or infinity and are left out (said once; see clients_left_out in "
                         "the history)",
                         NonFiniteUpdateWarning,
-                        stacklevel=2,
+                        stacklevel=3,  # one more than usual, for the decorator
                     )
                 last = new_state.round_number == len(schedule)
                 if evaluation and (last or new_state.round_number % evaluation.every == 0):
