@@ -1,0 +1,208 @@
+"""Checkpoints: bit for bit there and back, refused when damaged or foreign, never unpickled, always whole."""
+
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save, save_file
+from torch import Tensor
+
+from fl_meta import checkpoints
+from fl_meta.checkpoints import CheckpointError, read_checkpoint, write_checkpoint
+
+TENSORS = {
+    "params/0.weight": torch.tensor([[1.5, -0.0, math.nan], [math.inf, 1e-45, 3.0]]),
+    "params/0.bias": torch.linspace(0, 1, 5, dtype=torch.float64),
+    "server/0.bias/step": torch.tensor(7.0),
+    "round_number": torch.tensor(12),
+    "nothing": torch.empty(0),
+}
+CONFIG = {
+    "seed": 3,
+    "model": "mlp",
+    "stages[0].algorithm.client.learning_rate": 0.1,
+    "evaluation.every": None,
+}
+PROGRESS = {"history": [{"round": 0, "loss": math.nan}, {"round": 1, "loss": 0.1 + 0.2}]}
+
+
+def bits(tensor: Tensor) -> tuple[torch.dtype, tuple[int, ...], bytes]:
+    return tensor.dtype, tuple(tensor.shape), tensor.contiguous().numpy().tobytes()
+
+
+def written(folder: Path) -> Path:
+    path = folder / "run.safetensors"
+    write_checkpoint(path, TENSORS, CONFIG, PROGRESS)
+    return path
+
+
+def check_content(tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
+    assert {name: bits(t) for name, t in tensors.items()} == {name: bits(t) for name, t in TENSORS.items()}
+    # repr tells NaN equal to NaN, and shows every bit of a float.
+    assert repr(progress) == repr(PROGRESS)
+
+
+def test_there_and_back_bit_for_bit(tmp_path: Path) -> None:
+    check_content(*read_checkpoint(written(tmp_path), CONFIG))
+
+
+def test_tensors_that_are_not_contiguous(tmp_path: Path) -> None:
+    across = torch.arange(6.0).reshape(2, 3).T
+    write_checkpoint(tmp_path / "run", {"across": across}, {}, {})
+    tensors, _ = read_checkpoint(tmp_path / "run", {})
+    assert bits(tensors["across"]) == bits(across)
+
+
+def test_folders_are_made_and_nothing_else_is_left_there(tmp_path: Path) -> None:
+    path = written(tmp_path / "runs" / "today")
+    written(tmp_path / "runs" / "today")
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("seed", 4, "seed is 3 in the checkpoint and 4 in this run"),
+        ("model", "small_cnn", "model is 'mlp' in the checkpoint and 'small_cnn' in this run"),
+        (
+            "stages[0].algorithm.client.learning_rate",
+            0.2,
+            "stages[0].algorithm.client.learning_rate is 0.1 in the checkpoint and 0.2 in this run",
+        ),
+        ("evaluation.every", 5, "evaluation.every is None in the checkpoint and 5 in this run"),
+        ("stages[1].rounds", 9, "stages[1].rounds is None in the checkpoint and 9 in this run"),
+    ],
+)
+def test_another_configuration_is_refused_by_field(
+    tmp_path: Path, field: str, value: object, message: str
+) -> None:
+    path = written(tmp_path)
+    before = path.read_bytes()
+    with pytest.raises(CheckpointError) as caught:
+        read_checkpoint(path, CONFIG | {field: value})
+    text = str(caught.value)
+    assert f"{path} is from another configuration: {message}. Use the same configuration" in text
+    assert path.read_bytes() == before
+
+
+def test_all_fields_that_differ_are_named(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    with pytest.raises(CheckpointError, match=r"model is 'mlp' .*; seed is 3 in the checkpoint and None in"):
+        read_checkpoint(path, {k: v for k, v in CONFIG.items() if k != "seed"} | {"model": "logistic"})
+
+
+# --- damage ---------------------------------------------------------------------------------------------
+
+
+def test_every_cut_is_noticed(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match=r"cannot be read .* delete it to start again"):
+            read_checkpoint(path, CONFIG)
+    path.write_bytes(whole + b"\0")
+    with pytest.raises(CheckpointError):
+        read_checkpoint(path, CONFIG)
+
+
+def test_every_flipped_bit_is_noticed_or_does_no_harm(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    whole = bytearray(path.read_bytes())
+    numbers = len(whole) - sum(t.numel() * t.element_size() for t in TENSORS.values())
+    for place in range(len(whole)):
+        for bit in range(8):
+            whole[place] ^= 1 << bit
+            path.write_bytes(whole)
+            whole[place] ^= 1 << bit
+            try:
+                content = read_checkpoint(path, CONFIG)
+            except CheckpointError:
+                continue
+            # A header has room for another blank; a number has not.
+            assert place < numbers
+            check_content(*content)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 8, b"\xff" * 64, b'{"params": 1}'], ids=repr)
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "run.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"run\.safetensors cannot be read"):
+        read_checkpoint(path, CONFIG)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing", tmp_path):
+        with pytest.raises(CheckpointError, match="cannot be read"):
+            read_checkpoint(path, CONFIG)
+
+
+def test_somebody_elses_safetensors_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.safetensors"
+    for metadata in (None, {"notes": "{}"}, {"notes": "{}", "sha256": "0" * 64}):
+        save_file({"weight": torch.ones(2)}, path, metadata)
+        with pytest.raises(CheckpointError):
+            read_checkpoint(path, {})
+    # With the right tensors, but a number changed behind the checksum's back:
+    good = written(tmp_path).read_bytes()
+    path.write_bytes(good.replace(np.float64(0.25).tobytes(), np.float64(0.5).tobytes()))
+    assert path.read_bytes() != good
+    with pytest.raises(CheckpointError, match=r"is damaged \(checksum differs\)"):
+        read_checkpoint(path, CONFIG)
+
+
+class Bomb:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_is_refused_and_never_opened(tmp_path: Path) -> None:
+    went_off = tmp_path / "went off"
+    by_pickle, by_torch = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    by_pickle.write_bytes(pickle.dumps(Bomb(went_off)))
+    torch.save(Bomb(went_off), by_torch)
+    for path in (by_pickle, by_torch):
+        with pytest.raises(CheckpointError, match="cannot be read"):
+            read_checkpoint(path, {})
+    assert not went_off.exists()
+    pickle.loads(by_pickle.read_bytes())
+    assert went_off.exists()
+
+
+# --- writing --------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    # A file in the place of the folder stops even the superuser.
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"cannot write run into .*file.*choose a folder you may write to"):
+        write_checkpoint(tmp_path / "file" / "run", TENSORS, CONFIG, PROGRESS)
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=["disk full", "Ctrl-C"])
+def test_a_write_that_fails_half_way_leaves_the_old_file(
+    tmp_path: Path, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path)
+    before = path.read_bytes()
+
+    def half(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+        content = save(tensors, metadata)
+        path.write_bytes(content[: len(content) // 2])
+        raise error
+
+    monkeypatch.setattr(checkpoints, "save_file", half)
+    with pytest.raises(type(error)):
+        write_checkpoint(path, TENSORS, CONFIG, {"history": []})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
