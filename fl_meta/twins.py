@@ -56,6 +56,8 @@ def read_twin(path: Path) -> NotebookNode:
     notebook.metadata = nbformat.from_dict({"kernelspec": kernel, "language_info": {"name": "python"}})
     seen: Counter[str] = Counter()
     for cell in notebook.cells:
+        # A formatter puts blank lines before a function in the twin, and none at the top of a cell.
+        cell.source = cell.source.strip("\n")
         digest = hashlib.sha256(f"{cell.cell_type}:{cell.source}".encode()).hexdigest()[:8]
         cell.id = f"{digest}-{seen[digest]}"
         seen[digest] += 1

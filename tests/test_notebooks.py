@@ -241,6 +241,14 @@ def test_building_again_changes_nothing(built: Path, pair: Path) -> None:
     assert (pair / "01_toy.ipynb").read_text() == (built / "01_toy.ipynb").read_text()
 
 
+def test_blank_lines_around_a_cell_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "01_a.py").write_text("# %%\n\n\ndef f():\n    pass\n\n\n# %%\nf()\n")
+    assert [cell.source for cell in twins.read_twin(tmp_path / "01_a.py").cells] == [
+        "def f():\n    pass",
+        "f()",
+    ]
+
+
 def test_cell_ids_depend_on_the_source_alone(pair: Path) -> None:
     before = [cell.id for cell in twins.read_twin(pair / "01_toy.py").cells]
     assert len(set(before)) == 5
