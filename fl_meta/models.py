@@ -123,13 +123,22 @@ def _check_one_label(data: FederatedDataset) -> None:
         )
 
 
+def _check_floats(data: FederatedDataset) -> None:
+    if data.x.dtype.kind != "f":
+        raise ValueError(
+            f"{data.name!r} has examples of type {data.x.dtype}; this model reads floats. Convert them, for "
+            'example pixels with (x / 255).astype("float32")'
+        )
+
+
 def logistic(data: FederatedDataset) -> Model:
     """Multinomial logistic regression on flattened inputs of any shape.
 
     Raises:
-        ValueError: if an example has more than one label.
+        ValueError: if an example has more than one label, or is not of floats.
     """
     _check_one_label(data)
+    _check_floats(data)
     features, classes = int(data.x[0].size), data.num_classes
     return Model("logistic", lambda: nn.Sequential(nn.Flatten(), nn.Linear(features, classes)))
 
@@ -138,9 +147,10 @@ def mlp(data: FederatedDataset, hidden: int = 200) -> Model:
     """Two hidden layers of `hidden` rectified units on flattened inputs of any shape.
 
     Raises:
-        ValueError: if an example has more than one label.
+        ValueError: if an example has more than one label, or is not of floats.
     """
     _check_one_label(data)
+    _check_floats(data)
     features, classes = int(data.x[0].size), data.num_classes
     return Model(
         "mlp",
