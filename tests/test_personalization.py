@@ -1,0 +1,415 @@
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from fl_meta import fedavg, models
+from fl_meta.data.batches import batch_plan
+from fl_meta.data.federated import PADDING, FederatedDataset
+from fl_meta.local import engine_named
+from fl_meta.models import Model
+from fl_meta.optimizers import SGD, sgd
+from fl_meta.params import Params
+from fl_meta.personalization import Evaluation, PersonalizationTable, personalize
+from fl_meta.statistics import bootstrap_mean
+
+
+def small(data: FederatedDataset) -> Model:
+    if data.y.ndim == 2:
+        return models.char_mlp(data, context=3, embedding=4, hidden=6)
+    return models.mlp(data, hidden=7)
+
+
+def start(data: FederatedDataset) -> Params:
+    return small(data).init(1, torch.float64)
+
+
+# Adaptation -----------------------------------------------------------------------------------------------
+
+
+def plainly(
+    data: FederatedDataset, client_id: str, client: SGD, epochs: int, batch_size: int | None, seed: int
+) -> list[tuple[float, float, int]]:
+    """Test loss, accuracy and number of predictions after each epoch: a module, torch.optim and a loop."""
+    module = small(data).build().double()
+    module.load_state_dict(start(data))
+    optimizer = torch.optim.SGD(
+        module.parameters(),
+        lr=client.learning_rate,
+        momentum=client.momentum,
+        weight_decay=client.weight_decay,
+    )
+    here = data[client_id]
+
+    def tensors(x: np.ndarray, y: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        inputs = torch.tensor(x)
+        return inputs.double() if inputs.is_floating_point() else inputs, torch.tensor(y).long().flatten()
+
+    def score() -> tuple[float, float, int]:
+        x, labels = tensors(here.test_x, here.test_y)
+        with torch.no_grad():
+            logits = module(x).reshape(len(labels), -1)
+        there = [i for i, label in enumerate(labels.tolist()) if label != PADDING]
+        losses = [-torch.log_softmax(logits[i], 0)[labels[i]].item() for i in there]
+        right = [logits[i].argmax().item() == labels[i].item() for i in there]
+        return float(np.mean(losses)), float(np.mean(right)), len(there)
+
+    scores = [score()]
+    plan = list(batch_plan(seed, 0, client_id, len(here.train_y), batch_size=batch_size, epochs=epochs))
+    for epoch in range(epochs):
+        for indices in plan[epoch * len(plan) // epochs : (epoch + 1) * len(plan) // epochs]:
+            x, labels = tensors(here.train_x[indices], here.train_y[indices])
+            optimizer.zero_grad()
+            logits = module(x)
+            cross_entropy(logits.reshape(len(labels), -1), labels, ignore_index=PADDING).backward()
+            optimizer.step()
+        scores.append(score())
+    return scores
+
+
+@pytest.mark.parametrize("kind", ["tiny_images", "tiny_text"])
+@pytest.mark.parametrize(
+    ("client", "batch_size"),
+    [(sgd(0.3), 3), (sgd(0.1), None), (sgd(0.2, momentum=0.5, weight_decay=0.01), 4)],
+)
+def test_scores_after_every_epoch_are_those_of_a_plain_loop(
+    kind: str, client: SGD, batch_size: int | None, request: pytest.FixtureRequest
+) -> None:
+    data: FederatedDataset = request.getfixturevalue(kind)
+    table = personalize(
+        small(data), start(data), data, epochs=3, client=client, batch_size=batch_size, seed=5
+    )
+    rows = table.rows.set_index(["client_id", "epoch"])
+    assert list(rows.index) == [(client_id, epoch) for client_id in data.client_ids for epoch in range(4)]
+    for client_id in data.client_ids:
+        expected = plainly(data, client_id, client, 3, batch_size, 5)
+        found = rows.loc[client_id][["test_loss", "test_accuracy", "num_test_predictions"]].to_numpy()
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+        assert (rows.loc[client_id].num_train_examples == len(data[client_id].train_y)).all()
+    assert rows.test_loss.nunique() == len(rows)  # so that no epoch or client could stand for another
+
+
+def test_epoch_0_is_the_initial_model(tiny_images: FederatedDataset) -> None:
+    model, params = small(tiny_images), start(tiny_images)
+    alone = personalize(model, params, tiny_images, epochs=0).rows
+    longer = personalize(model, params, tiny_images, epochs=2, client=sgd(0.5)).rows
+    pd.testing.assert_frame_equal(alone, longer[longer.epoch == 0].reset_index(drop=True))
+    for row in alone.itertuples():
+        client = tiny_images[row.client_id]
+        x, y = torch.from_numpy(client.test_x), torch.from_numpy(client.test_y)
+        assert row.test_loss == pytest.approx(cross_entropy(model.apply(params, x), y).item())
+
+
+def test_text_counts_predictions_and_not_rows(tiny_text: FederatedDataset) -> None:
+    rows = personalize(small(tiny_text), start(tiny_text), tiny_text, epochs=0).rows
+    for row in rows.itertuples():
+        labels = tiny_text[row.client_id].test_y
+        assert row.num_test_predictions == (labels != PADDING).sum() < labels.size
+        right = row.test_accuracy * row.num_test_predictions
+        assert right == pytest.approx(round(right))
+
+
+def test_a_client_is_adapted_alone(tiny_images: FederatedDataset) -> None:
+    settings: dict[str, Any] = {"epochs": 2, "client": sgd(0.5), "batch_size": 4}
+    model, params = small(tiny_images), start(tiny_images)
+    whole = personalize(model, params, tiny_images, **settings).rows.set_index("client_id")
+    some = tiny_images.subset(["client_5", "client_2"])
+    few = personalize(model, params, some, **settings).rows.set_index("client_id")
+    pd.testing.assert_frame_equal(few, whole.loc[["client_5", "client_2"]])
+
+
+def test_the_seed_orders_the_batches(tiny_images: FederatedDataset) -> None:
+    one, same, other = (
+        personalize(
+            small(tiny_images),
+            start(tiny_images),
+            tiny_images,
+            epochs=1,
+            client=sgd(0.5),
+            batch_size=4,
+            seed=seed,
+        ).rows.set_index("epoch")
+        for seed in (0, 0, 1)
+    )
+    pd.testing.assert_frame_equal(one, same)
+    pd.testing.assert_frame_equal(one.loc[[0]], other.loc[[0]])
+    assert (one.loc[1].test_loss.to_numpy() != other.loc[1].test_loss.to_numpy()).all()
+
+
+def altered(data: FederatedDataset, part: str) -> FederatedDataset:
+    """Every client's train or test examples turned to their negative; the other part as it was."""
+    x = data.x.copy()
+    for start_at, train, test in zip(data.starts, data.train_counts, data.test_counts, strict=True):
+        where = {
+            "train": slice(start_at, start_at + train),
+            "test": slice(start_at + train, start_at + train + test),
+        }
+        x[where[part]] *= -1
+    return replace(data, x=x)
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_adaptation_sees_the_train_part_and_nothing_else(tiny_images: FederatedDataset, part: str) -> None:
+    model, params = small(tiny_images), start(tiny_images)
+    settings: dict[str, Any] = {"epochs": 2, "client": sgd(0.5), "batch_size": 4, "seed": 0}
+    runs = [
+        list(
+            engine_named("loop").adapted(
+                model, params, data, data.client_ids, settings["client"], epochs=2, batch_size=4, seed=0
+            )
+        )
+        for data in (tiny_images, altered(tiny_images, part))
+    ]
+    for (client_id, epoch, one), (other_id, other_epoch, other) in zip(*runs, strict=True):
+        assert (client_id, epoch) == (other_id, other_epoch)
+        same = all(torch.equal(one[name], other[name]) for name in params)
+        assert same == (part == "test" or epoch == 0)
+
+    tables = [
+        personalize(model, params, data, **settings) for data in (tiny_images, altered(tiny_images, part))
+    ]
+    losses = [table.rows.set_index("epoch").test_loss for table in tables]
+    changed = losses[0].to_numpy() != losses[1].to_numpy()
+    # The initial score is of the test part alone.
+    assert changed[losses[0].index == 0].all() == (part == "test")
+    assert changed[losses[0].index > 0].all()
+
+
+def test_the_initial_parameters_stay_as_they_are(tiny_images: FederatedDataset) -> None:
+    params = start(tiny_images)
+    personalize(small(tiny_images), params, tiny_images, epochs=1, client=sgd(0.5))
+    assert all(torch.equal(params[name], value) for name, value in start(tiny_images).items())
+
+
+def test_a_client_that_diverges_is_wrong_and_not_left_out(tiny_images: FederatedDataset) -> None:
+    model = models.logistic(tiny_images)
+    params = {name: torch.zeros_like(value) for name, value in model.init(0).items()}
+    table = personalize(model, params, tiny_images, epochs=3, client=sgd(3e38), batch_size=2)
+    last = table.rows[table.rows.epoch == 3]
+    assert len(last) == 6 and last.test_loss.isna().all() and (last.test_accuracy == 0).all()
+    # All zeros predict the first class: only who has none of it in the test part was not hurt.
+    right = [(client.test_y == 0).any() for client in tiny_images]
+    assert 0 < np.mean(right) == table.summary().loc[3, "share_of_clients_hurt"]
+
+
+def test_one_thread_computes(tiny_images: FederatedDataset) -> None:
+    seen = set()
+
+    class Watching(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.add(torch.get_num_threads())
+            return super().forward(x.flatten(1))
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        model = Model("watching", lambda: Watching(64, 4))
+        personalize(model, model.init(0), tiny_images, epochs=1)
+        assert seen == {1} and torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+# The summary ----------------------------------------------------------------------------------------------
+
+INITIAL = {"a": (0.5, 1.0), "b": (0.6, 2.0), "c": (0.8, 3.0), "d": (0.4, 4.0)}  # accuracy and loss
+PERSONALIZED = {"a": (0.7, 0.5), "b": (0.6, 1.0), "c": (0.7, 1.5), "d": (0.9, 2.0)}
+PREDICTIONS = {"a": 10, "b": 30, "c": 20, "d": 40}
+
+
+def table_of(*epochs: dict[str, tuple[float, float]]) -> PersonalizationTable:
+    rows = [
+        {
+            "client_id": client_id,
+            "epoch": epoch,
+            "test_loss": loss,
+            "test_accuracy": accuracy,
+            "num_test_predictions": PREDICTIONS[client_id],
+            "num_train_examples": 5,
+        }
+        for epoch, scores in enumerate(epochs)
+        for client_id, (accuracy, loss) in scores.items()
+    ]
+    return PersonalizationTable(pd.DataFrame(rows), "four clients (synthetic)")
+
+
+def test_summary_by_client_by_hand() -> None:
+    summary = table_of(INITIAL, PERSONALIZED).summary()
+    assert list(summary.index) == [0, 1]
+    assert summary.test_accuracy_by_client.tolist() == pytest.approx([0.575, 0.725])
+    assert summary.test_loss_by_client.tolist() == pytest.approx([2.5, 1.25])
+    assert summary.gain_by_client[1] == pytest.approx(0.15)
+    assert summary.share_of_clients_hurt[1] == 0.25  # only c fell; b stayed
+    # 10 % of the way from the least to the greatest of four is 0.3 of the first step.
+    assert summary.bottom_decile_of_clients.tolist() == pytest.approx([0.4 + 0.3 * 0.1, 0.6 + 0.3 * 0.1])
+    gains = bootstrap_mean([0.2, 0.0, -0.1, 0.5])
+    assert (summary.gain_low[1], summary.gain_high[1]) == pytest.approx((gains.low, gains.high))
+
+
+def test_summary_by_example_by_hand() -> None:
+    summary = table_of(INITIAL, PERSONALIZED).summary("example")
+    # (10 · 0.5 + 30 · 0.6 + 20 · 0.8 + 40 · 0.4) / 100 and (7 + 18 + 14 + 36) / 100.
+    assert summary.test_accuracy_by_example.tolist() == pytest.approx([0.55, 0.75])
+    # (10 · 1 + 30 · 2 + 20 · 3 + 40 · 4) / 100, and half of it.
+    assert summary.test_loss_by_example.tolist() == pytest.approx([2.9, 1.45])
+    assert summary.gain_by_example[1] == pytest.approx(0.2)
+    # Shares and quantiles of clients stay so.
+    assert summary.share_of_clients_hurt[1] == 0.25
+    assert summary.bottom_decile_of_clients.tolist() == pytest.approx([0.43, 0.63])
+    gains = bootstrap_mean([0.2, 0.0, -0.1, 0.5], [10, 30, 20, 40])
+    assert (summary.gain_low[1], summary.gain_high[1]) == pytest.approx((gains.low, gains.high))
+
+
+def test_names_say_how_clients_are_weighted() -> None:
+    by_client, by_example = (table_of(INITIAL, PERSONALIZED).summary(w) for w in ("client", "example"))
+    for summary, weights in ((by_client, "client"), (by_example, "example")):
+        assert list(summary.columns) == [
+            f"test_loss_by_{weights}",
+            f"test_accuracy_by_{weights}",
+            f"gain_by_{weights}",
+            "gain_low",
+            "gain_high",
+            "share_of_clients_hurt",
+            "bottom_decile_of_clients",
+        ]
+
+
+@pytest.mark.parametrize("weights", ["client", "example"])
+def test_a_gain_is_not_measured_before_any_epoch(weights: Any) -> None:
+    first = table_of(INITIAL, PERSONALIZED).summary(weights).loc[0]
+    missing = [f"gain_by_{weights}", "gain_low", "gain_high", "share_of_clients_hurt"]
+    assert first[missing].isna().all() and first.drop(missing).notna().all()
+
+
+def test_gains_are_paired() -> None:
+    # Everyone gains 0.1, however much they differ: there is no doubt about it.
+    all_gain = {client_id: (accuracy + 0.1, loss) for client_id, (accuracy, loss) in INITIAL.items()}
+    last = table_of(INITIAL, all_gain).summary().loc[1]
+    assert [last.gain_low, last.gain_by_client, last.gain_high] == pytest.approx([0.1, 0.1, 0.1])
+
+
+def test_every_epoch_is_compared_with_epoch_0() -> None:
+    summary = table_of(INITIAL, PERSONALIZED, INITIAL).summary()
+    assert summary.gain_by_client.iloc[1:].tolist() == pytest.approx([0.15, 0.0])
+    assert summary.share_of_clients_hurt.iloc[1:].tolist() == [0.25, 0.0]
+
+
+def test_clients_are_matched_by_id_and_not_by_place() -> None:
+    table = table_of(INITIAL, dict(reversed(PERSONALIZED.items())))
+    pd.testing.assert_frame_equal(
+        table.summary("example"), table_of(INITIAL, PERSONALIZED).summary("example")
+    )
+
+
+def test_one_client_has_a_gain_and_no_interval() -> None:
+    last = table_of({"a": INITIAL["a"]}, {"a": PERSONALIZED["a"]}).summary().loc[1]
+    assert last.gain_by_client == pytest.approx(0.2)
+    assert math.isnan(last.gain_low) and math.isnan(last.gain_high)
+
+
+def test_accuracies_by_client_and_epoch() -> None:
+    accuracies = table_of(INITIAL, PERSONALIZED).accuracies()
+    assert list(accuracies.columns) == [0, 1]
+    assert accuracies.loc["d"].tolist() == [0.4, 0.9] and accuracies.loc["b"].tolist() == [0.6, 0.6]
+
+
+def test_text_and_html_name_the_data_and_the_weights() -> None:
+    table = table_of(INITIAL, PERSONALIZED)
+    for shown in (repr(table), table._repr_html_()):
+        assert "4 clients of four clients (synthetic), by client" in shown
+        assert "gain_by_client" in shown and "0.725" in shown
+    assert "a &lt; b" in PersonalizationTable(table.rows, "a < b")._repr_html_()
+
+
+def test_synthetic_data_says_so_in_the_table(tiny_images: FederatedDataset) -> None:
+    table = personalize(small(tiny_images), start(tiny_images), tiny_images, epochs=0)
+    assert table.data_label == "tiny images (synthetic)" and "tiny images (synthetic)" in repr(table)
+
+
+# What can go wrong ----------------------------------------------------------------------------------------
+
+
+def without(data: FederatedDataset, part: str) -> FederatedDataset:
+    counts = getattr(data, f"{part}_counts").copy()
+    counts[3] = 0
+    return replace(data, **{f"{part}_counts": counts})
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (
+            lambda data: without(data, "test"),
+            {},
+            r"client 'client_3' has no test part; leave it out with subset",
+        ),
+        (lambda data: without(data, "test"), {"epochs": 0}, r"client 'client_3' has no test part"),
+        (lambda data: without(data, "train"), {}, r"client 'client_3' has no train part; leave it out"),
+        (lambda data: data, {"epochs": -1}, r"epochs=-1 is negative; use 0 for the initial model alone"),
+        (lambda data: data, {"engine": "lop"}, r"engine='lop' is unknown; choose one of 'loop'"),
+        (lambda data: data, {"batch_size": 0}, r"batch_size=0 for client 'client_0'; it must be 1 or more"),
+        (lambda data: data, {"seed": -1}, r"seed=-1 is negative"),
+    ],
+)
+def test_bad_requests_are_refused(
+    tiny_images: FederatedDataset,
+    change: Callable[[FederatedDataset], FederatedDataset],
+    options: dict[str, Any],
+    message: str,
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        personalize(small(tiny_images), start(tiny_images), change(tiny_images), **options)
+
+
+def test_the_initial_score_needs_no_train_part(tiny_images: FederatedDataset) -> None:
+    data = without(tiny_images, "train")
+    rows = personalize(small(data), start(data), data, epochs=0).rows
+    assert rows.num_train_examples.tolist()[3] == 0 and rows.test_loss.notna().all()
+
+
+@pytest.mark.parametrize("weights", ["clients", "examples", "", None])
+def test_misspelt_weights_are_refused(weights: Any) -> None:
+    with pytest.raises(ValueError, match=rf"weights={weights!r}; choose 'client' or 'example'"):
+        table_of(INITIAL, PERSONALIZED).summary(weights)
+
+
+# Scores during training -----------------------------------------------------------------------------------
+
+
+def test_scores_of_a_run_are_means_over_held_out_clients(tiny_images: FederatedDataset) -> None:
+    _, held_out = tiny_images.split_clients(0.5)
+    model, params = small(tiny_images), start(tiny_images)
+    algorithm = fedavg(epochs=1, client=sgd(0.4, momentum=0.5), batch_size=3)
+    rows = personalize(model, params, held_out, epochs=2, client=algorithm.client, batch_size=3, seed=4).rows
+    found = Evaluation(held_out, every=5, personalization_epochs=2).scores(
+        model, params, algorithm, 4, "loop"
+    )
+    expected = {}
+    for when, epoch in (("initial", 0), ("personalized", 2)):
+        for measure in ("test_accuracy", "test_loss"):
+            expected[f"held_out_{when}_{measure}_by_client"] = rows[rows.epoch == epoch][measure].mean()
+    assert found == pytest.approx(expected)
+    only_initial = Evaluation(held_out, every=5).scores(model, params, algorithm, 4, "loop")
+    assert only_initial == pytest.approx({name: expected[name] for name in expected if "initial" in name})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"every": 0}, r"evaluate every=0 rounds; it must be 1 or more"),
+        ({"every": -1}, r"every=-1"),
+        ({"every": 1, "personalization_epochs": -1}, r"personalization_epochs=-1 is negative"),
+    ],
+)
+def test_an_evaluation_that_never_ends_or_begins_is_refused(
+    tiny_images: FederatedDataset, options: dict[str, int], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Evaluation(tiny_images, **options)
