@@ -45,7 +45,8 @@ def bootstrap_mean(
         seed: of the resampling.
 
     Raises:
-        ValueError: if there are no clients, a value is not finite, or the weights have no positive sum.
+        ValueError: if there are no clients, a value or weight is not finite, no weight is positive,
+            or `level` or `resamples` is out of range.
 
     Source: Efron's percentile bootstrap.
     """
@@ -53,10 +54,12 @@ def bootstrap_mean(
     weight = np.ones_like(data) if weights is None else np.asarray(weights, dtype=np.float64)
     if data.ndim != 1 or data.shape != weight.shape or len(data) == 0:
         raise ValueError(f"values {data.shape} and weights {weight.shape} must be [clients], at least one")
-    if not np.isfinite(data).all() or not weight.sum() > 0 or weight.min() < 0:
-        raise ValueError("values must be finite, weights 0 or more with a positive sum")
+    if not np.isfinite(data).all() or not 0 < weight.sum() < np.inf or weight.min() < 0:
+        raise ValueError("values must be finite, weights 0 or more with a positive, finite sum")
     if not 0 < level < 1:
         raise ValueError(f"level={level} is not between 0 and 1")
+    if resamples < 1:
+        raise ValueError(f"resamples={resamples} must be 1 or more")
     estimate = float(data @ weight / weight.sum())
     if len(data) == 1:
         return Interval(estimate, float("nan"), float("nan"), level)
