@@ -10,8 +10,10 @@ The acceptance below was written before the measurements that the notebooks show
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -25,7 +27,7 @@ from fl_meta.models import Model
 from fl_meta.optimizers import SGD, sgd
 from fl_meta.params import Params, add, dot, norm, relative_error, scale, zeros_like
 from fl_meta.rounds import pseudo_gradient
-from fl_meta.statistics import bootstrap_mean
+from fl_meta.statistics import Interval, bootstrap_mean
 from fl_meta.streams import stream, torch_seed
 from fl_meta.threads import one_thread
 from fl_meta.verdicts import Verdict
@@ -157,6 +159,9 @@ def expansion_rows(
 
     Two batches per client, at the model's initial parameters. Columns model, client_id, method, steps,
     slope, coefficient_ratio.
+
+    Raises:
+        ValueError: if no client has enough train examples for two batches.
     """
     params = model.init(seed, torch.float64)
     methods: tuple[Method, ...] = ("FedAvg", "FOMAML", "MAML")
@@ -182,6 +187,8 @@ def expansion_rows(
 def _clients_with(data: FederatedDataset, examples: int, count: int) -> list[str]:
     """The first `count` clients with enough train examples."""
     enough = [c for c, n in zip(data.client_ids, data.train_counts, strict=True) if n >= examples]
+    if not enough:
+        raise ValueError(f"no client of {data.name!r} has {examples} train examples; choose smaller batches")
     return enough[:count]
 
 
@@ -242,11 +249,14 @@ def finite_difference_errors(
 def decide_errors(
     claim: str, errors: pd.Series[float], tolerance: float, data: FederatedDataset, profile: str
 ) -> Verdict:
-    """Reproduced if the largest relative error is within the tolerance; the interval is its range."""
-    largest = float(errors.max())
+    """Reproduced if the largest relative error is within the tolerance; the interval is its range.
+
+    A single NaN is an error beyond any tolerance.
+    """
+    largest = float(errors.max(skipna=False))
     verdict = "reproduced" if largest <= tolerance else "not reproduced"
     unit = f"largest relative error (accepted: {tolerance:g})"
-    low = float(errors.min())
+    low = float(errors.min(skipna=False))
     return Verdict(claim, STATEMENTS[claim], data.label, verdict, largest, (low, largest), unit, profile)
 
 
@@ -260,9 +270,12 @@ def decide_interval(
 ) -> Verdict:
     """Compare the mean over clients and its 95 % bootstrap interval with `expected` ± `tolerance`.
 
-    Reproduced if the interval lies within the band, not reproduced if it lies outside, else undecided.
+    Reproduced if the interval lies within the band, not reproduced if it lies outside, else undecided: also if
+    a client's value is not finite.
     """
-    interval = bootstrap_mean(per_client.to_numpy())
+    values = per_client.to_numpy()
+    finite = bool(np.isfinite(values).all())
+    interval = bootstrap_mean(values) if finite else Interval(math.nan, math.nan, math.nan)
     ends = (interval.low - expected, interval.high - expected)
     if all(abs(end) <= tolerance for end in ends):
         verdict = "reproduced"
@@ -294,8 +307,10 @@ def decide_claim_one(
 
     Of every client the (model, method, K) counts that is furthest off: a mean over all could hide a failure.
     """
+    # pandas passes over NaN where it looks for a maximum; here nothing is further off.
     worst = expansions.assign(
-        slope_off=(expansions.slope - 2).abs(), ratio_off=(expansions.coefficient_ratio - 1).abs()
+        slope_off=(expansions.slope - 2).abs().fillna(math.inf),
+        ratio_off=(expansions.coefficient_ratio - 1).abs().fillna(math.inf),
     )
     slopes = worst.loc[worst.groupby("client_id").slope_off.idxmax()].slope
     ratios = worst.loc[worst.groupby("client_id").ratio_off.idxmax()].coefficient_ratio
