@@ -1,0 +1,370 @@
+"""Claim 1: small errors for right code, large ones for code broken on purpose, and verdicts that notice."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from fl_meta import claims, expansion, local
+from fl_meta.algorithms import Algorithm, fedsgd, fomaml
+from fl_meta.claims import (
+    COEFFICIENT_TOLERANCE,
+    FINITE_DIFFERENCE_TOLERANCE,
+    IDENTITY_TOLERANCE,
+    SLOPE_TOLERANCE,
+    SMOOTH_RATES,
+    averaged_models,
+    decide_claim_one,
+    decide_errors,
+    decide_interval,
+    expansion_rows,
+    finite_difference_errors,
+    identity_errors,
+)
+from fl_meta.data.batches import batch_plan
+from fl_meta.data.federated import FederatedDataset
+from fl_meta.experiments import ClaimOne
+from fl_meta.local import LocalStep
+from fl_meta.models import Model, char_lstm, char_mlp, emnist_cnn, logistic, mlp
+from fl_meta.optimizers import SGD, sgd
+from fl_meta.params import Params
+from fl_meta.verdicts import Verdict
+
+CONFIG = ClaimOne(num_clients=3, steps=3, batch_size=4, expansion_steps=(2, 3), expansion_clients=3)
+GOOD_ERRORS = pd.DataFrame({"relative_error": [1e-15, 1e-14]})
+
+
+def tanh(data: FederatedDataset) -> Model:
+    return Model("tanh", lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.Tanh(), nn.Linear(5, 4)))
+
+
+@pytest.fixture
+def image_models(tiny_images: FederatedDataset) -> list[Model]:
+    return [logistic(tiny_images), mlp(tiny_images, hidden=6), emnist_cnn(tiny_images)]
+
+
+def verdicts(data: FederatedDataset, **tables: pd.DataFrame) -> dict[str, str]:
+    """What is decided if the tables that are not given are good ones."""
+    good = pd.DataFrame({"client_id": ["a", "b"], "slope": [2.0, 2.0], "coefficient_ratio": [1.0, 1.0]})
+    tables = {"identities": GOOD_ERRORS, "expansions": good, "differences": GOOD_ERRORS} | tables
+    decided = decide_claim_one(
+        tables["identities"], tables["expansions"], tables["differences"], data, "smoke"
+    )
+    assert [one.claim for one in decided] == ["1a", "1b-order", "1b-coefficient", "1c"]
+    return {one.claim: one.verdict for one in decided}
+
+
+# --- 1a: identities -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 11])
+def test_the_identities_hold(
+    image_models: list[Model], tiny_images: FederatedDataset, tiny_text: FederatedDataset, seed: int
+) -> None:
+    text_models = [char_mlp(tiny_text, hidden=8), char_lstm(tiny_text, embedding=3, hidden=4)]
+    for models, data in ((image_models, tiny_images), (text_models, tiny_text)):
+        errors = identity_errors(models, data, CONFIG, seed=seed)
+        assert list(errors.columns) == ["model", "identity", "relative_error"]
+        assert len(errors) == 3 * len(models)
+        assert errors.relative_error.between(0, IDENTITY_TOLERANCE).all()
+        # Both sides come from runs of their own: nothing is compared with itself.
+        assert (errors.relative_error > 0).any()
+        assert verdicts(data, identities=errors)["1a"] == "reproduced"
+
+
+@pytest.mark.parametrize("weights", ["examples", "equal"])
+def test_averaging_models_by_hand(tiny_images: FederatedDataset, weights: str) -> None:
+    # One full batch and one step: the gradient of softmax regression is (p − onehot) xᵀ.
+    model = logistic(tiny_images)
+    params = model.init(0, torch.float64)
+    ids = ["client_0", "client_3", "client_5"]
+    mean = averaged_models(
+        model, params, tiny_images, ids, steps=1, client=sgd(0.5), batch_size=99, weights=weights, seed=0
+    )
+    moved, shares = [], []
+    for client_id in ids:
+        client = tiny_images[client_id]
+        x = client.train_x.reshape(len(client.train_x), -1).astype(np.float64)
+        logits = x @ params["1.weight"].numpy().T + params["1.bias"].numpy()
+        chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        slope = (chances - np.eye(4)[client.train_y]).T @ x / len(x)
+        moved.append(params["1.weight"].numpy() - 0.5 * slope)
+        shares.append(len(x) if weights == "examples" else 1)
+    expected = np.average(moved, axis=0, weights=shares)
+    np.testing.assert_allclose(mean["1.weight"].numpy(), expected, rtol=1e-12, atol=1e-14)
+
+
+def wrong_rate(model: Model, params: Params, batches: Any, client: SGD) -> Iterator[LocalStep]:
+    return local_steps(model, params, batches, replace(client, learning_rate=client.learning_rate * 1.001))
+
+
+local_steps = local.local_steps
+
+
+def batches_of_the_next_round(*args: Any, **kwargs: Any) -> Any:
+    return batch_plan(args[0], args[1] + 1, *args[2:], **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "broken"),
+    [
+        (local, "local_steps", wrong_rate),
+        # One term is another one: FOMAML(1) is dropped for a second FedSGD.
+        (claims, "fomaml", lambda K, **o: fedsgd(**o) if K == 1 else fomaml(K, **o)),
+        (claims, "fomaml", lambda K, **o: fomaml(K + 1, **o)),
+        (claims, "fomaml", lambda K, **o: fomaml(K, **(o | {"weights": "equal"}))),
+        (claims, "fomaml", lambda K, **o: fomaml(K, **(o | {"batch_size": 5}))),
+        (claims, "fedsgd", lambda **o: fedsgd(**(o | {"client": sgd(0.051)}))),
+        (local, "batch_plan", batches_of_the_next_round),
+    ],
+    ids=[
+        "rate of local steps",
+        "a term left out",
+        "terms off by one",
+        "weights",
+        "batch size",
+        "rate of FedSGD",
+        "other batches",
+    ],
+)
+def test_a_broken_library_is_noticed(
+    tiny_images: FederatedDataset,
+    module: Any,
+    name: str,
+    broken: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, name, broken)
+    errors = identity_errors([logistic(tiny_images)], tiny_images, CONFIG)
+    assert errors.relative_error.max() > 1e-5
+    assert verdicts(tiny_images, identities=errors)["1a"] == "not reproduced"
+
+
+def test_dropout_that_does_not_advance_is_noticed(
+    tiny_images: FederatedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stuck(model: Model, params: Params, batches: Any, client: SGD) -> Iterator[LocalStep]:
+        return local_steps(model, params, ((x, y, 0) for x, y, _ in batches), client)
+
+    monkeypatch.setattr(local, "local_steps", stuck)
+    errors = identity_errors([emnist_cnn(tiny_images)], tiny_images, CONFIG)
+    assert errors.relative_error.max() > 1e-2
+
+
+# --- 1b: expansion --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 23])
+@pytest.mark.parametrize("build", [logistic, tanh], ids=["logistic", "tanh"])
+def test_the_expansion_holds(
+    tiny_images: FederatedDataset, build: Callable[[FederatedDataset], Model], seed: int
+) -> None:
+    rows = expansion_rows(build(tiny_images), tiny_images, CONFIG, SMOOTH_RATES, seed=seed)
+    assert list(rows.columns) == ["model", "client_id", "method", "steps", "slope", "coefficient_ratio"]
+    assert len(rows) == 3 * 3 * 2
+    # Clients of fewer than two batches of 4 are passed over; all of these have enough.
+    assert list(rows.client_id.unique()) == ["client_0", "client_1", "client_2"]
+    assert rows.slope.between(2 - SLOPE_TOLERANCE, 2 + SLOPE_TOLERANCE).all()
+    assert rows.coefficient_ratio.between(1 - COEFFICIENT_TOLERANCE, 1 + COEFFICIENT_TOLERANCE).all()
+    decided = verdicts(tiny_images, expansions=rows)
+    assert (decided["1b-order"], decided["1b-coefficient"]) == ("reproduced", "reproduced")
+
+
+def test_small_clients_are_passed_over(tiny_images: FederatedDataset) -> None:
+    sizes = dict(zip(tiny_images.client_ids, tiny_images.train_counts, strict=True))
+    config = replace(CONFIG, batch_size=6, expansion_steps=(2,), expansion_clients=2)
+    rows = expansion_rows(logistic(tiny_images), tiny_images, config, SMOOTH_RATES)
+    enough = [client_id for client_id, size in sizes.items() if size >= 12]
+    assert list(rows.client_id.unique()) == enough[:2]
+    assert enough[0] != "client_0"
+    with pytest.raises(ValueError, match="no client of 'tiny images' has 40 train examples"):
+        expansion_rows(logistic(tiny_images), tiny_images, replace(CONFIG, batch_size=20), SMOOTH_RATES)
+
+
+def half(function: Callable[..., Params]) -> Callable[..., Params]:
+    return lambda *args: {name: tensor / 2 for name, tensor in function(*args).items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "broken", "expected"),
+    [
+        # MAML without its second order is FOMAML: half the coefficient.
+        ("through_local_steps", lambda model, taken, sent, client: sent, "not reproduced"),
+        ("hessian_vector_product", half(local.hessian_vector_product), "not reproduced"),
+    ],
+)
+def test_a_broken_expansion_is_noticed(
+    tiny_images: FederatedDataset,
+    name: str,
+    broken: Callable[..., Params],
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(expansion, name, broken)
+    rows = expansion_rows(logistic(tiny_images), tiny_images, CONFIG, SMOOTH_RATES)
+    decided = verdicts(tiny_images, expansions=rows)
+    assert (decided["1b-order"], decided["1b-coefficient"]) == (expected, expected)
+
+
+# --- 1c: finite differences -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_maml_agrees_with_finite_differences(tiny_images: FederatedDataset, seed: int) -> None:
+    models = [logistic(tiny_images), tanh(tiny_images)]
+    errors = finite_difference_errors(models, tiny_images, CONFIG, rate=0.5, seed=seed)
+    assert list(errors.columns) == ["model", "client_id", "steps", "relative_error", "first_order_error"]
+    assert len(errors) == 6
+    assert errors.relative_error.max() < FINITE_DIFFERENCE_TOLERANCE
+    assert verdicts(tiny_images, differences=errors)["1c"] == "reproduced"
+    # The first-order method is off by far more than the tolerance, for every client.
+    assert errors.first_order_error.min() > 1e3 * FINITE_DIFFERENCE_TOLERANCE
+
+
+def test_finite_differences_through_dropout(tiny_images: FederatedDataset) -> None:
+    errors = finite_difference_errors([emnist_cnn(tiny_images)], tiny_images, CONFIG)
+    assert errors.relative_error.max() < FINITE_DIFFERENCE_TOLERANCE
+
+
+def test_fomaml_in_the_place_of_maml_is_noticed(
+    tiny_images: FederatedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def first_order(*args: Any, **kwargs: Any) -> Algorithm:
+        return fomaml(*args, **kwargs)
+
+    monkeypatch.setattr(claims, "maml", first_order)
+    errors = finite_difference_errors([logistic(tiny_images)], tiny_images, CONFIG)
+    assert errors.relative_error.min() > 1e2 * FINITE_DIFFERENCE_TOLERANCE
+    assert verdicts(tiny_images, differences=errors)["1c"] == "not reproduced"
+
+
+# --- decisions, by hand ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("errors", "expected"),
+    [
+        ([0.125, 0.25], "reproduced"),
+        ([0.125, 0.2500001], "not reproduced"),
+        ([0.0], "reproduced"),
+        ([math.inf, 0.0], "not reproduced"),
+        ([math.nan], "not reproduced"),
+        # pandas would pass over NaN.
+        ([0.0, math.nan, 0.0], "not reproduced"),
+    ],
+)
+def test_errors_at_the_boundary(tiny_images: FederatedDataset, errors: list[float], expected: str) -> None:
+    decided = decide_errors("1a", pd.Series(errors), 0.25, tiny_images, "smoke")
+    assert decided.verdict == expected
+    if not np.isnan(errors).any():
+        assert (decided.effect, decided.interval) == (max(errors), (min(errors), max(errors)))
+    assert decided.unit == "largest relative error (accepted: 0.25)"
+    assert decided.dataset == "tiny images (synthetic)"
+
+
+def interval(data: FederatedDataset, values: list[float]) -> Verdict:
+    return decide_interval("1b-order", pd.Series(values), 2.0, 0.25, data, "laptop")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([2.0, 2.0, 2.0], "reproduced"),
+        # Clients that agree have an interval of no width: the ends of the band belong to it.
+        ([2.25, 2.25, 2.25], "reproduced"),
+        ([1.75, 1.75, 1.75], "reproduced"),
+        ([2.26, 2.26, 2.26], "not reproduced"),
+        ([1.74, 1.74, 1.74], "not reproduced"),
+        # Within, beyond and across.
+        ([1.8, 2.2, 1.9, 2.1], "reproduced"),
+        ([3.0, 3.2, 2.9], "not reproduced"),
+        ([1.0, 0.8, 1.1], "not reproduced"),
+        ([2.0, 2.6, 2.0, 2.6], "undecided"),
+        ([1.0, 3.0, 1.0, 3.0], "undecided"),
+        # Nothing to resample, or nothing measured.
+        ([2.0], "undecided"),
+        ([5.0], "undecided"),
+        ([2.0, math.nan, 2.0], "undecided"),
+        ([2.0, math.inf, 2.0], "undecided"),
+    ],
+)
+def test_intervals_at_the_boundary(tiny_images: FederatedDataset, values: list[float], expected: str) -> None:
+    decided = interval(tiny_images, values)
+    assert decided.verdict == expected
+    if np.isfinite(values).all():
+        assert decided.effect == pytest.approx(np.mean(values))
+        if len(values) > 1:
+            low, high = decided.interval
+            assert min(values) - 1e-12 <= low <= decided.effect <= high + 1e-12
+            assert high <= max(values) + 1e-12
+    else:
+        assert math.isnan(decided.effect)
+    assert decided.unit == "mean over clients (accepted: 2 ± 0.25)"
+    assert decided.profile == "laptop"
+
+
+def test_of_every_client_the_worst_counts(tiny_images: FederatedDataset) -> None:
+    # Nine of ten rows of every client are perfect; one method is not. The mean slope is 2.05, within ± 0.1.
+    rows = pd.DataFrame(
+        {
+            "client_id": np.repeat(["a", "b", "c"], 10),
+            "slope": [2.0] * 9 + [2.5] + [2.5] + [2.0] * 9 + [2.0] * 4 + [2.5] + [2.0] * 5,
+            "coefficient_ratio": 1.0,
+        }
+    )
+    assert abs(rows.slope.mean() - 2) < SLOPE_TOLERANCE
+    decided = verdicts(tiny_images, expansions=rows)
+    assert decided == {
+        "1a": "reproduced",
+        "1b-order": "not reproduced",
+        "1b-coefficient": "reproduced",
+        "1c": "reproduced",
+    }
+    # The same for coefficients, that are off to either side.
+    ratios = rows.assign(slope=2.0, coefficient_ratio=[1.0] * 9 + [0.97] + [0.97] + [1.0] * 18 + [0.97])
+    assert verdicts(tiny_images, expansions=ratios)["1b-coefficient"] == "not reproduced"
+    # One client of three is not enough to decide.
+    one = rows.assign(slope=[2.0] * 29 + [2.5])
+    assert verdicts(tiny_images, expansions=one)["1b-order"] == "undecided"
+
+
+@pytest.mark.parametrize("column", ["slope", "coefficient_ratio"])
+@pytest.mark.parametrize("rows", [[0], [0, 1], [3]])
+def test_what_could_not_be_measured_is_not_passed_over(
+    tiny_images: FederatedDataset, column: str, rows: list[int]
+) -> None:
+    table = pd.DataFrame(
+        {"client_id": ["a", "a", "b", "b"], "slope": [2.0] * 4, "coefficient_ratio": [1.0] * 4}
+    )
+    table.loc[rows, column] = math.nan
+    decided = verdicts(tiny_images, expansions=table)
+    expected = {"slope": ("undecided", "reproduced"), "coefficient_ratio": ("reproduced", "undecided")}
+    assert (decided["1b-order"], decided["1b-coefficient"]) == expected[column]
+
+
+def test_tolerances_are_the_ones_announced(tiny_images: FederatedDataset) -> None:
+    def slopes(value: float) -> pd.DataFrame:
+        return pd.DataFrame({"client_id": ["a", "b"], "slope": value, "coefficient_ratio": 1.0})
+
+    def ratios(value: float) -> pd.DataFrame:
+        return pd.DataFrame({"client_id": ["a", "b"], "slope": 2.0, "coefficient_ratio": value})
+
+    def errors(value: float) -> pd.DataFrame:
+        return pd.DataFrame({"relative_error": [1e-16, value]})
+
+    for claim, tables, good, bad in (
+        ("1a", lambda value: {"identities": errors(value)}, 1e-12, 1.01e-12),
+        ("1c", lambda value: {"differences": errors(value)}, 1e-6, 1.01e-6),
+        ("1b-order", lambda value: {"expansions": slopes(value)}, 2.099, 2.101),
+        ("1b-order", lambda value: {"expansions": slopes(value)}, 1.901, 1.899),
+        ("1b-coefficient", lambda value: {"expansions": ratios(value)}, 1.019, 1.021),
+        ("1b-coefficient", lambda value: {"expansions": ratios(value)}, 0.981, 0.979),
+    ):
+        assert verdicts(tiny_images, **tables(good))[claim] == "reproduced"
+        assert verdicts(tiny_images, **tables(bad))[claim] == "not reproduced"
