@@ -194,7 +194,7 @@ def _config(
     for name, tensor in start.items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode() + tensor.numpy().tobytes())
     config: dict[str, Any] = {
-        "seed": seed,
+        "seed": int(seed),  # NumPy's integers have no JSON
         "model": model.name,
         "initial parameters": digest.hexdigest()[:16],
         "data": f"{data.name} {data.fingerprint[:16]}",

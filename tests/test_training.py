@@ -705,6 +705,14 @@ def test_once_means_once_over_resumed_runs(
     assert caught == []
 
 
+def test_a_seed_of_numpy_is_a_seed(tiny_images: FederatedDataset, tmp_path: Path) -> None:
+    # `for seed in np.arange(3)` hands them out; JSON does not know them.
+    model = logistic(tiny_images)
+    checkpoint = Checkpoint(tmp_path / "run")
+    run = train(model, tiny_images, TWO_STAGES, seed=np.int64(2), checkpoint=checkpoint, progress=False)
+    check_same(train(model, tiny_images, TWO_STAGES, seed=2, checkpoint=checkpoint, progress=False), run)
+
+
 def test_if_nothing_is_left_training_stops_and_keeps_its_checkpoint(
     tiny_images: FederatedDataset, tmp_path: Path
 ) -> None:
