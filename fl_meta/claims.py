@@ -270,8 +270,8 @@ def decide_interval(
 ) -> Verdict:
     """Compare the mean over clients and its 95 % bootstrap interval with `expected` ± `tolerance`.
 
-    Reproduced if the interval lies within the band, not reproduced if it lies outside, else undecided: also if
-    a client's value is not finite.
+    Reproduced if the interval lies within the band, not reproduced if it lies outside, else undecided: also
+    if a client's value is not finite.
     """
     values = per_client.to_numpy()
     finite = bool(np.isfinite(values).all())
