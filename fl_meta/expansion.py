@@ -20,10 +20,9 @@ from typing import Literal
 
 import numpy as np
 
-from fl_meta.local import Batch, gradient, hessian_vector_product, through_local_steps
+from fl_meta.local import Batch, gradient, hessian_vector_product
 from fl_meta.models import Model
-from fl_meta.optimizers import sgd
-from fl_meta.params import Params, add, dot, norm, scale, zeros_like
+from fl_meta.params import Params, add, dot, norm, scale
 
 Method = Literal["FedAvg", "FOMAML", "MAML"]
 
@@ -58,25 +57,23 @@ def expected_update(
 ) -> Params:
     """The expectation of what a client sends, over all sequences of equally likely batches.
 
-    It costs `len(batches) ** steps` local runs.
+    A client at `params` that draws batch b goes on from params − β g_b with one step less to take. FedAvg
+    adds g_b to what comes of that, MAML multiplies it by I − β∇²L_b, FOMAML passes it on. The cost grows
+    as `len(batches) ** steps`.
     """
-    client = sgd(rate)
-
-    def from_here(here: Params, taken: list[tuple[Params, Batch]], summed: Params) -> Params:
-        gradients = [gradient(model, here, batch)[1] for batch in batches]
-        if method == "FedAvg" and len(taken) == steps - 1:
-            return add(summed, _mean(gradients))
-        if len(taken) == steps:
-            sent = _mean(gradients)
-            return through_local_steps(model, taken, sent, client) if method == "MAML" else sent
-        return _mean(
-            [
-                from_here(add(here, g, -rate), [*taken, (here, batch)], add(summed, g))
-                for g, batch in zip(gradients, batches, strict=True)
-            ]
-        )
-
-    return from_here(params, [], zeros_like(params))
+    gradients = [gradient(model, params, batch)[1] for batch in batches]
+    if steps == (1 if method == "FedAvg" else 0):
+        return _mean(gradients)
+    outcomes = []
+    for inner_gradient, batch in zip(gradients, batches, strict=True):
+        there = add(params, inner_gradient, -rate)
+        outcome = expected_update(model, there, batches, method, steps - 1, rate)
+        if method == "FedAvg":
+            outcome = add(inner_gradient, outcome)
+        elif method == "MAML":
+            outcome = add(outcome, hessian_vector_product(model, params, batch, outcome), -rate)
+        outcomes.append(outcome)
+    return _mean(outcomes)
 
 
 @dataclass(frozen=True)

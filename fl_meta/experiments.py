@@ -56,8 +56,8 @@ FIRST_LOOK = {
     "paper": FirstLook(3400, 715, 1500, 20, 10, 10),
 }
 CLAIM_ONE = {
-    "smoke": ClaimOne(2, 2, 5, (2,), 4),
-    "laptop": ClaimOne(4, 4, 10, (2, 3, 4), 20),
+    "smoke": ClaimOne(2, 2, 4, (2,), 4),
+    "laptop": ClaimOne(4, 4, 10, (2, 3), 12),
     "paper": ClaimOne(20, 10, 20, (2, 3, 4, 5), 100),
 }
 

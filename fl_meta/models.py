@@ -143,8 +143,8 @@ def logistic(data: FederatedDataset) -> Model:
     return Model("logistic", lambda: nn.Sequential(nn.Flatten(), nn.Linear(features, classes)))
 
 
-def mlp(data: FederatedDataset, hidden: int = 200) -> Model:
-    """Two hidden layers of `hidden` rectified units on flattened inputs of any shape.
+def mlp(data: FederatedDataset, hidden: int = 200, activation: Callable[[], nn.Module] = nn.ReLU) -> Model:
+    """Two hidden layers of `hidden` units, rectified by default, on flattened inputs of any shape.
 
     Raises:
         ValueError: if an example has more than one label, or is not of floats.
@@ -153,13 +153,13 @@ def mlp(data: FederatedDataset, hidden: int = 200) -> Model:
     _check_floats(data)
     features, classes = int(data.x[0].size), data.num_classes
     return Model(
-        "mlp",
+        "mlp" if activation is nn.ReLU else f"mlp of {activation().__class__.__name__.lower()}",
         lambda: nn.Sequential(
             nn.Flatten(),
             nn.Linear(features, hidden),
-            nn.ReLU(),
+            activation(),
             nn.Linear(hidden, hidden),
-            nn.ReLU(),
+            activation(),
             nn.Linear(hidden, classes),
         ),
     )

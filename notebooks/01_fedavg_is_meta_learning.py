@@ -320,18 +320,25 @@ plt.grid(alpha=0.3)
 # than anyone uses. At useful step sizes it is a guide, and the identities of section 3, which need
 # no derivative but the first, are what stays true.
 #
-# The verdict therefore uses logistic regression and the tanh network at ordinary small rates, and
-# the ReLU network only in the range before the first kink. The ranges stand in `claims.py`.
+# So the verdict on the expansion is decided on smooth losses, logistic regression and networks of
+# tanh units, which is what a Taylor expansion is about. *This was not our first plan.* At first the
+# ReLU network took part as well, at rates between 10⁻⁷ and 10⁻⁶, "before the first kink". On most
+# clients that worked; on some of twenty a unit crossed its kink even there, one such client had a
+# fitted coefficient far from the predicted one, and the verdict was *undecided* (mean slope 2.33,
+# interval 2.00 to 3.00). The next cell shows that measurement again, on fewer clients.
 
 # %%
+kinked = claims.expansion_rows(mlp, writers, config, (1e-7, 2e-7, 5e-7, 1e-6), seed=seed)
+off = kinked.groupby("client_id").slope.agg(lambda slope: (slope - 2).abs().max())
+print(f"ReLU network: {(off > 0.1).sum()} of {len(off)} clients have a slope that is not 2 ± 0.1")
+
+# %%
+tanh = models.mlp(writers, activation=torch.nn.Tanh)
 expansions = {
     writers.label: pd.concat(
-        [
-            claims.expansion_rows(logistic, writers, config, claims.SMOOTH_RATES, seed=seed),
-            claims.expansion_rows(mlp, writers, config, claims.KINKED_RATES, seed=seed),
-        ]
+        [claims.expansion_rows(model, writers, config, seed=seed) for model in (logistic, tanh)]
     ),
-    roles.label: claims.expansion_rows(text_models[0], roles, config, claims.SMOOTH_RATES, seed=seed),
+    roles.label: claims.expansion_rows(text_models[0], roles, config, seed=seed),
 }
 grouped = pd.concat(expansions).groupby(["model", "method", "steps"])[["slope", "coefficient_ratio"]]
 grouped.agg(["min", "mean", "max"]).round(4)
