@@ -66,7 +66,7 @@ def glyph_sheet(
 
     figure = Figure(figsize=(1.4 + 0.4 * len(characters), 0.6 + 0.4 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
-    axes.imshow(sheet, cmap="Greys", vmin=0, vmax=1)
+    axes.imshow(sheet, cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
     axes.set_xticks(np.arange(len(characters)) * (width + gap) + width / 2, list(characters))
     axes.set_yticks(np.arange(len(rows)) * (height + gap) + height / 2, rows)
     axes.xaxis.tick_top()
@@ -109,7 +109,7 @@ def prediction_sheet(
     for axes in grid.flat:
         axes.set_axis_off()
     for axes, i in zip(grid.flat, order, strict=False):
-        axes.imshow(client.test_x[i], cmap="Greys", vmin=0, vmax=1)
+        axes.imshow(client.test_x[i], cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
         true = int(client.test_y[i])
         axes.set_title(f"is {data.class_names[true]}", fontsize=9, pad=2)
         for x, text in ((0.22, initial[i]), (0.78, personalized[i])):

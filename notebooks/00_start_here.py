@@ -72,7 +72,7 @@ writers
 # Now look at the ink, one writer per row.
 
 # %% tags=["figure-glyphs"]
-plots.glyph_sheet(writers, characters="0Oo1Il7Z2z5Ss9gqCcUuVv")
+plots.glyph_sheet(writers, writers.client_ids[:9], "0Oo1Il7Z2z5Ss9gqCcUuVv")
 
 # %% [markdown]
 # **What to see.** Go down the column `0` and then the column `O`. One writer's zero is another's
