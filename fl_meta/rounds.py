@@ -15,7 +15,7 @@ from fl_meta.params import Params, add, all_finite, norm, scale, zeros_like
 
 
 class TrainingDivergedError(RuntimeError):
-    """Every client update of a round had NaN or infinity in it."""
+    """Every client update of a round had NaN or infinity in it, or the server's step led there."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def run_round(
     The stage's server optimizer starts afresh in its first round.
 
     Raises:
-        TrainingDivergedError: if every client update has NaN or infinity.
+        TrainingDivergedError: if every client update has NaN or infinity, or the new parameters have.
     """
     stage = stages[number]
     clients = sample_clients(seed, state.round_number, data.client_ids, stage.clients_per_round)
@@ -148,4 +148,10 @@ def run_round(
     params, server = server_step(
         stage.algorithm.server, state.params, {} if begins else state.server, direction
     )
+    if not all_finite(params):
+        client, server_rate = stage.algorithm.client, stage.algorithm.server.learning_rate
+        raise TrainingDivergedError(
+            f"the server's step of round {state.round_number} led to NaN or infinity; lower the learning "
+            f"rates (client {client.learning_rate}, server {server_rate})"
+        )
     return TrainingState(state.round_number + 1, params, server), info

@@ -734,6 +734,18 @@ def test_if_nothing_is_left_training_stops_and_keeps_its_checkpoint(
     assert path.read_bytes() == kept
 
 
+def test_a_server_that_leaps_to_infinity_does_not_overwrite_the_checkpoint(
+    tiny_images: FederatedDataset, tmp_path: Path
+) -> None:
+    # Every client's update is finite here; it is the server's rate that is not of this world.
+    model = logistic(tiny_images)
+    path = tmp_path / "run"
+    stages = [Stage(fedavg(1), 2, 2), Stage(fedavg(1, client=sgd(50.0), server=sgd(3e38)), 2, 2)]
+    with pytest.raises(TrainingDivergedError, match="the server's step of round 2 led to NaN or infinity"):
+        train(model, tiny_images, stages, checkpoint=Checkpoint(path, every=1), progress=False)
+    assert read_round(path) == 2
+
+
 # --- two stages, and the two end points -----------------------------------------------------------------
 
 
