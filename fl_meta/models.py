@@ -15,6 +15,14 @@ from fl_meta.data.federated import PADDING, FederatedDataset
 from fl_meta.params import Params
 
 
+def _draws_random_numbers(part: nn.Module) -> bool:
+    if isinstance(part, nn.modules.dropout._DropoutNd):
+        return part.p > 0
+    if isinstance(part, nn.RNNBase | nn.MultiheadAttention):
+        return part.dropout > 0
+    return isinstance(part, nn.RReLU)
+
+
 @dataclass(frozen=True)
 class Model:
     """A functional view of a module: parameters go in, nothing is kept.
@@ -32,14 +40,25 @@ class Model:
 
     @cached_property
     def module(self) -> nn.Module:
-        """The module that runs; its own parameters are never used."""
+        """The module that runs; its own parameters are never used.
+
+        Raises:
+            ValueError: if it keeps running statistics: a client's result would depend on who came before.
+        """
         with torch.random.fork_rng(devices=[]):
-            return self.build()
+            module = self.build()
+        for title, part in module.named_modules():
+            if isinstance(part, nn.modules.batchnorm._NormBase) and part.track_running_stats:
+                raise ValueError(
+                    f"model {self.name!r}: {type(part).__name__} {title!r} keeps running statistics between "
+                    "batches; use GroupNorm, or track_running_stats=False"
+                )
+        return module
 
     @cached_property
     def has_dropout(self) -> bool:
         """Whether training draws random numbers."""
-        return any(isinstance(part, nn.Dropout) and part.p > 0 for part in self.module.modules())
+        return any(map(_draws_random_numbers, self.module.modules()))
 
     @cached_property
     def num_parameters(self) -> int:

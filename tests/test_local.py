@@ -318,6 +318,66 @@ def test_an_update_is_a_function_of_seed_round_and_client_alone(tiny_images: Fed
         assert not same_bits(other, once)
 
 
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, dropout=0.4, batch_first=True)
+        self.output = nn.Linear(64, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.output(self.attention(x, x, x, need_weights=False)[0].flatten(1))
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(8, 4, num_layers=2, dropout=0.4, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.lstm(x)[0][:, -1]
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: nn.Sequential(nn.Flatten(), nn.AlphaDropout(0.4), nn.Linear(64, 4)),
+        lambda: nn.Sequential(nn.Dropout1d(0.4), nn.Flatten(), nn.Linear(64, 4)),
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.RReLU()),
+        Attention,
+        Recurrent,
+    ],
+    ids=["AlphaDropout", "Dropout1d", "RReLU", "attention", "LSTM"],
+)
+def test_whatever_draws_random_numbers_is_seeded(
+    tiny_images: FederatedDataset, build: Callable[[], nn.Module]
+) -> None:
+    model = Model("random", build)
+    params = model.init(0)
+
+    def sent(round_number: int) -> Params:
+        algorithm = fedsgd(batch_size=None)
+        return client_update(
+            model, params, tiny_images, "client_1", algorithm, seed=SEED, round_number=round_number
+        ).gradient
+
+    once = sent(0)
+    torch.manual_seed(99)
+    assert same_bits(sent(0), once)
+    # The batch is the whole train part in either round: only what is drawn differs.
+    assert relative_error(sent(1), once) > 1e-3
+
+
+def test_running_statistics_are_refused(tiny_images: FederatedDataset) -> None:
+    def build(track: bool) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64, track_running_stats=track), nn.Linear(64, 4))
+
+    model = Model("batch norm", lambda: build(True))
+    with pytest.raises(ValueError, match="'batch norm': BatchNorm1d '1' keeps running statistics"):
+        client_update(model, model.init(0), tiny_images, "client_1", fedavg(1), seed=0, round_number=0)
+    model = Model("batch norm", lambda: build(False))
+    client_update(model, model.init(0), tiny_images, "client_1", fedavg(1), seed=0, round_number=0)
+
+
 def test_every_step_and_round_draws_its_own_dropout(
     tiny_images: FederatedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
