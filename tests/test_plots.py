@@ -1,0 +1,91 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from fl_meta import plots
+from fl_meta.data.federated import FederatedDataset
+from fl_meta.personalization import PersonalizationTable
+
+# Three clients, two epochs: gains after the last epoch are +0.2, −0.1 and 0.
+ACCURACIES = {"ann": (0.5, 0.6, 0.7), "bob": (0.6, 0.6, 0.5), "cy": (0.4, 0.5, 0.4)}
+
+
+@pytest.fixture
+def table() -> PersonalizationTable:
+    rows = [
+        {
+            "client_id": client_id,
+            "epoch": epoch,
+            "test_loss": 1.0,
+            "test_accuracy": accuracy,
+            "num_test_predictions": 10,
+            "num_train_examples": 40,
+        }
+        for client_id, accuracies in ACCURACIES.items()
+        for epoch, accuracy in enumerate(accuracies)
+    ]
+    return PersonalizationTable(pd.DataFrame(rows), "toy (synthetic)")
+
+
+@pytest.fixture
+def letters() -> FederatedDataset:
+    random = np.random.default_rng(0)
+    return FederatedDataset.from_arrays(
+        random.random((20, 28, 28)).astype(np.float32),
+        np.arange(20) % 4,
+        ["ann"] * 20,
+        class_names="ABCD",
+        name="letters",
+        synthetic=True,
+    )
+
+
+def test_the_adaptation_curve_shows_the_means_and_the_gains_interval(table: PersonalizationTable) -> None:
+    (axes,) = plots.adaptation_curve({"toy (synthetic)": table}).axes
+    (line,) = axes.lines
+    np.testing.assert_allclose(line.get_xydata(), [(0, 0.5), (1, 1.7 / 3), (2, 1.6 / 3)])
+    (band,) = axes.collections
+    summary = table.summary()
+    outline = band.get_paths()[0].vertices
+    assert outline[:, 1].max() == pytest.approx(0.5 + summary.gain_high.max())
+    assert outline[:, 1].min() == pytest.approx(0.5 + min(0, summary.gain_low.min()))
+    assert axes.get_legend().get_texts()[0].get_text() == "toy (synthetic)"
+
+
+def test_the_histogram_counts_every_client_and_says_who_is_hurt(table: PersonalizationTable) -> None:
+    left, right = plots.gain_histogram({"one": table, "two": table}).axes
+    assert (left.get_title(), right.get_title()) == ("one", "two")
+    assert sum(bar.get_height() for bar in left.patches) == len(ACCURACIES)
+    legend = left.get_legend()
+    assert legend.get_title().get_text() == "33% of clients hurt"
+    assert legend.get_texts()[0].get_text() == "mean +3.3"
+
+
+def test_the_prediction_sheet_begins_with_the_mistakes(letters: FederatedDataset) -> None:
+    truth = letters["ann"].test_y
+    initial = truth.copy()
+    initial[-1] = (truth[-1] + 1) % 4
+    figure = plots.prediction_sheet(letters, "ann", initial, truth, columns=3)
+    assert "letters (synthetic), ann" in figure.get_suptitle()
+    shown = [axes for axes in figure.axes if axes.images]
+    assert len(shown) == len(truth) == 4
+    np.testing.assert_array_equal(shown[0].images[0].get_array(), letters["ann"].test_x[-1])
+    before, after, arrow = shown[0].texts
+    assert before.get_text() == letters.class_names[initial[-1]] + "\u0332", "wrong is underlined"
+    assert after.get_text() == letters.class_names[truth[-1]]
+    assert before.get_color() != after.get_color()
+    assert arrow.get_text() == "→"
+
+
+def test_the_prediction_sheet_shows_no_more_than_asked_for(letters: FederatedDataset) -> None:
+    truth = letters["ann"].test_y
+    figure = plots.prediction_sheet(letters, "ann", truth, truth, columns=2, rows=1)
+    assert sum(bool(axes.images) for axes in figure.axes) == 2
+
+
+def test_mistakes_in_text_are_marked_and_text_stays_text() -> None:
+    html = plots.mistakes_html("a<b", [True, False, True])
+    assert html.count("<span") == 1
+    assert ">&lt;</span>b" in html
+    with pytest.raises(ValueError, match="shorter"):
+        plots.mistakes_html("abc", [True])
