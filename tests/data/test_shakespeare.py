@@ -35,14 +35,15 @@ _Enter ALICE and BOB_
 **ALICE**
 First line — with a dash,
 _\[Aside]_ second line.
-_[Turning to BOB, who
-stands behind her]_
+_Turning to BOB, who
+stands behind her_
 Third __\[To him]_ line.
 
 **BOB**
 [Reads]_
 He speaks *now*.
-*[Sighs.]* And ends.
+*[Sighs,
+then laughs.]* And ends. _\[Sits]_
 
 _Exit BOB_
 
