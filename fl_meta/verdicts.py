@@ -156,16 +156,16 @@ class VerdictTable:
 
     def to_html(self) -> str:
         """The table as a piece of HTML with its own style."""
-        heads = ("claim", "data set", "verdict", "effect", "interval", "unit", "profile")
+        heads = ("claim", "data set", "verdict", "effect, interval", "profile")
+        style = "text-align:left;white-space:normal;vertical-align:top"
         rows = []
         for one in self.verdicts:
             claim = f"<b>{escape(one.claim)}</b><br>{escape(one.statement)}"
-            left = f'<td style="text-align:left;white-space:normal;max-width:32em">{claim}</td>'
-            others = (escape(text) for text in (*one.numbers(), one.unit, one.profile))
-            cells = (escape(one.dataset), badge(one.verdict), *others)
-            rest = "".join(f'<td style="white-space:nowrap">{cell}</td>' for cell in cells)
-            rows.append(f"<tr>{left}{rest}</tr>")
-        head = "".join(f"<th>{name}</th>" for name in heads)
+            effect, interval = map(escape, one.numbers())
+            numbers = f"{effect}&ensp;{interval}<br>{escape(one.unit)}"
+            cells = (claim, escape(one.dataset), badge(one.verdict), numbers, escape(one.profile))
+            rows.append("<tr>" + "".join(f'<td style="{style}">{cell}</td>' for cell in cells) + "</tr>")
+        head = "".join(f'<th style="text-align:left">{name}</th>' for name in heads)
         return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
     def to_matrix_html(self, link: Callable[[Verdict], str]) -> str:

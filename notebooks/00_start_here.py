@@ -14,8 +14,8 @@
 # # 00 · Start here: one model for everybody, then one for each
 #
 # **The question of this notebook:** a model is trained on many people's data without collecting
-# them. Is it good for *each* of these people? And if not, how much does one more look at a person's
-# own data help?
+# them. Is it good for *each* of these people? And if not, how much does one more look at a
+# person's own data help?
 #
 # **What it costs:** about 2 minutes on two cores with `profile = "laptop"`, 10 seconds with
 # `"smoke"`; less than 1 GB of memory. Nothing is downloaded.
@@ -38,6 +38,7 @@ seed = 0
 # %%
 # %matplotlib inline
 import matplotlib.pyplot as plt
+import pandas as pd
 import seaborn
 import torch
 from IPython.display import HTML, Markdown
@@ -48,6 +49,7 @@ from fl_meta.data.shakespeare import decode, line_sheet
 from fl_meta.experiments import FIRST_LOOK, for_profile
 
 seaborn.set_palette("colorblind")
+pd.set_option("display.max_colwidth", None)
 
 config = for_profile(FIRST_LOOK, profile)
 config
@@ -80,8 +82,8 @@ plots.glyph_sheet(writers, writers.client_ids[:9], "0Oo1Il7Z2z5Ss9gqCcUuVv")
 # large, can read such ink rightly for everybody: the answer is not in the image, it is in *who
 # wrote it*. One writer's own examples do contain it.
 #
-# **What it does not show.** How often this happens among real people. The generator has a knob for
-# it (`style`).
+# **What it does not show.** How often this happens among real people. The generator has a knob
+# for it (`style`).
 
 # %% [markdown]
 # The second data set is real: every speaking role of Shakespeare's plays is a client. The task is
@@ -90,8 +92,12 @@ plots.glyph_sheet(writers, writers.client_ids[:9], "0Oo1Il7Z2z5Ss9gqCcUuVv")
 
 # %%
 plays = fl_meta.load_dataset("shakespeare")
-talkative = [role for role, n in zip(plays.client_ids, plays.train_counts, strict=True) if n >= 20]
-roles = plays.subset(talkative[:: max(1, len(talkative) // config.num_roles)][: config.num_roles])
+talkative = [
+    role for role, n in zip(plays.client_ids, plays.train_counts, strict=True) if n >= 20
+]
+roles = plays.subset(
+    talkative[:: max(1, len(talkative) // config.num_roles)][: config.num_roles]
+)
 roles
 
 # %%
@@ -100,9 +106,9 @@ line_sheet(roles, roles.client_ids[:6], lines=2)
 # %% [markdown]
 # ## 2 · Who trains, and who only judges
 #
-# A quarter of the clients is *held out*. They give nothing to training. Later each of them gets the
-# finished model, adapts a copy of it on the **train part** of its own examples, and is scored on
-# its **test part**. That is how a new user would meet the model.
+# A quarter of the clients is *held out*. They give nothing to training. Later each of them gets
+# the finished model, adapts a copy of it on the **train part** of its own examples, and is scored
+# on its **test part**. That is how a new user would meet the model.
 
 # %%
 train_writers, new_writers = writers.split_clients(held_out=0.25, seed=seed)
@@ -128,8 +134,12 @@ rate = 0.05
 fedavg = fl_meta.fedavg(epochs=config.local_epochs, client=fl_meta.sgd(rate))
 stage = fl_meta.Stage(fedavg, config.rounds, config.clients_per_round)
 image_model = fl_meta.models.small_cnn(writers)
-watch = fl_meta.Evaluation(new_writers, every=max(1, config.rounds // 5), personalization_epochs=1)
-writers_run = fl_meta.train(image_model, train_writers, [stage], seed=seed, evaluation=watch)
+watch = fl_meta.Evaluation(
+    new_writers, every=max(1, config.rounds // 5), personalization_epochs=1
+)
+writers_run = fl_meta.train(
+    image_model, train_writers, [stage], seed=seed, evaluation=watch
+)
 
 # %%
 columns = {"initial": "o-", "personalized": "s--"}
@@ -143,9 +153,9 @@ plt.legend(frameon=False)
 plt.grid(alpha=0.3)
 
 # %% [markdown]
-# **What to see.** The lower curve is the global model as it is, the upper one the same model after
-# *one* epoch on the held-out writer's own few dozen examples. The gap is there from early on, and
-# further rounds of global training do not close it.
+# **What to see.** The lower curve is the global model as it is, the upper one the same model
+# after *one* epoch on the held-out writer's own few dozen examples. The gap is there from early
+# on, and further rounds of global training do not close it.
 #
 # **What it does not show.** That FedAvg is responsible for the gap. Any trained model might be as
 # easy to adapt; that comparison is the paper's third claim, and it needs its own notebook.
@@ -202,11 +212,11 @@ after = predict(image_model, own_params, client.test_x)
 plots.prediction_sheet(new_writers, writer, before, after)
 
 # %% [markdown]
-# **What to see.** Under each image stands what the global model reads, then an arrow, then what the
-# same model reads after one epoch on this writer's own training images. Orange and underlined is
-# wrong. Many of the first mistakes are confusions within a family of look-alikes, and many of those
-# are gone after one epoch: the model has learnt *whose* ink it is reading. Some mistakes stay, and
-# now and then a right answer is lost.
+# **What to see.** Under each image stands what the global model reads, then an arrow, then what
+# the same model reads after one epoch on this writer's own training images. Orange and underlined
+# is wrong. Many of the first mistakes are confusions within a family of look-alikes, and many of
+# those are gone after one epoch: the model has learnt *whose* ink it is reading. Some mistakes
+# stay, and now and then a right answer is lost.
 
 # %%
 fixed = ((before != client.test_y) & (after == client.test_y)).sum()
@@ -216,16 +226,16 @@ print(f"of {len(before)} test images, one epoch repairs {fixed} and breaks {brok
 # %% [markdown]
 # ## 5 · All held-out clients
 #
-# One writer is an anecdote. Here are all of them. Every row is one epoch of adaptation; `gain_low`
-# and `gain_high` are the ends of a 95 % interval (a bootstrap over clients, paired: every client is
-# compared with itself). `share_of_clients_hurt` counts those who got *worse*.
+# One writer is an anecdote. Here are all of them. Every column is one epoch of adaptation;
+# `gain_low` and `gain_high` are the ends of a 95 % interval (a bootstrap over clients, paired:
+# every client is compared with itself). `share_of_clients_hurt` counts those who got *worse*.
 
 # %%
-table.summary().round(3)
+table.summary().T.round(3)
 
 # %% [markdown]
-# Now the second data set, with a small network that reads the last eight characters and guesses the
-# next one.
+# Now the second data set, with a small network that reads the last eight characters and guesses
+# the next one.
 
 # %%
 text_model = fl_meta.models.char_mlp(roles)
@@ -240,7 +250,7 @@ text_table = fl_meta.personalize(
     client=text_fedavg.client,
     seed=seed,
 )
-text_table.summary().round(4)
+text_table.summary().T.round(4)
 
 # %% tags=["figure-adaptation"]
 plots.adaptation_curve({writers.label: table, roles.label: text_table})
@@ -249,11 +259,11 @@ plots.adaptation_curve({writers.label: table, roles.label: text_table})
 plots.gain_histogram({writers.label: table, roles.label: text_table})
 
 # %% [markdown]
-# **What to see.** Two very different pictures. Most writers gain, more than half of it in the first
-# epoch, and a few gain thirty points. For roles the gain is small, though its interval lies above
-# zero, and about one in five is *hurt*: the few lines teach the model less than they disturb it. A
-# mean gain above zero does not mean that it is above zero for you. This is why every table here
-# carries the share of clients hurt.
+# **What to see.** Two very different pictures. Most writers gain, more than half of it in the
+# first epoch, and a few gain thirty points. For roles the gain is small, though its interval lies
+# above zero, and about one in five is *hurt*: the few lines teach the model less than they
+# disturb it. A mean gain above zero does not mean that it is above zero for you. This is why
+# every table here carries the share of clients hurt.
 #
 # **What it does not show.** That text cannot be personalized. This is a small model, one learning
 # rate, no tuning.
@@ -262,30 +272,43 @@ plots.gain_histogram({writers.label: table, roles.label: text_table})
 # ### The same on one line of one role
 #
 # The held-out role with the most text, one passage from its test part. Orange and underlined:
-# characters that the model did not predict, before and after five epochs on the role's other lines.
+# characters that the model did not predict, before and after five epochs on the role's other
+# lines.
 
 # %%
 role = new_roles.client_ids[int(new_roles.train_counts.argmax())]
 speaker = new_roles[role]
 own_text_params = adapt(text_model, roles_run.params, speaker, rate=0.2, epochs=5)
 passages = []
-for title, params in {"global model": roles_run.params, "after 5 epochs": own_text_params}.items():
+for title, params in {
+    "global model": roles_run.params,
+    "after 5 epochs": own_text_params,
+}.items():
     right = (predict(text_model, params, speaker.test_x) == speaker.test_y)[:3].ravel()
     said = decode(speaker.test_y[:3])
-    passages.append(f"<b>{role}, {title}: {right.mean():.0%} right</b>{plots.mistakes_html(said, right)}")
+    passages.append(
+        f"<b>{role}, {title}: {right.mean():.0%} right</b>{plots.mistakes_html(said, right)}"
+    )
 HTML("".join(passages))
 
 # %% [markdown]
 # ## 6 · A failure worth keeping
 #
-# Adaptation is not a free lunch. The same writers, the same global model, one setting changed: ten
-# times the learning rate.
+# Adaptation is not a free lunch. The same writers, the same global model, one setting changed:
+# ten times the learning rate.
 
 # %%
 greedy = fl_meta.personalize(
-    image_model, writers_run.params, new_writers, epochs=2, client=fl_meta.sgd(10 * rate), seed=seed
+    image_model,
+    writers_run.params,
+    new_writers,
+    epochs=2,
+    client=fl_meta.sgd(10 * rate),
+    seed=seed,
 )
-greedy.summary()[["test_accuracy_by_client", "gain_by_client", "share_of_clients_hurt"]].round(3)
+greedy.summary()[
+    ["test_accuracy_by_client", "gain_by_client", "share_of_clients_hurt"]
+].round(3)
 
 # %% [markdown]
 # A few dozen examples and large steps throw away what hundreds of rounds had learnt. How *easy* a
@@ -296,37 +319,39 @@ greedy.summary()[["test_accuracy_by_client", "gain_by_client", "share_of_clients
 # %% [markdown]
 # ## 7 · Exercises
 #
-# Write your guess down before you run anything. Solutions follow; an instructor's copy for students
-# is made by leaving out the cells with the tag `solution`.
+# Write your guess down before you run anything. Solutions follow; an instructor's copy for
+# students is made by leaving out the cells with the tag `solution`.
 #
 # 1. **Identical writers.** `load_dataset("writers", style=0, label_skew=0)` draws writers who all
-#    write alike and use all letters equally often. Train for a quarter of the rounds. What will the
-#    gain from personalization be?
-# 2. **Weighed by whom?** `table.summary("example")` lets every test *example* weigh the same rather
-#    than every client. Who weighs more now? Will accuracy and gain go up or down? When would you
-#    report which?
-# 3. **Without the federation.** `fl_meta.train_local_only` trains each held-out client alone, from
-#    scratch. How many epochs does it take to reach what the global model has after one?
+#    write alike and use all letters equally often. Train for a quarter of the rounds. What will
+#    the gain from personalization be?
+# 2. **Weighed by whom?** `table.summary("example")` lets every test *example* weigh the same
+#    rather than every client. Who weighs more now? Will accuracy and gain go up or down? When
+#    would you report which?
+# 3. **Without the federation.** `fl_meta.train_local_only` trains each held-out client alone,
+#    from scratch. How many epochs does it take to reach what the global model has after one?
 
 # %% [markdown] tags=["solution"]
 # **Solution 1.** Without differences in style and in classes nothing about a client is left to be
-# learnt from its own examples, so the gain should be near zero, in either direction; what little a
-# model learns from a few more examples of the common style counts too.
+# learnt from its own examples, so the gain should be near zero, in either direction; what little
+# a model learns from a few more examples of the common style counts too.
 
 # %% tags=["solution"]
-alike = fl_meta.load_dataset("writers", num_writers=config.num_writers // 2, style=0, label_skew=0)
+alike = fl_meta.load_dataset(
+    "writers", num_writers=config.num_writers // 2, style=0, label_skew=0
+)
 train_alike, new_alike = alike.split_clients(held_out=0.25, seed=seed)
 short = fl_meta.Stage(fedavg, max(1, config.rounds // 4), config.clients_per_round)
 alike_run = fl_meta.train(image_model, train_alike, [short], seed=seed)
 alike_table = fl_meta.personalize(
     image_model, alike_run.params, new_alike, epochs=1, client=fedavg.client, seed=seed
 )
-alike_table.summary().round(3)
+alike_table.summary().T.round(3)
 
 # %% [markdown] tags=["solution"]
 # **Solution 2.** Clients with many examples weigh more. They also have more to adapt with, so the
-# gain by example tends to be larger. Report *by client* if every user counts the same, *by example*
-# if every request does; and say which. The paper reports the plain mean over clients.
+# gain by example tends to be larger. Report *by client* if every user counts the same, *by
+# example* if every request does; and say which. The paper reports the plain mean over clients.
 
 # %% tags=["solution"]
 table.summary("example").iloc[[0, -1]].T.round(3)
@@ -336,7 +361,11 @@ table.summary("example").iloc[[0, -1]].T.round(3)
 
 # %% tags=["solution"]
 alone = fl_meta.train_local_only(
-    image_model, new_writers, epochs=4 * config.personalization_epochs, client=fedavg.client, seed=seed
+    image_model,
+    new_writers,
+    epochs=4 * config.personalization_epochs,
+    client=fedavg.client,
+    seed=seed,
 )
 alone.summary().loc[:: config.personalization_epochs, ["test_accuracy_by_client"]].round(3)
 

@@ -23,10 +23,10 @@
 # **What you need:** gradients, and a little Taylor expansion. [Notebook 00](00_start_here.ipynb)
 # explains the words *client*, *round* and *personalization*.
 #
-# **What would refute the claim**, written in `fl_meta/claims.py` before this was run: a relative
-# error above 10⁻¹² in one of the identities; an expansion whose error does not fall like β² (slope
-# 2 ± 0.1), or whose coefficients are off by more than 2 %; a second order that disagrees with
-# finite differences by more than 10⁻⁶.
+# **What would refute the claim**, written in `fl_meta/claims.py` before this was run (with one
+# change since, which section 4 tells): a relative error above 10⁻¹² in one of the identities; an
+# expansion whose error does not fall like β² (slope 2 ± 0.1), or whose coefficients are off by
+# more than 2 %; a second order that disagrees with finite differences by more than 10⁻⁶.
 
 # %% tags=["parameters"]
 profile = "laptop"
@@ -54,7 +54,9 @@ config
 # %%
 writers = fl_meta.load_dataset("writers", num_writers=100)
 plays = fl_meta.load_dataset("shakespeare")
-talkative = [role for role, n in zip(plays.client_ids, plays.train_counts, strict=True) if n >= 50]
+talkative = [
+    role for role, n in zip(plays.client_ids, plays.train_counts, strict=True) if n >= 50
+]
 roles = plays.subset(talkative)
 print(
     f"{writers.label}: {len(writers)} clients.  {roles.label}: {len(roles)} clients with 50 examples or more."
@@ -68,8 +70,8 @@ print(
 #
 # > θ₀ = θ,  gⱼ = ∇L(θⱼ₋₁; batch j),  θⱼ = θⱼ₋₁ − β gⱼ,
 #
-# and sends θ_K back. The server averages, a client with more examples weighing more. In code, with
-# nothing from the library but the model's loss:
+# and sends θ_K back. The server averages, a client with more examples weighing more. In code,
+# with nothing from the library but the model's loss:
 
 
 # %%
@@ -92,9 +94,9 @@ def fedavg(model, params, clients, examples, rate):
 # %% [markdown]
 # ## 2 · Reptile in ten lines
 #
-# Reptile is from another world. A *task* is drawn; the learner takes K steps on it and notes where
-# it ends up; then the *initial* parameters are moved towards that place. It has no server and no
-# clients, only tasks. Its update is the sum of the gradients met on the way.
+# Reptile is from another world. A *task* is drawn; the learner takes K steps on it and notes
+# where it ends up; then the *initial* parameters are moved towards that place. It has no server
+# and no clients, only tasks. Its update is the sum of the gradients met on the way.
 
 
 # %%
@@ -112,8 +114,8 @@ def reptile(model, params, tasks, rate):
 
 # %% [markdown]
 # Put a client where Reptile says *task*, and let all clients weigh the same. Are these one
-# algorithm? Try it, in float64 so that rounding is small, on a few writers and a small network. `K`
-# is the number of local steps.
+# algorithm? Try it, in float64 so that rounding is small, on a few writers and a small network.
+# `K` is the number of local steps.
 
 # %%
 K, rate = config.steps, 0.05
@@ -124,7 +126,10 @@ clients = [claims.fixed_batches(writers, i, K, config.batch_size, seed) for i in
 examples = [len(writers[i].train_x) for i in ids]
 
 same_weights = fedavg(mlp, params, clients, [1] * len(ids), rate)
-print("relative difference:", relative_error(same_weights, reptile(mlp, params, clients, rate)))
+print(
+    "relative difference:",
+    relative_error(same_weights, reptile(mlp, params, clients, rate)),
+)
 
 # %% [markdown]
 # Equal up to the rounding of float64 (about 10⁻¹⁶ per operation). The two programs differ in what
@@ -137,20 +142,24 @@ print("relative difference:", relative_error(same_weights, reptile(mlp, params, 
 # %%
 sgd, size = fl_meta.sgd(rate), config.batch_size
 row = fl_meta.fedavg(steps=K, client=sgd, batch_size=size)
-direction, info = fl_meta.pseudo_gradient(mlp, params, writers, ids, row, seed=seed, round_number=0)
+direction, info = fl_meta.pseudo_gradient(
+    mlp, params, writers, ids, row, seed=seed, round_number=0
+)
 by_hand = add(params, fedavg(mlp, params, clients, examples, rate), -1.0)
 print("FedAvg,  ten lines against library:", relative_error(by_hand, direction))
 
 row = fl_meta.reptile(K, client=sgd, batch_size=size)
-direction, info = fl_meta.pseudo_gradient(mlp, params, writers, ids, row, seed=seed, round_number=0)
+direction, info = fl_meta.pseudo_gradient(
+    mlp, params, writers, ids, row, seed=seed, round_number=0
+)
 by_hand = add(params, reptile(mlp, params, clients, rate), -1.0)
 print("Reptile, ten lines against library:", relative_error(by_hand, direction))
 
 # %% [markdown]
 # ## 3 · Five algorithms, one table
 #
-# All methods of the paper take the same local steps. They differ in *which inner gradients a client
-# sends home*:
+# All methods of the paper take the same local steps. They differ in *which inner gradients a
+# client sends home*:
 #
 # | algorithm | local steps | sends | client weights |
 # |---|---|---|---|
@@ -162,8 +171,8 @@ print("Reptile, ten lines against library:", relative_error(by_hand, direction))
 #
 # MAML asks: which θ has the smallest loss *after* K local steps? Its gradient runs back through
 # these steps, hence the product. First-order MAML drops the product. Look at the column in the
-# middle: FOMAML(1) sends g₂, FOMAML(2) sends g₃, and so on. Read downwards, these are the summands
-# of FedAvg:
+# middle: FOMAML(1) sends g₂, FOMAML(2) sends g₃, and so on. Read downwards, these are the
+# summands of FedAvg:
 #
 # > **FedAvg(K) = FedSGD + FOMAML(1) + … + FOMAML(K − 1)**
 #
@@ -174,25 +183,35 @@ print("Reptile, ten lines against library:", relative_error(by_hand, direction))
 # %%
 def sends(algorithm):
     """The pseudo-gradient of our clients: β times the weighted mean of what they send."""
-    return fl_meta.pseudo_gradient(mlp, params, writers, ids, algorithm, seed=seed, round_number=0)[0]
+    return fl_meta.pseudo_gradient(
+        mlp, params, writers, ids, algorithm, seed=seed, round_number=0
+    )[0]
 
 
 total = sends(fl_meta.fedsgd(client=sgd, batch_size=size))
 for j in range(1, K):
-    total = add(total, sends(fl_meta.fomaml(j, client=sgd, batch_size=size, weights="examples")))
+    total = add(
+        total, sends(fl_meta.fomaml(j, client=sgd, batch_size=size, weights="examples"))
+    )
 whole = sends(fl_meta.fedavg(steps=K, client=sgd, batch_size=size))
 print("relative difference:", relative_error(total, whole))
 
 # %% [markdown]
-# That was one model. The verdict below is about every model of this package and both data sets. The
-# two sides of an identity are computed by separate runs; FedAvg's side is the textbook's, copies of
-# a PyTorch module trained with `torch.optim.SGD` and averaged, so that a mistake in our local loop
-# cannot cancel.
+# That was one model. The verdict below is about every model of this package and both data sets.
+# The two sides of an identity are computed by separate runs; FedAvg's side is the textbook's,
+# copies of a PyTorch module trained with `torch.optim.SGD` and averaged, so that a mistake in our
+# local loop cannot cancel.
 
 # %%
 image_models = [
     build(writers)
-    for build in (models.logistic, models.mlp, models.small_cnn, models.emnist_cnn, models.fedem_cnn)
+    for build in (
+        models.logistic,
+        models.mlp,
+        models.small_cnn,
+        models.emnist_cnn,
+        models.fedem_cnn,
+    )
 ]
 text_models = [models.char_mlp(roles), models.char_lstm(roles)]
 identities = {
@@ -200,14 +219,16 @@ identities = {
     for data, of in ((writers, image_models), (roles, text_models))
 }
 both = pd.concat(identities)
-both.pivot(index="model", columns="identity", values="relative_error").style.format("{:.1e}")
+both.pivot(index="model", columns="identity", values="relative_error").style.format(
+    "{:.1e}"
+)
 
 # %% [markdown]
-# **What to see.** Nothing above 10⁻¹², for models from 31 thousand to 2.3 million parameters, with
-# dropout (`emnist_cnn`) and without. It is an identity, not an approximation.
+# **What to see.** Nothing above 10⁻¹², for models from 31 thousand to 2.3 million parameters,
+# with dropout (`emnist_cnn`) and without. It is an identity, not an approximation.
 #
-# **What it does not show.** That FedAvg is a *good* meta-learning algorithm. A sum of an excellent
-# and a useless method is also an identity. What does the sum optimize?
+# **What it does not show.** That FedAvg is a *good* meta-learning algorithm. A sum of an
+# excellent and a useless method is also an identity. What does the sum optimize?
 
 # %% [markdown]
 # ## 4 · What the sum optimizes
@@ -218,9 +239,9 @@ both.pivot(index="model", columns="identity", values="relative_error").style.for
 # > AvgGrad = E[g_a],  and  AvgGradInner = ½ E[∇(g_a · g_b)].
 #
 # A step against AvgGrad makes the loss smaller: joint training. A step *along* AvgGradInner makes
-# the inner product g_a · g_b larger. Then the gradients of two batches of the same client agree, so
-# that a step on one of them helps on the other: this is what "easy to personalize" means, before
-# any experiment. To first order in β
+# the inner product g_a · g_b larger. Then the gradients of two batches of the same client agree,
+# so that a step on one of them helps on the other: this is what "easy to personalize" means,
+# before any experiment. To first order in β
 #
 # ```text
 # E[MAML(K)]   =   AvgGrad  −      2K · β · AvgGradInner
@@ -251,14 +272,23 @@ for rate in (0.01, 0.1):
             "predicted": steps * (steps - 1) / 2 * rate * norm(inner),
             "measured": norm(add(update, average, -steps)),
         }
-        shares[rate, steps] = {k: part / (part + steps * norm(average)) for k, part in parts.items()}
+        shares[rate, steps] = {
+            k: part / (part + steps * norm(average)) for k, part in parts.items()
+        }
 shares = 100 * pd.DataFrame(shares).T
 
 # %% tags=["figure-share"]
 for rate, marker in {0.01: "o", 0.1: "s"}.items():
     part = shares.loc[rate]
-    (line,) = plt.plot(part.measured, marker + "-", label=f"β = {rate}: ‖FedAvg(K) − K AvgGrad‖, measured")
-    plt.plot(part.predicted, "--", color=line.get_color(), label="½K(K−1) β ‖AvgGradInner‖, predicted")
+    (line,) = plt.plot(
+        part.measured, marker + "-", label=f"β = {rate}: ‖FedAvg(K) − K AvgGrad‖, measured"
+    )
+    plt.plot(
+        part.predicted,
+        "--",
+        color=line.get_color(),
+        label="½K(K−1) β ‖AvgGradInner‖, predicted",
+    )
 plt.xlabel("local steps K")
 plt.ylabel("share beside K ‖AvgGrad‖, per cent")
 plt.title(f"{writers.label}, logistic regression, one client")
@@ -266,19 +296,19 @@ plt.legend(frameon=False)
 plt.grid(alpha=0.3)
 
 # %% [markdown]
-# **What to see.** At K = 1 the share is zero: FedSGD does not care about adaptation. It grows with
-# every further local step, nearly in proportion to K − 1. "More local epochs" is a knob that turns
-# joint training into meta-learning.
+# **What to see.** At K = 1 the share is zero: FedSGD does not care about adaptation. It grows
+# with every further local step, nearly in proportion to K − 1. "More local epochs" is a knob that
+# turns joint training into meta-learning.
 #
-# **What it does not show.** That larger K is always better. The measured curve leaves the predicted
-# one: at higher orders in β the expansion says nothing, and that is where real runs with hundreds
-# of steps live.
+# **What it does not show.** That larger K is always better. The measured curve leaves the
+# predicted one: at higher orders in β the expansion says nothing, and that is where real runs
+# with hundreds of steps live.
 #
 # ### Is the expansion right? Slope and coefficients
 #
 # What the expansion leaves out should be O(β²): on logarithmic axes a line of slope 2. And the
-# numbers −½K(K−1), −K and −2K should come out of a fit that does not know them. First one client to
-# look at:
+# numbers −½K(K−1), −K and −2K should come out of a fit that does not know them. First one client
+# to look at:
 
 
 # %%
@@ -304,53 +334,60 @@ plot_errors(logistic, start, batches, 3, np.logspace(-4, 0, 9))
 #
 # ### A failure worth keeping: kinks
 #
-# The same picture for the network with rectified units, at the same rates and then at much smaller
-# ones.
+# The same picture for the network with rectified units, at the same rates and then at much
+# smaller ones.
 
 # %% tags=["figure-kinks"]
 plot_errors(mlp, params, batches, 2, np.logspace(-7, 0, 15))
 
 # %% [markdown]
-# **What to see.** Far on the left the slope is 2. Then the error jumps by orders of magnitude, and
-# from there on it falls much more slowly with β. The jump is the first unit that crosses its kink
-# between θ₀ and θ_K. A rectified unit has no second derivative there, and the Hessian, which only
-# sees θ₀, knows nothing of it. So with ReLU the expansion is an exact statement about steps shorter
-# than anyone uses. At useful step sizes it is a guide, and the identities of section 3, which need
-# no derivative but the first, are what stays true.
+# **What to see.** Far on the left the slope is 2. Then the error jumps by orders of magnitude,
+# and from there on it falls much more slowly with β. The jump is the first unit that crosses its
+# kink between θ₀ and θ_K. A rectified unit has no second derivative there, and the Hessian, which
+# only sees θ₀, knows nothing of it. So with ReLU the expansion is an exact statement about steps
+# shorter than anyone uses. At useful step sizes it is a guide, and the identities of section 3,
+# which need no derivative but the first, are what stays true.
 #
 # So the verdict on the expansion is decided on smooth losses, logistic regression and networks of
-# tanh units, which is what a Taylor expansion is about. *This was not our first plan.* At first the
-# ReLU network took part as well, at rates between 10⁻⁷ and 10⁻⁶, "before the first kink". On most
-# clients that worked; on some of twenty a unit crossed its kink even there, one such client had a
-# fitted coefficient far from the predicted one, and the verdict was *undecided* (mean slope 2.33,
-# interval 2.00 to 3.00). The next cell shows that measurement again, on fewer clients.
+# tanh units, which is what a Taylor expansion is about. *This was not our first plan.* At first
+# the ReLU network took part as well, at rates between 10⁻⁷ and 10⁻⁶, "before the first kink". On
+# most clients that worked; on some of twenty a unit crossed its kink even there, one such client
+# had a fitted coefficient far from the predicted one, and the verdict was *undecided* (mean slope
+# 2.33, interval 2.00 to 3.00). The next cell shows that measurement again, on fewer clients.
 
 # %%
 kinked = claims.expansion_rows(mlp, writers, config, (1e-7, 2e-7, 5e-7, 1e-6), seed=seed)
 off = kinked.groupby("client_id").slope.agg(lambda slope: (slope - 2).abs().max())
-print(f"ReLU network: {(off > 0.1).sum()} of {len(off)} clients have a slope that is not 2 ± 0.1")
+print(
+    f"ReLU network: {(off > 0.1).sum()} of {len(off)} clients have a slope that is not 2 ± 0.1"
+)
 
 # %%
 tanh = models.mlp(writers, activation=torch.nn.Tanh)
 expansions = {
     writers.label: pd.concat(
-        [claims.expansion_rows(model, writers, config, seed=seed) for model in (logistic, tanh)]
+        [
+            claims.expansion_rows(model, writers, config, seed=seed)
+            for model in (logistic, tanh)
+        ]
     ),
     roles.label: claims.expansion_rows(text_models[0], roles, config, seed=seed),
 }
-grouped = pd.concat(expansions).groupby(["model", "method", "steps"])[["slope", "coefficient_ratio"]]
+grouped = pd.concat(expansions).groupby(["model", "method", "steps"])[
+    ["slope", "coefficient_ratio"]
+]
 grouped.agg(["min", "mean", "max"]).round(4)
 
 # %% [markdown]
-# **What to see.** Each row summarizes several clients. Slopes are near 2, and fitted over predicted
-# coefficients near 1.
+# **What to see.** Each row summarizes several clients. Slopes are near 2, and fitted over
+# predicted coefficients near 1.
 #
 # ## 5 · Is our MAML the exact one?
 #
 # The product of (I − β∇²L) is easy to get slightly wrong, and a slightly wrong MAML still trains.
-# So we compare it with the definition: change θ a little, take the K steps again, see how the loss
-# after them changes. In the last column stands what first-order MAML would have scored in the same
-# test.
+# So we compare it with the definition: change θ a little, take the K steps again, see how the
+# loss after them changes. In the last column stands what first-order MAML would have scored in
+# the same test.
 
 # %%
 differences = {
@@ -368,16 +405,17 @@ shown[["client_id", "relative_error", "first_order_error"]].style.format(
 # Guess first, then run. Solutions follow in the cells with the tag `solution`.
 #
 # 1. **Unequal weights.** In section 2 all clients weighed the same. With weights by examples, how
-#    far is FedAvg(K) from Reptile(K) on our clients: 10⁻¹⁵, 1 % or 50 %? What would make it larger?
+#    far is FedAvg(K) from Reptile(K) on our clients: 10⁻¹⁵, 1 %, or more than 10 %? What would
+#    make it larger?
 # 2. **Client momentum.** Give the clients momentum 0.9. Is FedAvg(K) still FedSGD + ΣFOMAML(j)?
 #    Why?
 # 3. **Agreement.** AvgGradInner is said to make g_a · g_b larger. Take a step of size ε along it,
 #    and one of the same length against AvgGrad. How does g_a · g_b change in each case?
 
 # %% [markdown] tags=["solution"]
-# **Solution 1.** The two means differ as far as clients with many examples differ from clients with
-# few. With equal counts the difference would vanish; with one dominating client it would be as
-# large as clients are unlike.
+# **Solution 1.** The two means differ as far as clients with many examples differ from clients
+# with few. With equal counts the difference would vanish; with one dominating client it would be
+# as large as clients are unlike.
 
 # %% tags=["solution"]
 by_examples = sends(fl_meta.fedavg(steps=K, client=sgd, batch_size=size))
@@ -394,7 +432,9 @@ print(f"relative difference: {relative_error(by_examples, equal):.1%}")
 heavy = fl_meta.sgd(sgd.learning_rate, momentum=0.9)
 total = sends(fl_meta.fedsgd(client=heavy, batch_size=size))
 for j in range(1, K):
-    total = add(total, sends(fl_meta.fomaml(j, client=heavy, batch_size=size, weights="examples")))
+    total = add(
+        total, sends(fl_meta.fomaml(j, client=heavy, batch_size=size, weights="examples"))
+    )
 whole = sends(fl_meta.fedavg(steps=K, client=heavy, batch_size=size))
 print(f"relative difference: {relative_error(total, whole):.1%}")
 
@@ -415,15 +455,17 @@ def agreement(at):
 epsilon = 1e-3
 print("before:              ", agreement(start))
 print("along AvgGradInner:  ", agreement(add(start, scale(inner, epsilon / norm(inner)))))
-print("against AvgGrad:     ", agreement(add(start, scale(average, -epsilon / norm(average)))))
+print(
+    "against AvgGrad:     ", agreement(add(start, scale(average, -epsilon / norm(average))))
+)
 
 # %% [markdown]
 # ## 7 · The verdict
 #
-# FedAvg *is* Reptile when clients weigh the same, and *is* a sum of first-order MAMLs: an equation.
-# Its update holds the term that makes adaptation easy, with a weight that grows with the number of
-# local steps: a statement about small steps. Neither says that FedAvg's model *is* easier to
-# personalize than another. That is an experiment.
+# FedAvg *is* Reptile when clients weigh the same, and *is* a sum of first-order MAMLs: an
+# equation. Its update holds the term that makes adaptation easy, with a weight that grows with
+# the number of local steps: a statement about small steps. Neither says that FedAvg's model *is*
+# easier to personalize than another. That is an experiment.
 #
 # In the table, `1a` and `1c` show the largest error and the range of errors; `1b` the mean over
 # clients (of each, its worst model, method and K) with a 95 % bootstrap interval.
