@@ -187,6 +187,15 @@ def test_logits_are_those_of_the_formula_and_of_the_plain_module(build: Callable
     torch.testing.assert_close(logits, by_hand(build.__name__, params, inputs))
 
 
+def test_an_mlp_of_other_units_says_so() -> None:
+    smooth, rectified = models.mlp(EMNIST, activation=nn.Tanh), models.mlp(EMNIST)
+    assert (smooth.name, rectified.name) == ("mlp of tanh", "mlp")
+    p, x = rectified.init(0, torch.float64), torch.from_numpy(EMNIST.x).double()
+    h = torch.tanh(x.reshape(len(x), -1) @ p["1.weight"].T + p["1.bias"])
+    h = torch.tanh(h @ p["3.weight"].T + p["3.bias"])
+    torch.testing.assert_close(smooth.apply(p, x), h @ p["5.weight"].T + p["5.bias"])
+
+
 @pytest.mark.parametrize("build", IMAGE_MODELS)
 @pytest.mark.parametrize("size", [(28, 28), (31, 18), (32, 32)])
 def test_images_of_any_size_fit(build: Callable[..., Model], size: tuple[int, int]) -> None:

@@ -383,20 +383,22 @@ def test_misspelt_weights_are_refused(weights: Any) -> None:
 # Scores during training -----------------------------------------------------------------------------------
 
 
-def test_scores_of_a_run_are_means_over_held_out_clients(tiny_images: FederatedDataset) -> None:
+@pytest.mark.parametrize("own", [None, sgd(0.05)])
+def test_scores_of_a_run_are_means_over_held_out_clients(
+    tiny_images: FederatedDataset, own: SGD | None
+) -> None:
     _, held_out = tiny_images.split_clients(0.5)
     model, params = small(tiny_images), start(tiny_images)
     algorithm = fedavg(epochs=1, client=sgd(0.4, momentum=0.5), batch_size=3)
-    rows = personalize(model, params, held_out, epochs=2, client=algorithm.client, batch_size=3, seed=4).rows
-    found = Evaluation(held_out, every=5, personalization_epochs=2).scores(
-        model, params, algorithm, 4, "loop"
-    )
+    client = algorithm.client if own is None else own
+    rows = personalize(model, params, held_out, epochs=2, client=client, batch_size=3, seed=4).rows
+    evaluation = Evaluation(held_out, every=5, personalization_epochs=2, client=own)
     expected = {}
     for when, epoch in (("initial", 0), ("personalized", 2)):
         for measure in ("test_accuracy", "test_loss"):
             expected[f"held_out_{when}_{measure}_by_client"] = rows[rows.epoch == epoch][measure].mean()
-    assert found == pytest.approx(expected)
-    only_initial = Evaluation(held_out, every=5).scores(model, params, algorithm, 4, "loop")
+    assert evaluation.scores(model, params, algorithm, 4, "loop") == pytest.approx(expected)
+    only_initial = replace(evaluation, personalization_epochs=0).scores(model, params, algorithm, 4, "loop")
     assert only_initial == pytest.approx({name: expected[name] for name in expected if "initial" in name})
 
 
