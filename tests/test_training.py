@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load
 from torch import Tensor
 
 from fl_meta import checkpoints, files, training
@@ -316,8 +317,8 @@ def test_interrupted_at_every_client_of_every_round(
 
 
 def read_round(path: Path) -> int:
-    with safe_open(path, framework="pt") as file:
-        return int(file.get_tensor("round_number"))
+    # safe_open opens a file twice, and another process may have replaced it in between.
+    return int(load(path.read_bytes())["round_number"])
 
 
 def test_interrupted_in_every_evaluation(
@@ -443,6 +444,7 @@ SERVER = textwrap.dedent(
     import os
     import sys
     import time
+    import traceback
 
     import numpy as np
     import torch
@@ -490,8 +492,9 @@ SERVER = textwrap.dedent(
                 status = 0
             except KeyboardInterrupt:
                 status = 130
-            finally:
-                os._exit(status)
+            except BaseException:
+                traceback.print_exc()
+            os._exit(status)
         print(child, flush=True)
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
