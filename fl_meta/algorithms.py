@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
+from fl_meta.checks import whole_number
 from fl_meta.optimizers import SGD, Adam, adam, sgd
 
 ClientWeights = Literal["examples", "equal"]
@@ -66,9 +67,9 @@ class Algorithm:
         if (self.epochs is None) == (self.steps is None):
             raise ValueError(f"{self.name}: give either epochs or steps, not both or neither")
         for field in ("epochs", "steps", "batch_size"):
-            value = getattr(self, field)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"{self.name}: {field}={value} must be a whole number of 1 or more")
+            if getattr(self, field) is not None:
+                number = whole_number(f"{self.name}: {field}", getattr(self, field))
+                object.__setattr__(self, field, number)
         if self.weights not in ("examples", "equal"):
             raise ValueError(f"{self.name}: weights={self.weights!r}; choose 'examples' or 'equal'")
 
@@ -103,7 +104,8 @@ def fedavg(
     """FedAvg(E) with `epochs` local epochs, or FedAvg(K) with exactly `steps` local steps.
 
     With client momentum or weight decay a client still sends its whole movement, (θ_0 − θ_K) / β.
-    The default server is the paper's set-up, SGD 1.0 with momentum 0.9; `server=sgd(1.0)` is plain averaging.
+    The default server, SGD 1.0 with momentum 0.9, is that of code which says that it follows the paper;
+    `server=sgd(1.0)` is plain averaging.
 
     Source: McMahan et al. 2017; the server's momentum from the code that follows the paper (second-hand).
     """

@@ -53,6 +53,8 @@ def read_checkpoint(path: Path, config: dict[str, Any]) -> tuple[dict[str, Tenso
     Raises:
         CheckpointError: if the file is damaged, or its config differs (the message says in which fields).
     """
+    if path.is_dir():
+        raise CheckpointError(f"checkpoint {path} is a folder; name a file in it")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -9,7 +9,7 @@ expectation over the draws is a finite sum over all sequences of batches, so it 
 
 with AvgGrad = E[g_a] and AvgGradInner = ½ E[∇(g_a · g_b)] = E[∇²L_a · g_b] over two independent draws a, b.
 
-Source: the paper's section 2.2 after Nichol et al. 2018, section 5.1.
+Source: the paper, as quoted by others, after the analysis of Reptile by Nichol et al. 2018.
 """
 
 from __future__ import annotations

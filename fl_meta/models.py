@@ -119,17 +119,21 @@ class Model:
 # --- handwriting: inputs [batch, 28, 28] in [0, 1] -----------------------------------------------------
 
 
-def _pixels(data: FederatedDataset) -> tuple[int, int]:
+def _pixels(data: FederatedDataset, least: int) -> tuple[int, int]:
     """Height and width of a data set's grey images.
 
     Raises:
-        ValueError: if its examples are not grey images with one label each.
+        ValueError: if its examples are not grey images with one label each, at least `least` pixels wide.
     """
     _check_one_label(data)
     if data.x.ndim != 3 or not data.x.dtype.kind == "f":
         raise ValueError(
             f"{data.name!r} has examples of shape {data.x.shape[1:]} ({data.x.dtype}); this model reads "
             "grey images [height, width] of floats. For text use char_mlp or char_lstm"
+        )
+    if min(data.x.shape[1:]) < least:
+        raise ValueError(
+            f"{data.name!r} has images of shape {data.x.shape[1:]}; this model needs {least}×{least} or more"
         )
     return int(data.x.shape[1]), int(data.x.shape[2])
 
@@ -186,7 +190,7 @@ def mlp(data: FederatedDataset, hidden: int = 200, activation: Callable[[], nn.M
 
 def small_cnn(data: FederatedDataset) -> Model:
     """Two strided convolutions and one linear layer: a CNN for laptops (strides instead of pooling)."""
-    height, width = _pixels(data)
+    height, width = _pixels(data, 1)
     flat = 32 * (-(-height // 4)) * (-(-width // 4))
     return Model(
         "small_cnn",
@@ -207,7 +211,7 @@ def emnist_cnn(data: FederatedDataset) -> Model:
 
     Source: second-hand, from Google's code of March 2020 that follows the paper (dropout .25 and .5).
     """
-    height, width = _pixels(data)
+    height, width = _pixels(data, 6)
     flat = 64 * ((height - 4) // 2) * ((width - 4) // 2)
     return Model(
         "emnist_cnn",
@@ -230,7 +234,7 @@ def emnist_cnn(data: FederatedDataset) -> Model:
 
 def fedem_cnn(data: FederatedDataset) -> Model:
     """FedEM's CNN for FEMNIST (Marfoq et al. 2021): 2,278,334 parameters for 62 classes and 28×28 pixels."""
-    height, width = _pixels(data)
+    height, width = _pixels(data, 16)
     flat = 64 * (((height - 4) // 2 - 4) // 2) * (((width - 4) // 2 - 4) // 2)
     return Model(
         "fedem_cnn",
@@ -291,10 +295,16 @@ def _check_text(data: FederatedDataset) -> None:
             f"{data.name!r} has examples of shape {data.x.shape[1:]} ({data.x.dtype}); this model reads text "
             "as whole numbers [positions] with a label at every position. For images use mlp or small_cnn"
         )
+    if int(data.x.max()) >= data.num_classes:
+        raise ValueError(
+            f"{data.name!r} has the character code {data.x.max()} in x, but only {data.num_classes} classes"
+        )
 
 
 def char_mlp(data: FederatedDataset, context: int = 8, embedding: int = 16, hidden: int = 128) -> Model:
     """An MLP over a window of `context` characters: next-character prediction for laptops.
+
+    The last class stands for "no character yet", as in `load_shakespeare`.
 
     Raises:
         ValueError: if the data set is not text.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ class SGD:
             raise ValueError(f"momentum={self.momentum} is not in [0, 1)")
         if not 0 <= self.weight_decay < float("inf"):
             raise ValueError(f"weight_decay={self.weight_decay} is not 0 or more")
+        _to_floats(self)
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,13 @@ class Adam:
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} is not in [0, 1)")
+        _to_floats(self)
+
+
+def _to_floats(optimizer: SGD | Adam) -> None:
+    # A checkpoint keeps the configuration as JSON, which NumPy's numbers do not have.
+    for field in fields(optimizer):
+        object.__setattr__(optimizer, field.name, float(getattr(optimizer, field.name)))
 
 
 def _check_positive(name: str, value: float) -> None:

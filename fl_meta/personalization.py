@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from fl_meta.algorithms import Algorithm
+from fl_meta.checks import whole_number
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.local import engine_named
 from fl_meta.models import Model
@@ -162,10 +163,9 @@ class Evaluation:
     client: SGD | None = None
 
     def __post_init__(self) -> None:
-        if self.every < 1:
-            raise ValueError(f"evaluate every={self.every} rounds; it must be 1 or more")
-        if self.personalization_epochs < 0:
-            raise ValueError(f"personalization_epochs={self.personalization_epochs} is negative")
+        object.__setattr__(self, "every", whole_number("evaluation every", self.every))
+        epochs = whole_number("personalization_epochs", self.personalization_epochs, least=0)
+        object.__setattr__(self, "personalization_epochs", epochs)
 
     def scores(
         self, model: Model, params: Params, algorithm: Algorithm, seed: int, engine: str

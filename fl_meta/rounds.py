@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fl_meta.algorithms import Algorithm
+from fl_meta.checks import whole_number
 from fl_meta.data.batches import sample_clients
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.local import engine_named
@@ -34,9 +35,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         for name in ("rounds", "clients_per_round"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value} must be a whole number of 1 or more")
+            object.__setattr__(self, name, whole_number(name, getattr(self, name)))
 
 
 @dataclass(frozen=True)
@@ -88,10 +87,13 @@ def pseudo_gradient(
     """β times the weighted mean of what these clients send in this round; updates with NaN are left out.
 
     Raises:
+        ValueError: if there are no clients.
         TrainingDivergedError: if every update has NaN or infinity.
 
     Source: the "pseudo-gradient" of the paper's reading of FedAvg's server step.
     """
+    if not client_ids:
+        raise ValueError("client_ids is empty; a round needs at least one client")
     total, total_weight, total_loss, left_out, local_gradients = zeros_like(params), 0, 0.0, 0, 0
     updates = engine_named(engine).client_updates(
         model, params, data, client_ids, algorithm, seed=seed, round_number=round_number

@@ -17,7 +17,10 @@ def _word(part: int | str) -> int:
 def _entropy(seed: int, purpose: str, key: tuple[int | str, ...]) -> list[int]:
     if seed < 0:
         raise ValueError(f"seed={seed} is negative; use an integer of 0 or more")
-    return [int(seed), _word(purpose), *(_word(part) for part in key)]
+    # NumPy reads a list of whole numbers as 32-bit words and pads it with zeros: say how many there are, and
+    # give each two words, so that no two keys look alike.
+    numbers = [int(seed), _word(purpose), len(key), *(_word(part) for part in key)]
+    return [word for number in numbers for word in (number & 0xFFFFFFFF, number >> 32)]
 
 
 def stream(seed: int, purpose: str, *key: int | str) -> np.random.Generator:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from fl_meta.algorithms import Sends, fedsgd, reptile
 from fl_meta.checkpoints import read_checkpoint, write_checkpoint
+from fl_meta.checks import whole_number
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.local import engine_named
 from fl_meta.models import Model
@@ -57,15 +58,14 @@ class Checkpoint:
 
     Attributes:
         path: the file; if it is there already, training resumes from it.
-        every: save after this many rounds, at Ctrl-C and after the last round.
+        every: save after this many rounds, and at the start, at Ctrl-C and after the last round.
     """
 
     path: Path | str
     every: int = 10
 
     def __post_init__(self) -> None:
-        if self.every < 1:
-            raise ValueError(f"checkpoint every={self.every} rounds; it must be 1 or more")
+        object.__setattr__(self, "every", whole_number("checkpoint every", self.every))
 
 
 @one_thread()
@@ -92,33 +92,35 @@ def train(
         data: the training clients; their train parts are used.
         stages: what to run, in this order.
         seed: of the initial parameters, the clients of each round and their batches.
-        params: where to start; None takes `model.init(seed)`.
+        params: where to start, with the names and shapes of `model.init`; None takes `model.init(seed)`.
         evaluation: when and on whom to score.
-        checkpoint: where and how often to save.
+        checkpoint: where and how often to save. It recognizes its configuration by all arguments, a model by
+            its name and initial parameters: give a model that you changed another name.
         engine: how the local loop is run.
         progress: whether to show a progress bar.
 
     Raises:
-        ValueError: if there are no stages, a client has no train part, or a stage wants more clients a round
-            than there are.
+        ValueError: if there are no stages, a client has no train part, a stage wants more clients a round
+            than there are, or `params` do not fit the model.
+        OSError: if the checkpoint's folder cannot be written to, before any training.
         CheckpointError: if the checkpoint is damaged or of another configuration.
         TrainingDivergedError: if every update of a round has NaN or infinity; the checkpoint is kept.
         KeyboardInterrupt: after Ctrl-C, once the checkpoint is written.
     """
     _check_training(data, stages)
     engine_named(engine)
-    start = model.init(seed) if params is None else params
+    start = _start(model, params, seed)
     state, rows = TrainingState(0, start, {}), []
     config = _config(model, data, stages, seed, start, evaluation) if checkpoint else {}
     if checkpoint and Path(checkpoint.path).exists():
         tensors, done = read_checkpoint(Path(checkpoint.path), config)
         state, rows = _unpack(tensors, list(start)), done["history"]
+    saved = state.round_number if rows else None
     if not rows:
         rows = [{"round": 0, "stage": 0, "algorithm": "none"}]
         if evaluation:
             rows[0] |= evaluation.scores(model, start, stages[0].algorithm, seed, engine)
     schedule = [(i, stage) for i, stage in enumerate(stages) for _ in range(stage.rounds)]
-    saved = state.round_number
 
     def save() -> None:
         nonlocal saved
@@ -128,6 +130,7 @@ def train(
             write_checkpoint(Path(checkpoint.path), _pack(state), config, {"history": history})
             saved = state.round_number
 
+    save()  # a folder that cannot be written to is noticed now, not after hours
     with tqdm(
         total=len(schedule), initial=state.round_number, unit="round", disable=not progress, leave=False
     ) as bar:
@@ -164,6 +167,21 @@ def train(
             raise
     history = pd.DataFrame(rows).set_index("round")
     return Run(state.params, history, state)
+
+
+def _start(model: Model, params: Params | None, seed: int) -> Params:
+    fresh = model.init(seed)
+    if params is None:
+        return fresh
+    shapes = {name: tuple(tensor.shape) for name, tensor in fresh.items()}
+    given = {name: tuple(tensor.shape) for name, tensor in params.items()}
+    if given != shapes:
+        odd = next(n for n in [*shapes, *given] if shapes.get(n) != given.get(n))
+        raise ValueError(
+            f"params do not fit the model {model.name!r}: {odd!r} has shape {given.get(odd)}, the model's "
+            f"has {shapes.get(odd)}"
+        )
+    return {name: params[name].detach() for name in shapes}
 
 
 def _check_training(data: FederatedDataset, stages: Sequence[Stage]) -> None:
@@ -266,7 +284,8 @@ def train_centralized(
     """Datacenter training: `steps` steps of `optimizer` on batches of all clients' train parts together.
 
     It is FedSGD with a single client that owns everything and a client rate of 1, so a round is one step of
-    torch.optim on one batch, drawn from the pool without replacement.
+    torch.optim. Each step's batch is drawn anew from the whole pool, without replacement within the batch;
+    there are no epochs.
 
     Raises:
         ValueError: if `evaluation` personalizes without a client optimizer of its own: there is none here.

@@ -137,8 +137,11 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> Non
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
-    for path in (tmp_path / "missing", tmp_path):
-        with pytest.raises(CheckpointError, match="cannot be read"):
+    for path, message in (
+        (tmp_path / "missing", "cannot be read"),
+        (tmp_path, "is a folder; name a file in it"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
             read_checkpoint(path, CONFIG)
 
 

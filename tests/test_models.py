@@ -394,3 +394,23 @@ def test_a_cnn_refuses_colours(build: Callable[..., Model]) -> None:
     x = np.zeros((2, 32, 32, 3), dtype=np.float32)
     with pytest.raises(ValueError, match=r"examples of shape \(32, 32, 3\).*grey images \[height, width\]"):
         build(FederatedDataset.from_arrays(x, [0, 1], ["a", "a"]))
+
+
+@pytest.mark.parametrize(("build", "least"), [(models.emnist_cnn, 6), (models.fedem_cnn, 16)])
+def test_images_too_small_for_the_convolutions_are_refused(build: Callable[..., Model], least: int) -> None:
+    def images(size: int) -> FederatedDataset:
+        pixels = np.zeros((4, size, size), dtype=np.float32)
+        return FederatedDataset.from_arrays(pixels, np.arange(4) % 2, [0] * 4)
+
+    model = build(images(least))
+    assert model.apply(model.init(0), torch.zeros(1, least, least)).shape == (1, 2)
+    with pytest.raises(ValueError, match=f"this model needs {least}×{least} or more"):
+        build(images(least - 1))
+
+
+@pytest.mark.parametrize("build", [models.char_mlp, models.char_lstm])
+def test_a_character_beyond_the_classes_is_refused(build: Callable[..., Model]) -> None:
+    codes = np.full((4, 3), 5, dtype=np.uint8)
+    text = FederatedDataset.from_arrays(codes, np.zeros((4, 3), dtype=int), [0] * 4, num_classes=5)
+    with pytest.raises(ValueError, match="character code 5 in x, but only 5 classes"):
+        build(text)

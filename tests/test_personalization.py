@@ -405,9 +405,12 @@ def test_scores_of_a_run_are_means_over_held_out_clients(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"every": 0}, r"evaluate every=0 rounds; it must be 1 or more"),
+        ({"every": 0}, r"evaluation every=0 must be a whole number of 1 or more"),
         ({"every": -1}, r"every=-1"),
-        ({"every": 1, "personalization_epochs": -1}, r"personalization_epochs=-1 is negative"),
+        (
+            {"every": 1, "personalization_epochs": -1},
+            r"personalization_epochs=-1 must be a whole number of 0 or more",
+        ),
     ],
 )
 def test_an_evaluation_that_never_ends_or_begins_is_refused(

@@ -277,3 +277,9 @@ def test_a_round_of_which_nothing_is_left_is_an_error(tiny_images: FederatedData
     data = poisoned(tiny_images, IDS)
     with pytest.raises(TrainingDivergedError, match="all 3 client updates of round 9 have NaN or infinity"):
         pseudo_gradient(model, model.init(0), data, IDS, fedavg(1), seed=0, round_number=9)
+
+
+def test_a_round_without_clients_is_refused(tiny_images: FederatedDataset) -> None:
+    model = logistic(tiny_images)
+    with pytest.raises(ValueError, match="client_ids is empty"):
+        pseudo_gradient(model, model.init(0), tiny_images, [], fedsgd(), seed=0, round_number=0)

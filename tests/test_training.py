@@ -230,7 +230,7 @@ def test_bad_input_is_told(tiny_images: FederatedDataset, tmp_path: Path) -> Non
             Checkpoint(tmp_path / "run", every=every)
         with pytest.raises(ValueError, match=f"every={every}"):
             Evaluation(tiny_images, every=every)
-    with pytest.raises(ValueError, match="personalization_epochs=-1 is negative"):
+    with pytest.raises(ValueError, match="personalization_epochs=-1 must be a whole number of 0 or more"):
         Evaluation(tiny_images, every=1, personalization_epochs=-1)
     for steps in (0, -5):
         with pytest.raises(ValueError, match=f"rounds={steps}"):
@@ -296,7 +296,7 @@ def test_interrupted_at_every_client_of_every_round(
             go(path, "interrupted")
         # Whole rounds are kept: at the third client that is one.
         rounds_done = (number - 1) // 2
-        assert path.exists() == (rounds_done > 0)
+        assert path.exists(), "the start is kept as well"
         if rounds_done:
             assert read_round(path) == rounds_done
         check_same(go(path), never_stopped)
@@ -429,7 +429,7 @@ def test_checkpoints_come_every_n_rounds_and_at_the_end(
 
     monkeypatch.setattr(training, "write_checkpoint", watch)
     model = logistic(tiny_images)
-    for every, expected in ((1, [1, 2, 3, 4, 5, 6]), (4, [4, 6]), (3, [3, 6]), (100, [6])):
+    for every, expected in ((1, [0, 1, 2, 3, 4, 5, 6]), (4, [0, 4, 6]), (3, [0, 3, 6]), (100, [0, 6])):
         written.clear()
         checkpoint = Checkpoint(tmp_path / f"{every}", every=every)
         train(model, tiny_images, TWO_STAGES, checkpoint=checkpoint, progress=False)
@@ -442,6 +442,7 @@ def test_checkpoints_come_every_n_rounds_and_at_the_end(
 SERVER = textwrap.dedent(
     """
     import os
+    import signal
     import sys
     import time
     import traceback
@@ -453,6 +454,8 @@ SERVER = textwrap.dedent(
     from fl_meta import training
     from fl_meta.optimizers import server_step
 
+    # What a shell starts in the background ignores Ctrl-C, and so would its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
     server_step(adam(1), {"w": torch.ones(1)}, {}, {"w": torch.ones(1)})  # imports more
     run_round = training.run_round
@@ -720,18 +723,17 @@ def test_if_nothing_is_left_training_stops_and_keeps_its_checkpoint(
     tiny_images: FederatedDataset, tmp_path: Path
 ) -> None:
     model = logistic(tiny_images)
-    [drawn] = sample_clients(0, 3, tiny_images.client_ids, 1)
-    earlier = {sample_clients(0, number, tiny_images.client_ids, 1)[0] for number in range(3)}
-    assert drawn not in earlier
-    data = poisoned(tiny_images, [drawn])
+    draws = [sample_clients(0, number, tiny_images.client_ids, 1)[0] for number in range(9)]
+    fatal = next(number for number in range(3, 9) if draws[number] not in draws[:number])
+    data = poisoned(tiny_images, [draws[fatal]])
     path = tmp_path / "run"
     checkpoint = Checkpoint(path, every=2)
     stages = [Stage(fedavg(1), 9, 1)]
-    with pytest.raises(TrainingDivergedError, match="all 1 client updates of round 3 have NaN"):
+    with pytest.raises(TrainingDivergedError, match=f"all 1 client updates of round {fatal} have NaN"):
         train(model, data, stages, checkpoint=checkpoint, progress=False)
-    # The last one that was due, after two rounds.
+    # The last one that was due, after an even number of rounds.
     kept = path.read_bytes()
-    assert read_round(path) == 2
+    assert read_round(path) == fatal // 2 * 2
     with pytest.raises(TrainingDivergedError):
         train(model, data, stages, checkpoint=checkpoint, progress=False)
     assert path.read_bytes() == kept
@@ -867,3 +869,64 @@ def test_every_row_lowers_its_own_loss(tiny_images: FederatedDataset, row: Algor
 
     run = train(model, tiny_images, [Stage(row, 30, 6)], progress=False)
     assert loss(run.params) < 0.9 * loss(model.init(0))
+
+
+@pytest.mark.parametrize("whole", [np.int64(2), np.uint8(2)])
+def test_numbers_of_numpy_are_as_good_as_pythons(
+    tiny_images: FederatedDataset, tmp_path: Path, whole: Any
+) -> None:
+    held_out = tiny_images.subset(tiny_images.client_ids[:2])
+    algorithm = fedavg(whole, client=sgd(np.float32(0.5)), server=adam(np.float64(0.1)), batch_size=whole)
+    run = train(
+        logistic(tiny_images),
+        tiny_images,
+        [Stage(algorithm, whole, whole)],
+        evaluation=Evaluation(held_out, whole, whole, client=sgd(np.float32(0.5))),
+        checkpoint=Checkpoint(tmp_path / "run", every=whole),
+        progress=False,
+    )
+    assert run.state.round_number == 2
+    assert read_round(tmp_path / "run") == 2
+
+
+@pytest.mark.parametrize("wrong", [True, 2.0, "2", 0, -1])
+def test_what_is_no_count_is_refused(tiny_images: FederatedDataset, wrong: Any) -> None:
+    for build in (
+        lambda: Stage(fedavg(1), wrong),
+        lambda: fedavg(wrong),
+        lambda: fedavg(1, batch_size=wrong),
+        lambda: Evaluation(tiny_images, wrong),
+        lambda: Checkpoint("run", wrong),
+    ):
+        with pytest.raises(ValueError, match=f"={wrong!r} must be a whole number of 1 or more"):
+            build()
+
+
+def test_a_folder_that_cannot_be_written_to_is_noticed_before_training(
+    tiny_images: FederatedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(training, "run_round", lambda *_: pytest.fail("trained in vain"))
+    with pytest.raises(OSError, match="choose a folder you may write to"):
+        train(
+            logistic(tiny_images),
+            tiny_images,
+            [Stage(fedavg(1), 1, 1)],
+            checkpoint=Checkpoint(tmp_path / "file" / "run"),
+            progress=False,
+        )
+
+
+def test_parameters_that_do_not_fit_are_told(tiny_images: FederatedDataset) -> None:
+    model, stages = logistic(tiny_images), [Stage(fedavg(1), 1, 1)]
+    fresh = model.init(0)
+    for params, message in (
+        ({}, r"'1\.weight' has shape None, the model's has \(4, 64\)"),
+        (fresh | {"1.bias": torch.zeros(3)}, r"'1\.bias' has shape \(3,\), the model's has \(4,\)"),
+        (fresh | {"more": torch.zeros(1)}, r"'more' has shape \(1,\), the model's has None"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(model, tiny_images, stages, params=params, progress=False)
+    learning = {name: tensor.clone().requires_grad_() for name, tensor in fresh.items()}
+    run = train(model, tiny_images, stages, params=learning, progress=False)
+    assert not any(tensor.requires_grad for tensor in run.params.values())

@@ -308,6 +308,10 @@ class FederatedDataset:
 
 def _check_values(x: Array, y: Array, num_classes: int | None) -> int:
     """The number of classes, after a look at every value."""
+    if x.dtype.kind not in "fiub":
+        raise ValueError(
+            f"x has type {x.dtype}; give numbers, for example pixels as float32 or codes as uint8"
+        )
     if np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all():
         bad = int(np.flatnonzero(~np.isfinite(x.reshape(len(x), -1)).all(axis=1))[0])
         raise ValueError(f"x has NaN or infinity, first in example {bad}; remove or repair such examples")
@@ -315,6 +319,10 @@ def _check_values(x: Array, y: Array, num_classes: int | None) -> int:
         raise ValueError(f"y has type {y.dtype}; labels must be whole numbers of an integer type")
     if num_classes is None:
         num_classes = int(y.max()) + 1
+    if num_classes < 1 or y.max() == PADDING:
+        raise ValueError(
+            f"num_classes={num_classes} and the largest label {y.max()}: there is no label at all"
+        )
     lowest = PADDING if y.ndim > 1 else 0
     wrong = np.argwhere((y < lowest) | (y >= num_classes))
     if len(wrong):

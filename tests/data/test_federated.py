@@ -414,3 +414,10 @@ def test_fingerprint_sees_every_change(tiny_images: FederatedDataset, changed: s
 def test_a_data_set_is_frozen(tiny_images: FederatedDataset) -> None:
     with pytest.raises(FrozenInstanceError):
         tiny_images.name = "other"  # type: ignore[misc]
+
+
+def test_what_cannot_be_learnt_from_is_refused() -> None:
+    with pytest.raises(ValueError, match="x has type <U1; give numbers"):
+        FederatedDataset.from_arrays(np.array(["a", "b"]), np.zeros(2, dtype=int), [0, 0])
+    with pytest.raises(ValueError, match="there is no label at all"):
+        FederatedDataset.from_arrays(np.zeros((2, 3)), np.full((2, 3), PADDING), [0, 0])
