@@ -76,6 +76,43 @@ def glyph_sheet(
     return figure
 
 
+def same_ink_sheet(data: FederatedDataset, *, count: int = 10, examples: int = 3000, seed: int = 0) -> Figure:
+    """Pairs of nearly equal images by two clients who mean different things by them.
+
+    Each column is the most alike pair of its two classes (cosine of the pixels) among `examples` images
+    drawn at random; the most alike column comes first.
+
+    Args:
+        data: grey images with one label each and `class_names`.
+        count: number of columns.
+        examples: how many images to compare.
+        seed: of the draw.
+    """
+    owners = np.repeat(np.arange(len(data)), data.counts)
+    index = np.concatenate([start + np.arange(n) for start, n in zip(data.starts, data.counts, strict=True)])
+    chosen = stream(seed, "same ink").permutation(len(index))[:examples]
+    owners, index = owners[chosen], index[chosen]
+    flat, labels = data.x[index].reshape(len(index), -1), data.y[index]
+    flat = flat / np.linalg.norm(flat, axis=1, keepdims=True).clip(min=1e-9)
+    alike = np.triu(flat @ flat.T)
+    alike[(labels[:, None] == labels) | (owners[:, None] == owners)] = 0
+    pairs: dict[frozenset[int], tuple[int, int]] = {}
+    for place in np.argsort(-alike, axis=None)[: 400 * count]:
+        first, second = divmod(int(place), len(index))
+        pairs.setdefault(frozenset((int(labels[first]), int(labels[second]))), (first, second))
+    figure = Figure(figsize=(1.05 * count, 3.0), layout="constrained")
+    columns = list(pairs.values())[:count]
+    grid = figure.subplots(2, len(columns), squeeze=False)
+    for column, pair in enumerate(columns):
+        for axes, i in zip(grid[:, column], pair, strict=True):
+            axes.set_axis_off()
+            axes.imshow(data.x[index[i]], cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
+            writer = data.client_ids[owners[i]].rpartition("_")[2]
+            axes.set_title(f"{writer}: {data.class_names[labels[i]]}", fontsize=9, pad=2)
+    figure.suptitle(f"{data.label}: two clients, nearly the same ink, two classes", fontsize=10)
+    return figure
+
+
 def prediction_sheet(
     data: FederatedDataset,
     client_id: str,

@@ -20,9 +20,9 @@ from fl_meta.claims import (
     RELATIVE_RATES,
     SLOPE_TOLERANCE,
     averaged_models,
+    decide_band,
     decide_claim_one,
     decide_errors,
-    decide_interval,
     expansion_rows,
     finite_difference_errors,
     identity_errors,
@@ -35,7 +35,6 @@ from fl_meta.local import Batch, LocalStep
 from fl_meta.models import Model, char_lstm, char_mlp, emnist_cnn, logistic, mlp
 from fl_meta.optimizers import SGD, sgd
 from fl_meta.params import Params
-from fl_meta.verdicts import Verdict
 
 CONFIG = ClaimOne(num_clients=3, steps=3, batch_size=4, expansion_steps=(2, 3), expansion_clients=3)
 GOOD_ERRORS = pd.DataFrame({"relative_error": [1e-15, 1e-14]})
@@ -278,70 +277,33 @@ def test_errors_at_the_boundary(tiny_images: FederatedDataset, errors: list[floa
     assert decided.dataset == "tiny images (synthetic)"
 
 
-def interval(data: FederatedDataset, values: list[float]) -> Verdict:
-    return decide_interval("1b-order", pd.Series(values), 2.0, 0.25, data, "laptop")
-
-
 @pytest.mark.parametrize(
-    ("values", "expected"),
+    ("values", "expected", "furthest"),
     [
-        ([2.0, 2.0, 2.0], "reproduced"),
-        # Clients that agree have an interval of no width: the ends of the band belong to it.
-        ([2.25, 2.25, 2.25], "reproduced"),
-        ([1.75, 1.75, 1.75], "reproduced"),
-        ([2.26, 2.26, 2.26], "not reproduced"),
-        ([1.74, 1.74, 1.74], "not reproduced"),
-        # Within, beyond and across.
-        ([1.8, 2.2, 1.9, 2.1], "reproduced"),
-        ([3.0, 3.2, 2.9], "not reproduced"),
-        ([1.0, 0.8, 1.1], "not reproduced"),
-        ([2.0, 2.6, 2.0, 2.6], "undecided"),
-        ([1.0, 3.0, 1.0, 3.0], "undecided"),
-        # Nothing to resample, or nothing measured.
-        ([2.0], "undecided"),
-        ([5.0], "undecided"),
-        ([2.0, math.nan, 2.0], "undecided"),
-        ([2.0, math.inf, 2.0], "undecided"),
+        ([2.0, 2.0, 2.0], "reproduced", 2.0),
+        # The ends of the band belong to it.
+        ([2.0, 2.25], "reproduced", 2.25),
+        ([1.75, 2.1], "reproduced", 1.75),
+        ([2.26], "not reproduced", 2.26),
+        # No mean hides a single failure, to either side.
+        ([2.0] * 99 + [2.3], "not reproduced", 2.3),
+        ([2.0] * 99 + [1.7], "not reproduced", 1.7),
+        ([1.0, 3.5, 1.0, 2.0], "not reproduced", 3.5),
+        # Not everything measured.
+        ([2.0, math.nan, 2.0], "undecided", math.nan),
+        ([2.0, math.inf], "undecided", math.nan),
     ],
 )
-def test_intervals_at_the_boundary(tiny_images: FederatedDataset, values: list[float], expected: str) -> None:
-    decided = interval(tiny_images, values)
+def test_a_band_is_left_by_one_value(
+    tiny_images: FederatedDataset, values: list[float], expected: str, furthest: float
+) -> None:
+    decided = decide_band("1b-order", pd.Series(values), 2.0, 0.25, tiny_images, "laptop")
     assert decided.verdict == expected
-    if np.isfinite(values).all():
-        assert decided.effect == pytest.approx(np.mean(values))
-        if len(values) > 1:
-            low, high = decided.interval
-            assert min(values) - 1e-12 <= low <= decided.effect <= high + 1e-12
-            assert high <= max(values) + 1e-12
-    else:
-        assert math.isnan(decided.effect)
-    assert decided.unit == "mean over clients (accepted: 2 ± 0.25)"
+    assert decided.effect == pytest.approx(furthest, nan_ok=True)
+    if not math.isnan(furthest):
+        assert decided.interval == (min(values), max(values))
+    assert decided.unit == f"furthest off of {len(values)} (accepted: 2 ± 0.25)"
     assert decided.profile == "laptop"
-
-
-def test_of_every_client_the_worst_counts(tiny_images: FederatedDataset) -> None:
-    # Nine of ten rows of every client are perfect; one method is not. The mean slope is 2.05, within ± 0.1.
-    rows = pd.DataFrame(
-        {
-            "client_id": np.repeat(["a", "b", "c"], 10),
-            "slope": [2.0] * 9 + [2.5] + [2.5] + [2.0] * 9 + [2.0] * 4 + [2.5] + [2.0] * 5,
-            "coefficient_ratio": 1.0,
-        }
-    )
-    assert abs(rows.slope.mean() - 2) < SLOPE_TOLERANCE
-    decided = verdicts(tiny_images, expansions=rows)
-    assert decided == {
-        "1a": "reproduced",
-        "1b-order": "not reproduced",
-        "1b-coefficient": "reproduced",
-        "1c": "reproduced",
-    }
-    # The same for coefficients, that are off to either side.
-    ratios = rows.assign(slope=2.0, coefficient_ratio=[1.0] * 9 + [0.97] + [0.97] + [1.0] * 18 + [0.97])
-    assert verdicts(tiny_images, expansions=ratios)["1b-coefficient"] == "not reproduced"
-    # One client of three is not enough to decide.
-    one = rows.assign(slope=[2.0] * 29 + [2.5])
-    assert verdicts(tiny_images, expansions=one)["1b-order"] == "undecided"
 
 
 @pytest.mark.parametrize("column", ["slope", "coefficient_ratio"])
