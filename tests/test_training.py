@@ -359,14 +359,14 @@ def test_interrupted_in_every_evaluation(
 
 
 def test_interrupted_at_every_line(tiny_images: FederatedDataset, tmp_path: Path) -> None:
-    # Ctrl-C comes between any two lines of training, saving and writing.
+    # Ctrl-C comes between any two lines of training, saving and writing, whether or not a save is due.
     model = logistic(tiny_images)
     row = fedavg(1, client=sgd(0.2), server=sgd(1.0, momentum=0.9), batch_size=6)
     stages = [Stage(row, 2, 1)]
     watched = {training.__file__, checkpoints.__file__, files.__file__}
 
     def go(path: Path) -> Run:
-        return train(model, tiny_images, stages, checkpoint=Checkpoint(path, every=1), progress=False)
+        return train(model, tiny_images, stages, checkpoint=Checkpoint(path, every=2), progress=False)
 
     def go_until(path: Path, line: int) -> bool:
         """Whether training got to the `line`-th line that it runs, where it is interrupted once."""
