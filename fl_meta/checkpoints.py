@@ -22,7 +22,7 @@ class CheckpointError(ValueError):
 def _digest(tensors: dict[str, Tensor], notes: str) -> str:
     digest = hashlib.sha256(notes.encode())
     for name in sorted(tensors):
-        digest.update(name.encode())
+        digest.update(f"{name} {tuple(tensors[name].shape)} {tensors[name].dtype}".encode())
         digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 

@@ -64,7 +64,8 @@ def gradient(model: Model, params: Params, batch: Batch) -> tuple[float, Params]
     x, y, dropout_seed = batch
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in params.items()}
     loss = model.loss(leaves, x, y, dropout_seed)
-    grads = torch.autograd.grad(loss, list(leaves.values()))
+    # A parameter that the loss does not use has the gradient zero.
+    grads = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
     return loss.item(), dict(zip(leaves, grads, strict=True))
 
 
@@ -73,10 +74,11 @@ def hessian_vector_product(model: Model, params: Params, batch: Batch, vector: P
     x, y, dropout_seed = batch
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in params.items()}
     loss = model.loss(leaves, x, y, dropout_seed)
-    grads = torch.autograd.grad(loss, list(leaves.values()), create_graph=True)
-    # A parameter may enter the loss only linearly; its row of the Hessian is zero then.
+    grads = torch.autograd.grad(loss, list(leaves.values()), create_graph=True, materialize_grads=True)
+    # Where the gradient is constant, the Hessian's row is zero.
+    curved = [(g, vector[name]) for name, g in zip(leaves, grads, strict=True) if g.requires_grad]
     product = torch.autograd.grad(
-        grads, list(leaves.values()), [vector[name] for name in leaves], materialize_grads=True
+        [g for g, _ in curved], list(leaves.values()), [v for _, v in curved], materialize_grads=True
     )
     return dict(zip(leaves, product, strict=True))
 

@@ -28,7 +28,9 @@ class Model:
     """A functional view of a module: parameters go in, nothing is kept.
 
     Any module will do: `Model("mine", lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 62)))`.
-    It maps inputs [batch, ...] to logits [batch, classes], or [batch, positions, classes] for text.
+    It maps inputs [batch, ...] to logits [batch, classes], or [batch, positions, classes] for text. If it
+    draws random numbers, modules such as `nn.Dropout` must do it: they are found and seeded, a call of
+    `F.dropout` in `forward` is not.
 
     Attributes:
         name: shown in tables and checked when a checkpoint is resumed.

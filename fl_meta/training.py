@@ -94,8 +94,8 @@ def train(
         seed: of the initial parameters, the clients of each round and their batches.
         params: where to start, with the names and shapes of `model.init`; None takes `model.init(seed)`.
         evaluation: when and on whom to score.
-        checkpoint: where and how often to save. It recognizes its configuration by all arguments, a model by
-            its name and initial parameters: give a model that you changed another name.
+        checkpoint: where and how often to save. It recognizes a model by its name, its modules as printed and
+            its initial parameters: if you change a `forward` alone, change the name as well.
         engine: how the local loop is run.
         progress: whether to show a progress bar.
 
@@ -214,6 +214,7 @@ def _config(
     config: dict[str, Any] = {
         "seed": int(seed),  # NumPy's integers have no JSON
         "model": model.name,
+        "architecture": hashlib.sha256(str(model.module).encode()).hexdigest()[:16],
         "initial parameters": digest.hexdigest()[:16],
         "data": f"{data.name} {data.fingerprint[:16]}",
         "evaluation.every": evaluation.every if evaluation else None,

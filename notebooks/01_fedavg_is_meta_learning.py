@@ -298,9 +298,9 @@ for axes, (beta, part) in zip(grid, shares.groupby("rate"), strict=True):
 # number of local steps sets how much of FedAvg's update is joint training and how much is the
 # term of meta-learning.
 #
-# **What it does not show.** That larger K is always better. At the larger rate "everything else"
-# grows as well: orders in β of which the expansion says nothing, and real runs with dozens of
-# steps live there.
+# **What it does not show.** That larger K is always better. At the larger rate FedAvg goes
+# further along AvgGradInner than predicted, and "everything else" grows as well: orders in β of
+# which the expansion says nothing, and real runs with dozens of steps live there.
 #
 # ### Is the expansion right? Slope and coefficients
 #

@@ -466,3 +466,18 @@ def test_errors_name_the_cause(tiny_images: FederatedDataset) -> None:
         client_update(model, params, empty, "client_0", fedavg(1), seed=0, round_number=0)
     with pytest.raises(ValueError, match="engine='rocket' is unknown; choose one of 'loop'"):
         engine_named("rocket")
+
+
+def test_a_parameter_that_is_not_used_does_not_move(tiny_images: FederatedDataset) -> None:
+    class WithSpare(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(64, 4)
+            self.spare = nn.Parameter(torch.ones(3))
+
+    model = Model("with spare", lambda: nn.Sequential(nn.Flatten(), WithSpare()))
+    for algorithm in (fedavg(1), maml(2)):
+        update = client_update(
+            model, model.init(0), tiny_images, "client_0", algorithm, seed=0, round_number=0
+        )
+        assert not update.gradient["1.spare"].any()
+        assert update.gradient["1.weight"].any()

@@ -20,7 +20,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load
-from torch import Tensor
+from torch import Tensor, nn
 
 from fl_meta import checkpoints, files, training
 from fl_meta.algorithms import Algorithm, fedavg, fedsgd, fomaml, maml, reptile
@@ -930,3 +930,15 @@ def test_parameters_that_do_not_fit_are_told(tiny_images: FederatedDataset) -> N
     learning = {name: tensor.clone().requires_grad_() for name, tensor in fresh.items()}
     run = train(model, tiny_images, stages, params=learning, progress=False)
     assert not any(tensor.requires_grad for tensor in run.params.values())
+
+
+def test_another_architecture_of_the_same_name_does_not_resume(
+    tiny_images: FederatedDataset, tmp_path: Path
+) -> None:
+    def named(activation: type[nn.Module]) -> Model:
+        return Model("mine", mlp(tiny_images, 4, activation).build)
+
+    checkpoint, stages = Checkpoint(tmp_path / "run"), [Stage(fedavg(1), 1, 1)]
+    train(named(nn.ReLU), tiny_images, stages, checkpoint=checkpoint, progress=False)
+    with pytest.raises(CheckpointError, match="architecture is"):
+        train(named(nn.Tanh), tiny_images, stages, checkpoint=checkpoint, progress=False)
