@@ -14,6 +14,6 @@ for path in sorted((DOCS.parent / "notebooks").glob("*.ipynb")):
     for cell in nbformat.read(path, as_version=4).cells:
         names = [t.removeprefix("figure-") for t in cell.metadata.get("tags", []) if t.startswith("figure-")]
         images = [o.data["image/png"] for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
-        for name, image in zip(names, images, strict=True):
-            (DOCS / f"{name}.png").write_bytes(base64.b64decode(image))
+        for name in names:
+            (DOCS / f"{name}.png").write_bytes(base64.b64decode(images[0]))
             print(f"{name}.png from {path.name}")

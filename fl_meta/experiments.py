@@ -52,7 +52,7 @@ class ClaimOne:
 
 FIRST_LOOK = {
     "smoke": FirstLook(60, 40, 10, 10, 2, 2),
-    "laptop": FirstLook(200, 200, 200, 20, 2, 5),
+    "laptop": FirstLook(200, 200, 120, 20, 2, 5),
     "paper": FirstLook(3400, 715, 1500, 20, 10, 10),
 }
 CLAIM_ONE = {

@@ -27,8 +27,9 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #1b1b1b; max-width: 76em; ma
 h1 { font-size: 1.6em; margin-bottom: 0; } h2 { font-size: 1.2em; margin-top: 2em; }
 table { border-collapse: collapse; } th, td { text-align: left; vertical-align: top; padding: .5em .9em; }
 tr { border-bottom: 1px solid #ddd; } thead th { border-bottom: 2px solid #888; }
-.wide { overflow-x: auto; } .verdicts th p { font-weight: normal; margin: 0; max-width: 24em; }
-.verdict { margin-bottom: .6em; } .numbers { font-variant-numeric: tabular-nums; white-space: nowrap; }
+.wide { overflow-x: auto; }
+.verdicts th p { font-weight: normal; margin: 0; min-width: 15em; max-width: 24em; }
+.verdict { margin-bottom: .6em; } .numbers { font-variant-numeric: tabular-nums; }
 .origin, .facts td, .quiet { color: #555; font-size: .9em; } a { color: #004d75; }
 .failure { border-left: 5px solid #b3400b; background: #fdf1ea; padding: .6em 1.2em; margin: 1em 0; }
 .failure h3 { margin: .2em 0; }

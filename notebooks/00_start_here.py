@@ -17,8 +17,8 @@
 # them. Is it good for *each* of these people? And if not, how much does one more look at a
 # person's own data help?
 #
-# **What it costs:** about 2 minutes on two cores with `profile = "laptop"`, 10 seconds with
-# `"smoke"`; less than 1 GB of memory. Nothing is downloaded.
+# **What it costs:** about 2.5 minutes with `profile = "laptop"`, 20 seconds with `"smoke"`, on
+# one core; less than 1 GB of memory. Nothing is downloaded.
 #
 # **What you need:** Python, and to have seen a neural network trained by gradient descent once.
 #
@@ -269,7 +269,7 @@ text_table = fl_meta.personalize(
 )
 text_table.summary().T.round(4)
 
-# %% tags=["figure-adaptation"]
+# %%
 plots.adaptation_curve({writers.label: table, roles.label: text_table})
 
 # %%

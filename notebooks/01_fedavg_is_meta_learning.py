@@ -17,8 +17,8 @@
 # Reptile were made to train a model that *adapts well* to a new task. The paper's first claim is
 # that these are the same thing seen from two sides. Is that a figure of speech, or an equation?
 #
-# **What it costs:** about 3 minutes on two cores with `profile = "laptop"`, 25 seconds with
-# `"smoke"`; about 1 GB of memory. Nothing is downloaded.
+# **What it costs:** about 2.5 minutes with `profile = "laptop"`, 20 seconds with `"smoke"`, on
+# one core; less than 1 GB of memory. Nothing is downloaded.
 #
 # **What you need:** gradients, and a little Taylor expansion. [Notebook 00](00_start_here.ipynb)
 # explains the words *client*, *round* and *personalization*.
@@ -323,7 +323,7 @@ def plot_errors(model, at, batches, steps, rates):
     plt.grid(alpha=0.3)
 
 
-# %% tags=["figure-slopes"]
+# %%
 plot_errors(logistic, start, batches, 3, np.logspace(-4, 0, 9))
 
 # %% [markdown]
@@ -335,7 +335,7 @@ plot_errors(logistic, start, batches, 3, np.logspace(-4, 0, 9))
 # The same picture for the network with rectified units, at the same rates and then at much
 # smaller ones.
 
-# %% tags=["figure-kinks"]
+# %%
 plot_errors(mlp, params, batches, 2, np.logspace(-7, 0, 15))
 
 # %% [markdown]

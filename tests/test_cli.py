@@ -237,3 +237,17 @@ def test_notebooks_build_and_check(
         run = NotebookRun("01_a", tmp_path, 1.0, {}, failures)
         monkeypatch.setattr(twins, "build", lambda twin, run=run: run)
         assert cli.main(["notebooks", "build", *folder]) == len(failures)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    # The pipe is closed before anything is printed, as `| head` does after a while.
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = (
+        "import sys; from fl_meta import cli; cli._verdicts = lambda _: print('x' * 100_000) or 1;"
+        "sys.exit(cli.main(['verdicts']))"
+    )
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (0, b"")

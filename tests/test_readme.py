@@ -3,7 +3,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import fl_meta
 
@@ -24,7 +23,6 @@ def test_the_code_of_the_readme_runs_as_it_stands(
         assert large in code
         code = code.replace(large, small)
     names = {
-        "torch": torch,
         "x": np.zeros((20, 28, 28), dtype=np.float32),
         "y": np.arange(20) % 4,
         "client_ids": np.arange(20) % 5,
