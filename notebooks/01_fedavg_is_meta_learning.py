@@ -343,9 +343,9 @@ plot_errors(mlp, params, batches, 2, np.logspace(-7, 0, 15))
 # and from there on it falls much more slowly with β. The jump is the first unit that crosses its
 # kink between θ₀ and θ_K. A rectified unit has no second derivative there, and the Hessian, which
 # only sees θ₀, knows nothing of it. So with ReLU the *error bound* of the expansion is a
-# statement about very short steps: here β below about 10⁻⁵ of the natural unit. What is left of
-# it at rates that people use? Take β = 0.05 and three steps, and compare what FedAvg sends beyond
-# K · AvgGrad with the predicted term.
+# statement about very short steps: here β below about 10⁻⁴ in the unit of the axis. What is left
+# of it at rates that people use? Take β = 0.05 and three steps, and compare what FedAvg sends
+# beyond K · AvgGrad with the predicted term.
 
 
 # %%
