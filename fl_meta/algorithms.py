@@ -70,6 +70,11 @@ class Algorithm:
             if getattr(self, field) is not None:
                 number = whole_number(f"{self.name}: {field}", getattr(self, field))
                 object.__setattr__(self, field, number)
+        if not isinstance(self.client, SGD) or not isinstance(self.server, (SGD, Adam)):
+            raise ValueError(
+                f"{self.name}: client={self.client!r} and server={self.server!r}; give optimizers, for "
+                "example client=sgd(0.02), server=adam(1e-3) (a client's is always SGD)"
+            )
         if self.weights not in ("examples", "equal"):
             raise ValueError(f"{self.name}: weights={self.weights!r}; choose 'examples' or 'equal'")
 

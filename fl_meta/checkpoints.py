@@ -70,7 +70,7 @@ def read_checkpoint(path: Path, config: dict[str, Any]) -> tuple[dict[str, Tenso
     content = json.loads(notes)
     differences = [
         f"{field} is {content['config'].get(field)!r} in the checkpoint and {config.get(field)!r} in this run"
-        for field in sorted(content["config"].keys() | config.keys())
+        for field in {**config, **content["config"]}  # the seed first, then what depends on it
         if content["config"].get(field) != config.get(field)
     ]
     if differences:

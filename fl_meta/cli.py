@@ -249,6 +249,5 @@ def _check(options: argparse.Namespace) -> int:
 
     with _bad_input():
         problems = twins.check(options.notebooks)
-    for problem in problems:
-        print(problem)
+    print("\n".join(problems) or "every notebook agrees with its twin")
     return 1 if problems else 0

@@ -40,6 +40,13 @@ class Model:
     name: str
     build: Callable[[], nn.Module]
 
+    def __post_init__(self) -> None:
+        if isinstance(self.build, nn.Module):
+            raise ValueError(
+                f"model {self.name!r}: build is a {type(self.build).__name__}; give a function that makes "
+                "it, for example lambda: nn.Linear(784, 62), so that it can be made anew from a seed"
+            )
+
     @cached_property
     def module(self) -> nn.Module:
         """The module that runs; its own parameters are never used.
@@ -73,6 +80,39 @@ class Model:
             torch.manual_seed(seed)
             module = self.build()
         return {name: tensor.detach().to(dtype) for name, tensor in module.named_parameters()}
+
+    def check(self, params: Params, x: Tensor, num_classes: int) -> None:
+        """Try the model on one example, so that what does not fit is told before any work.
+
+        Args:
+            params: parameters with the names and shapes of `init`.
+            x: one example as a batch [1, ...].
+            num_classes: number of labels of the data.
+
+        Raises:
+            ValueError: if the parameters do not fit the model, or the model does not fit the example.
+        """
+        shapes = {name: tuple(tensor.shape) for name, tensor in self.module.named_parameters()}
+        given = {name: tuple(tensor.shape) for name, tensor in params.items()}
+        if given != shapes:
+            odd = next(n for n in [*shapes, *given] if shapes.get(n) != given.get(n))
+            raise ValueError(
+                f"params do not fit the model {self.name!r}: {odd!r} has shape {given.get(odd)}, the model's "
+                f"has {shapes.get(odd)}; give model.init(seed) or the params of a run of this model"
+            )
+        try:
+            with torch.no_grad():
+                logits = self.apply(params, x)
+        except (RuntimeError, IndexError, TypeError) as error:
+            raise ValueError(
+                f"the model {self.name!r} does not read examples of shape {tuple(x.shape[1:])} ({x.dtype}): "
+                f"{error}"
+            ) from error
+        if logits.ndim < 2 or logits.shape[-1] < num_classes:
+            raise ValueError(
+                f"the model {self.name!r} gives logits of shape {tuple(logits.shape[1:])} for an example; "
+                f"the data has {num_classes} classes"
+            )
 
     def apply(self, params: Params, x: Tensor, dropout_seed: int | None = None) -> Tensor:
         """Logits [batch, classes] or [batch, positions, classes].
@@ -131,7 +171,8 @@ def _pixels(data: FederatedDataset, least: int) -> tuple[int, int]:
     if data.x.ndim != 3 or not data.x.dtype.kind == "f":
         raise ValueError(
             f"{data.name!r} has examples of shape {data.x.shape[1:]} ({data.x.dtype}); this model reads "
-            "grey images [height, width] of floats. For text use char_mlp or char_lstm"
+            "grey images [height, width] of floats. For pixels [1, height, width] give x[:, 0], for whole "
+            'numbers (x / 255).astype("float32"); for text use char_mlp or char_lstm'
         )
     if min(data.x.shape[1:]) < least:
         raise ValueError(

@@ -112,7 +112,8 @@ def personalize(
         engine: how the local loop is run.
 
     Raises:
-        ValueError: if `epochs` is negative, or a client has no train or no test part.
+        ValueError: if `epochs` is negative, a client has no train or no test part, or model, `params` and
+            data do not fit together.
 
     Source: the paper's step 3 of Personalized FedAvg; the protocol (scored after each epoch) is second-hand.
     """
@@ -124,6 +125,7 @@ def personalize(
                 f"client {data.client_ids[int(counts.argmin())]!r} has no {part} part; leave it out with "
                 f"subset(), or split its examples with test_fraction above 0"
             )
+    model.check(params, torch.from_numpy(data.x[:1]), data.num_classes)
     rows = []
     adaptations = engine_named(engine).adapted(
         model, params, data, data.client_ids, client, epochs=epochs, batch_size=batch_size, seed=seed

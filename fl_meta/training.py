@@ -101,15 +101,16 @@ def train(
 
     Raises:
         ValueError: if there are no stages, a client has no train part, a stage wants more clients a round
-            than there are, or `params` do not fit the model.
+            than there are, or model, `params` and data do not fit together.
         OSError: if the checkpoint's folder cannot be written to, before any training.
         CheckpointError: if the checkpoint is damaged or of another configuration.
         TrainingDivergedError: if every update of a round has NaN or infinity; the checkpoint is kept.
         KeyboardInterrupt: after Ctrl-C, once the checkpoint is written.
     """
-    _check_training(data, stages)
+    _check_training(model, data, stages)
     engine_named(engine)
-    start = _start(model, params, seed)
+    start = model.init(seed) if params is None else {n: tensor.detach() for n, tensor in params.items()}
+    model.check(start, torch.from_numpy(data.x[:1]), data.num_classes)
     state, rows = TrainingState(0, start, {}), []
     config = _config(model, data, stages, seed, start, evaluation) if checkpoint else {}
     if checkpoint and Path(checkpoint.path).exists():
@@ -164,29 +165,23 @@ def train(
                     save()
         except KeyboardInterrupt:
             save()
-            raise
+            if checkpoint is None:
+                raise
+            message = (
+                f"stopped after round {state.round_number}; the same call resumes from {checkpoint.path}"
+            )
+            raise KeyboardInterrupt(message) from None
     history = pd.DataFrame(rows).set_index("round")
     return Run(state.params, history, state)
 
 
-def _start(model: Model, params: Params | None, seed: int) -> Params:
-    fresh = model.init(seed)
-    if params is None:
-        return fresh
-    shapes = {name: tuple(tensor.shape) for name, tensor in fresh.items()}
-    given = {name: tuple(tensor.shape) for name, tensor in params.items()}
-    if given != shapes:
-        odd = next(n for n in [*shapes, *given] if shapes.get(n) != given.get(n))
+def _check_training(model: Model, data: FederatedDataset, stages: Sequence[Stage]) -> None:
+    if not isinstance(model, Model):
         raise ValueError(
-            f"params do not fit the model {model.name!r}: {odd!r} has shape {given.get(odd)}, the model's "
-            f"has {shapes.get(odd)}"
+            f"model is a {type(model).__name__}; wrap a module: Model('mine', lambda: nn.Linear(784, 62))"
         )
-    return {name: params[name].detach() for name in shapes}
-
-
-def _check_training(data: FederatedDataset, stages: Sequence[Stage]) -> None:
-    if not stages:
-        raise ValueError("stages is empty; give at least one Stage(algorithm, rounds)")
+    if isinstance(stages, Stage) or not stages:
+        raise ValueError(f"stages={stages!r}; give a list of at least one Stage(algorithm, rounds)")
     for stage in stages:
         if stage.clients_per_round > len(data):
             raise ValueError(

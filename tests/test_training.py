@@ -215,7 +215,7 @@ def test_the_progress_bar_can_be_silenced(
 
 def test_bad_input_is_told(tiny_images: FederatedDataset, tmp_path: Path) -> None:
     model = logistic(tiny_images)
-    with pytest.raises(ValueError, match="stages is empty; give at least one Stage"):
+    with pytest.raises(ValueError, match=r"stages=\[\]; give a list of at least one Stage"):
         train(model, tiny_images, [])
     with pytest.raises(ValueError, match="clients_per_round=7, but 'tiny images' has 6 training clients"):
         train(model, tiny_images, [Stage(fedavg(1), 1, 6), Stage(fedavg(1), 1, 7)])
@@ -942,3 +942,43 @@ def test_another_architecture_of_the_same_name_does_not_resume(
     train(named(nn.ReLU), tiny_images, stages, checkpoint=checkpoint, progress=False)
     with pytest.raises(CheckpointError, match="architecture is"):
         train(named(nn.Tanh), tiny_images, stages, checkpoint=checkpoint, progress=False)
+
+
+def test_what_does_not_fit_together_is_told(tiny_images: FederatedDataset) -> None:
+    def images(width: int) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, width))
+
+    stages = [Stage(fedavg(1), 1, 1)]
+    few = Model("few", lambda: images(3))
+    other = Model("other", lambda: nn.Linear(7, 4))
+    for model, message in (
+        (few, r"'few' gives logits of shape \(3,\) for an example; the data has 4 classes"),
+        (other, r"'other' does not read examples of shape \(8, 8\)"),
+        (images(4), "model is a Sequential; wrap a module"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(model, tiny_images, stages, progress=False)
+    good = Model("good", lambda: images(4))
+    with pytest.raises(ValueError, match="give a list of at least one Stage"):
+        train(good, tiny_images, stages[0], progress=False)
+    with pytest.raises(ValueError, match="build is a Sequential; give a function that makes it"):
+        Model("mine", images(4))
+    with pytest.raises(ValueError, match=r"client=0\.1 and server=.*; give optimizers"):
+        fedavg(1, client=0.1)
+    with pytest.raises(ValueError, match=r"params do not fit the model 'good': .* or the params of a run"):
+        personalize(good, {"a": torch.zeros(3)}, tiny_images, epochs=1)
+
+
+def test_an_interrupt_says_how_to_go_on(
+    tiny_images: FederatedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENGINES, "interrupted", Interrupter({3}))
+    with pytest.raises(KeyboardInterrupt, match=r"stopped after round \d; the same call resumes from .*run"):
+        train(
+            logistic(tiny_images),
+            tiny_images,
+            [Stage(fedavg(1), 4, 2)],
+            checkpoint=Checkpoint(tmp_path / "run"),
+            engine="interrupted",
+            progress=False,
+        )

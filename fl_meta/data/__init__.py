@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -24,10 +25,16 @@ def load_dataset(name: str, **options: Any) -> FederatedDataset:
         options: what the loader of that name takes.
 
     Raises:
-        ValueError: if there is no data set of that name; the message names the nearest.
+        ValueError: if there is no data set of that name (the message names the nearest), or it has no such
+            option.
     """
     if name not in LOADERS:
         near = difflib.get_close_matches(name, LOADERS, n=1, cutoff=0.3)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"unknown data set {name!r}{hint} (there are {', '.join(sorted(LOADERS))})")
+    signature = inspect.signature(LOADERS[name])
+    try:
+        signature.bind(**options)
+    except TypeError as error:
+        raise ValueError(f"{name!r}: {error}; it has: {', '.join(signature.parameters)}") from None
     return LOADERS[name](**options)
