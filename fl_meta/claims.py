@@ -20,7 +20,7 @@ import torch
 
 from fl_meta.algorithms import Algorithm, ClientWeights, fedavg, fedsgd, fomaml, maml, reptile
 from fl_meta.data.batches import batch_plan
-from fl_meta.data.federated import FederatedDataset
+from fl_meta.data.federated import PADDING, FederatedDataset
 from fl_meta.expansion import Method, measure_expansion
 from fl_meta.experiments import ClaimOne
 from fl_meta.local import Batch, client_batches, client_update, local_steps
@@ -70,19 +70,16 @@ def averaged_models(
     mean, total = zeros_like(params), 0
     for client_id in client_ids:
         count = len(data[client_id].train_x)
-        plan = batch_plan(seed, 0, client_id, count, batch_size=batch_size, steps=steps)
         module = copy.deepcopy(model.module).to(next(iter(params.values())).dtype).train()
         module.load_state_dict(params)
         optimizer = torch.optim.SGD(module.parameters(), lr=client.learning_rate)
-        for x, y, dropout_seed in client_batches(
-            data, client_id, plan, torch_seed(seed, "dropout", 0, client_id)
-        ):
+        for x, y, dropout_seed in fixed_batches(data, client_id, steps, batch_size, seed):
             optimizer.zero_grad()
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(dropout_seed)
                 logits = module(x.to(next(module.parameters()).dtype) if x.is_floating_point() else x)
             loss = torch.nn.functional.cross_entropy(
-                logits.flatten(0, -2), y.flatten().long(), ignore_index=-1
+                logits.flatten(0, -2), y.flatten().long(), ignore_index=PADDING
             )
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -127,13 +124,14 @@ def identity_errors(
         parts = sends(fedsgd(client=client, batch_size=size))
         for j in range(1, K):
             parts = add(parts, sends(fomaml(j, client=client, batch_size=size, weights="examples")))
+        textbook = averaged("examples")
         errors = {
-            f"FedAvg({K}) = FedSGD + ΣFOMAML(j)": relative_error(averaged("examples"), parts),
+            f"FedAvg({K}) = FedSGD + ΣFOMAML(j)": relative_error(textbook, parts),
             f"FedAvg({K}), equal weights = Reptile({K})": relative_error(
                 averaged("equal"), sends(reptile(K, client=client, batch_size=size))
             ),
             f"averaged models = the library's FedAvg({K})": relative_error(
-                averaged("examples"), sends(fedavg(steps=K, client=client, batch_size=size))
+                textbook, sends(fedavg(steps=K, client=client, batch_size=size))
             ),
         }
         rows += [{"model": model.name, "identity": k, "relative_error": v} for k, v in errors.items()]
