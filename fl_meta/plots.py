@@ -40,8 +40,8 @@ def glyph_sheet(
         ValueError: if `data` has no grey images or lacks a character, or if nothing is asked for.
         KeyError: for a client that `data` does not have.
     """
-    images = data.x.squeeze(axis=tuple(axis for axis in range(1, data.x.ndim) if data.x.shape[axis] == 1))
-    if images.ndim != 3:
+    image_shape = [length for length in data.x.shape[1:] if length > 1]
+    if len(image_shape) != 2:
         shape = "×".join(str(length) for length in data.x.shape[1:])
         raise ValueError(f"{data.name!r} has examples of shape {shape}; a glyph sheet needs grey images")
     missing = [character for character in characters if character not in data.class_names]
@@ -51,15 +51,15 @@ def glyph_sheet(
     if not rows or not len(characters):
         raise ValueError("client_ids and characters must not be empty; give at least one of each")
 
-    gap, (height, width) = 2, images.shape[1:]
+    gap, (height, width) = 2, image_shape
     sheet = np.zeros((len(rows) * (height + gap), len(characters) * (width + gap)))
     for row, client_id in enumerate(rows):
-        position = data.position(client_id)
-        start = data.starts[position]
-        labels = data.y[start : start + data.counts[position]]
+        client = data[client_id]
+        images = np.concatenate([client.train_x, client.test_x]).reshape(-1, height, width)
+        labels = np.concatenate([client.train_y, client.test_y])
         random = stream(seed, "glyph sheet", client_id)
         for column, character in enumerate(characters):
-            examples = start + np.flatnonzero(labels == data.class_names.index(character))
+            examples = np.flatnonzero(labels == data.class_names.index(character))
             if len(examples):
                 top, left = row * (height + gap), column * (width + gap)
                 sheet[top : top + height, left : left + width] = images[random.choice(examples)]

@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parent.parent / "fl_meta"
 # A module imports only modules above it.
 ROOMS = (
     ("streams", "files", "threads", "checks"),
-    ("data.federated", "data.batches", "data.partition", "data.strokes", "data.writers", "data.shakespeare"),
+    ("data.on_demand", "data.federated", "data.batches", "data.partition", "data.strokes"),
+    ("data.handwriting", "data.writers", "data.shakespeare"),
     ("data", "params", "optimizers", "models", "algorithms", "local", "expansion"),
     ("statistics", "personalization", "rounds", "checkpoints", "training"),
     ("verdicts", "experiments", "claims", "plots", "widgets"),

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from fl_meta.data.on_demand import OnDemand
 from fl_meta.streams import stream
 
 Array = NDArray[Any]
@@ -41,7 +42,7 @@ class FederatedDataset:
 
     Attributes:
         name: the data set's name, shown in tables and plots.
-        x: inputs [examples, ...].
+        x: inputs [examples, ...], in memory or made on demand, client by client.
         y: labels [examples], or [examples, positions] for text, where `PADDING` marks no label.
         client_ids: one distinct id per client.
         starts: first example of each client [clients].
@@ -54,7 +55,7 @@ class FederatedDataset:
     """
 
     name: str
-    x: Array
+    x: Array | OnDemand
     y: Array
     client_ids: tuple[str, ...]
     starts: IntArray
@@ -193,11 +194,10 @@ class FederatedDataset:
 
     def __getitem__(self, client_id: str) -> Client:
         i = self.position(client_id)
-        start, middle = self.starts[i], self.starts[i] + self.train_counts[i]
-        end = middle + self.test_counts[i]
-        return Client(
-            client_id, self.x[start:middle], self.y[start:middle], self.x[middle:end], self.y[middle:end]
-        )
+        start, train, test = self.starts[i], self.train_counts[i], self.test_counts[i]
+        both = slice(start, start + train + test)  # in one read: examples on demand are made once
+        x, y = self.x[both], self.y[both]
+        return Client(client_id, x[:train], y[:train], x[train:], y[train:])
 
     def subset(self, client_ids: Sequence[str]) -> FederatedDataset:
         """The data set of these clients only, in this order. The arrays are shared, not copied.
@@ -237,25 +237,23 @@ class FederatedDataset:
         return self.subset(train), self.subset([c for c in self.client_ids if c in chosen])
 
     def pooled(self) -> FederatedDataset:
-        """All clients as one, named 'pooled': what a datacenter sees. Parts stay apart; data is copied."""
-        index = np.concatenate([self._examples("train"), self._examples("test")])
-        train_count, test_count = int(self.train_counts.sum()), int(self.test_counts.sum())
+        """All clients as one, named 'pooled': what a datacenter sees. Parts stay apart; data is copied.
+
+        Raises:
+            ValueError: if examples are made on demand and these are too many for memory.
+        """
+        if isinstance(self.x, OnDemand):
+            self.x.check_room(int(self.counts.sum()))
+        clients = list(self)
         return replace(
             self,
-            x=self.x[index],
-            y=self.y[index],
+            x=np.concatenate([*(c.train_x for c in clients), *(c.test_x for c in clients)]),
+            y=np.concatenate([*(c.train_y for c in clients), *(c.test_y for c in clients)]),
             client_ids=("pooled",),
             starts=np.zeros(1, dtype=np.int64),
-            train_counts=np.array([train_count], dtype=np.int64),
-            test_counts=np.array([test_count], dtype=np.int64),
+            train_counts=self.train_counts.sum(keepdims=True),
+            test_counts=self.test_counts.sum(keepdims=True),
         )
-
-    def _examples(self, part: str) -> IntArray:
-        """Indices into `x` of one part of all clients, client after client."""
-        counts = self.train_counts if part == "train" else self.test_counts
-        firsts = self.starts if part == "train" else self.starts + self.train_counts
-        before = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        return (np.repeat(firsts - before, counts) + np.arange(counts.sum())).astype(np.int64)
 
     def class_counts(self) -> IntArray:
         """How often each client has each label, train and test together [clients, num_classes]."""
@@ -267,13 +265,20 @@ class FederatedDataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over clients, parts and examples: two data sets with the same one train the same model."""
+        """sha256 over clients, parts and examples: two data sets with the same one train the same model.
+
+        Where `x` is made on demand, its recipe and each client's place in it stand for it.
+        """
         digest = hashlib.sha256(f"{self.name}|{self.num_classes}|{self.x.dtype}|{self.x.shape[1:]}".encode())
-        for i, client_id in enumerate(self.client_ids):
-            start, end = self.starts[i], self.starts[i] + self.counts[i]
-            digest.update(f"{client_id}|{self.train_counts[i]}|{self.test_counts[i]}".encode())
-            digest.update(self.x[start:end].tobytes())
-            digest.update(self.y[start:end].tobytes())
+        clients = zip(self.client_ids, self.starts, self.train_counts, self.test_counts, strict=True)
+        for client_id, start, train, test in clients:
+            both = slice(start, start + train + test)
+            digest.update(f"{client_id}|{train}|{test}".encode())
+            if isinstance(self.x, OnDemand):
+                digest.update(f"{self.x.recipe}|{start}".encode())
+            else:
+                digest.update(self.x[both].tobytes())
+            digest.update(self.y[both].tobytes())
         return digest.hexdigest()
 
     def table(self) -> pd.DataFrame:
