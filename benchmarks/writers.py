@@ -1,8 +1,12 @@
-"""How fast synthetic handwriting is drawn, on one core: `python benchmarks/writers.py [writers]`."""
+"""How fast synthetic handwriting is drawn, on one core, and what very many writers cost in time and memory.
+
+`python benchmarks/writers.py [writers] [writers on demand]`
+"""
 
 from __future__ import annotations
 
 import os
+import resource
 import statistics
 import sys
 import tempfile
@@ -24,6 +28,41 @@ def timed(call: Callable[[], object]) -> tuple[list[float], list[float]]:
     return clock, process
 
 
+def peak_megabytes() -> float:
+    """The most memory that this process has had so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3  # in kB on Linux
+
+
+def on_demand(writers: int) -> None:
+    """Load writers on demand, read some of them, and train a round on 1,000: seconds and memory of each."""
+    import fl_meta
+
+    print(f"{writers:,} writers on demand\n")
+    print(f"{'':44}{'clock s':>10}{'images/s':>12}{'peak MB':>10}")
+
+    def report(name: str, begin: float, images: int | None = None) -> None:
+        seconds = time.perf_counter() - begin
+        speed = f"{images / seconds:,.0f}" if images else "–"
+        print(f"{name:44}{seconds:10.3f}{speed:>12}{peak_megabytes():10,.0f}")
+
+    begin = time.perf_counter()
+    data = fl_meta.load_dataset("writers", num_writers=writers, on_demand=True)
+    report("loaded", begin)
+    begin = time.perf_counter()
+    repr(data)
+    report("printed", begin)
+    some = min(1000, writers)
+    begin = time.perf_counter()
+    images = sum(len(data[client_id].train_x) for client_id in data.client_ids[-some:])
+    images += int(data.test_counts[-some:].sum())
+    report(f"the images of {some:,} writers", begin, images)
+    stage = fl_meta.Stage(fl_meta.fedavg(epochs=1), rounds=1, clients_per_round=some)
+    begin = time.perf_counter()
+    fl_meta.train(fl_meta.models.mlp(data), data, [stage], progress=False)
+    report(f"a round of {some:,} writers, FedAvg(E=1), mlp", begin)
+    print()
+
+
 def main() -> None:
     # Before numpy is loaded: its matrix products must not use other cores.
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
@@ -31,10 +70,11 @@ def main() -> None:
     from fl_meta.data import strokes
     from fl_meta.data.writers import load_writers
 
-    writers = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+    writers, many = (*map(int, sys.argv[1:3]), *(200, 100_000)[len(sys.argv[1:3]) :])
     begin = time.perf_counter()
     strokes.glyphs()
-    print(f"reading the fonts, once per process: {time.perf_counter() - begin:.2f} s")
+    print(f"reading the fonts, once per process: {time.perf_counter() - begin:.2f} s\n")
+    on_demand(many)  # before the others, who need more memory: it is measured at its highest
     with tempfile.TemporaryDirectory() as folder:
         images = len(load_writers(writers, cache=folder).x)
         size = sum(file.stat().st_size for file in Path(folder).iterdir()) / 1e6

@@ -1,20 +1,19 @@
-import hashlib
-import subprocess
-import sys
+import tracemalloc
 import warnings
-from dataclasses import fields, replace
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 
-from fl_meta.data import strokes, writers
+import fl_meta
+from fl_meta.data import writers
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.data.strokes import CHARACTERS, HABITS
-from fl_meta.data.writers import Knobs, Writer, load_writers, render_writer, sample_writer
-from fl_meta.plots import glyph_sheet
-
-IDENTICAL = Knobs(style=0, label_skew=0, size_skew=0)
+from fl_meta.data.handwriting import Knobs, render_writer
+from fl_meta.data.strokes import CHARACTERS
+from fl_meta.data.writers import load_writers
+from fl_meta.plots import glyph_sheet, same_ink_sheet
 
 
 def same_client(one: FederatedDataset, other: FederatedDataset, client_id: str) -> bool:
@@ -22,17 +21,6 @@ def same_client(one: FederatedDataset, other: FederatedDataset, client_id: str) 
     return all(
         np.array_equal(getattr(one[client_id], part), getattr(other[client_id], part)) for part in parts
     )
-
-
-def draw_class(who: Writer, character: str) -> np.ndarray:
-    """The writer's shape of a character, without the jitter of an example."""
-    label = CHARACTERS.index(character)
-    bent = np.concatenate([np.eye(2, dtype=np.float32), who.warp[label]]) @ who.affine[label]
-    pen, shift = np.array([who.pen], dtype=np.float32), np.zeros((1, 2), dtype=np.float32)
-    return strokes.draw(who.shapes[[label]], bent[None], who.size[[label]], pen, shift)[0]
-
-
-# A writer is a function of (seed, writer) ------------------------------------------------------------------
 
 
 def test_a_writer_is_the_same_in_any_set_and_order() -> None:
@@ -49,28 +37,6 @@ def test_a_writer_is_the_same_in_any_set_and_order() -> None:
         assert np.array_equal(labels, np.concatenate([client.train_y, client.test_y]))
 
 
-def test_far_writers_are_drawn_on_demand() -> None:
-    images, labels = render_writer(99_999)
-    assert len(images) == len(labels) == sample_writer(99_999, Knobs()).examples
-
-
-def test_seeds_and_writers_give_different_hands() -> None:
-    base = sample_writer(7, Knobs())
-    for other in (sample_writer(8, Knobs()), sample_writer(7, Knobs(seed=1))):
-        assert not np.array_equal(base.shapes, other.shapes)
-        assert not np.array_equal(base.frequencies, other.frequencies)
-
-
-def test_another_process_draws_the_same_bytes() -> None:
-    code = (
-        "import hashlib; from fl_meta.data.writers import render_writer; images, labels = render_writer(3); "
-        "print(hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest())"
-    )
-    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    images, labels = render_writer(3)
-    assert there.stdout.strip() == hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
-
-
 def test_the_split_does_not_change_the_examples() -> None:
     one = load_writers(4, cache=False, test_fraction=0.2)
     other = load_writers(4, cache=False, test_fraction=0.5)
@@ -79,77 +45,6 @@ def test_the_split_does_not_change_the_examples() -> None:
     assert (none.test_counts == 0).all()
     assert np.allclose(other.test_counts, other.counts / 2, atol=0.5)
     assert (one.test_counts >= 1).all() and (one.train_counts >= 1).all()
-
-
-# Knobs -----------------------------------------------------------------------------------------------------
-
-
-def test_knobs_at_zero_make_writers_identical_in_law() -> None:
-    first = sample_writer(0, IDENTICAL)
-    for writer in range(1, 8):
-        other = sample_writer(writer, IDENTICAL)
-        for field in fields(Writer):
-            assert np.array_equal(getattr(first, field.name), getattr(other, field.name)), field.name
-    assert (first.frequencies == 1 / 62).all()
-    assert first.examples == 100
-    # But no two of their examples are the same.
-    assert not np.array_equal(render_writer(0, IDENTICAL)[0], render_writer(1, IDENTICAL)[0])
-
-
-@pytest.mark.parametrize(
-    ("knob", "concerns"),
-    [
-        ("style", {"shapes", "warp", "affine", "size", "pen"}),
-        ("label_skew", {"frequencies"}),
-        ("size_skew", {"examples"}),
-    ],
-)
-def test_each_knob_moves_its_own_part_alone(knob: str, concerns: set[str]) -> None:
-    base = sample_writer(5, IDENTICAL)
-    moved = sample_writer(5, replace(IDENTICAL, **{knob: 1.0}))
-    changed = {
-        f.name for f in fields(Writer) if not np.array_equal(getattr(base, f.name), getattr(moved, f.name))
-    }
-    assert changed == concerns
-
-
-def test_a_small_knob_is_a_small_change() -> None:
-    base, near = (
-        sample_writer(5, IDENTICAL),
-        sample_writer(5, Knobs(style=1e-4, label_skew=1e-4, size_skew=1e-4)),
-    )
-    for field in fields(Writer):
-        expected = getattr(base, field.name)
-        assert np.allclose(getattr(near, field.name), expected, rtol=1e-3, atol=1e-3), field.name
-
-
-@pytest.mark.parametrize("skew", [0.0, 0.5, 1.0, 2.0])
-def test_numbers_of_examples_are_log_normal(skew: float) -> None:
-    knobs = Knobs(size_skew=skew, mean_examples=1000)
-    logs = np.log([sample_writer(writer, knobs).examples / 1000 for writer in range(300)])
-    # The mean of 300 logarithms has a standard error of spread / √300; 4 of them.
-    spread = 0.5 * skew
-    assert abs(logs.mean() + spread**2 / 2) <= 4 * spread / np.sqrt(300) + 1e-3
-    assert logs.std() == pytest.approx(spread, rel=0.25, abs=1e-3)
-
-
-def test_numbers_of_examples_stay_within_their_limits() -> None:
-    knobs = Knobs(size_skew=6, mean_examples=20)
-    counts = [sample_writer(writer, knobs).examples for writer in range(100)]
-    assert min(counts) == 10 and max(counts) <= 200
-
-
-def test_labels_follow_the_writers_own_frequencies() -> None:
-    knobs = Knobs(mean_examples=4000, size_skew=0, label_skew=1)
-    _, labels = render_writer(2, knobs)
-    expected = 4000 * sample_writer(2, knobs).frequencies
-    observed = np.bincount(labels, minlength=62)
-    # Pearson's statistic has mean 61 and standard deviation √122 ≈ 11.
-    assert ((observed - expected) ** 2 / expected).sum() < 61 + 5 * 11
-    assert expected.max() / expected.min() > 5
-
-
-# Images ----------------------------------------------------------------------------------------------------
 
 
 def test_images_are_ink_on_paper_inside_the_frame() -> None:
@@ -163,84 +58,6 @@ def test_images_are_ink_on_paper_inside_the_frame() -> None:
     border[1:-1, 1:-1] = False
     assert data.x[:, border].mean() < 0.01 * data.x[:, ~border].mean()
     assert data.x[:, border].max(axis=1).mean() < 0.1
-
-
-@pytest.mark.parametrize("style", [0.0, 1.0, 4.0])
-def test_every_class_can_be_drawn(style: float) -> None:
-    knobs = Knobs(style=style, label_skew=0, size_skew=0, mean_examples=1500)
-    images, labels = render_writer(1, knobs)
-    assert set(labels) == set(range(62))
-    assert images.max(axis=(1, 2)).min() > 0.5
-
-
-def test_a_straight_stroke_is_as_wide_as_the_pen() -> None:
-    # A vertical bar between the columns 13 and 14: at half the pen's width from its middle the ink is half.
-    upright = np.concatenate([np.eye(2), np.zeros((strokes.TERMS - 2, 2))]).astype(np.float32)
-    bar = strokes.glyphs().shape_of[CHARACTERS.index("l"), :1, 0]
-    for width, column in ((1, 13), (3, 12), (5, 11)):
-        image = strokes.draw(
-            bar,
-            upright[None],
-            np.array([18], dtype=np.float32),
-            np.array([width], dtype=np.float32),
-            np.zeros((1, 2), dtype=np.float32),
-        )[0]
-        assert image[14, column] == pytest.approx(127.5, abs=3)
-        assert (image[:, 13] > 100).sum() == pytest.approx(18, abs=2)
-
-
-def test_a_slant_leans_to_the_right_and_keeps_the_area() -> None:
-    matrix = writers._affine(np.float32(0.5), np.float32(0.3), np.float32(0.2))
-    assert np.linalg.det(matrix) == pytest.approx(1, rel=1e-5)
-    top = np.array([0.0, -1.0]) @ writers._affine(np.float32(0.5), np.float32(0), np.float32(0))
-    assert top == pytest.approx([0.5, -1.0])
-
-
-# What the same ink means -----------------------------------------------------------------------------------
-
-
-def test_habits_name_a_shape_for_every_class_and_classes_once() -> None:
-    grouped = "".join(HABITS)
-    assert len(set(grouped)) == len(grouped) and set(grouped) <= set(CHARACTERS)
-    for group, habits in HABITS.items():
-        for habit in habits:
-            shapes = habit.split()
-            assert len(shapes) == len(set(shapes)) == len(group), habit
-
-
-@pytest.mark.parametrize("pair", ["0O", "1l", "17", "2Z", "5S", "6b", "9q", "Ss", "Cc", "UV"])
-def test_the_same_ink_means_different_classes_for_different_writers(pair: str) -> None:
-    crowd = [sample_writer(writer, Knobs()) for writer in range(60)]
-    first = np.stack([draw_class(who, pair[0]) for who in crowd]).reshape(60, -1) / 255
-    second = np.stack([draw_class(who, pair[1]) for who in crowd]).reshape(60, -1) / 255
-    # For some two writers, one's first class is nearer to the other's second class than to the other's first.
-    to_second = ((first[:, None] - second[None]) ** 2).sum(axis=2)
-    to_first = ((first[:, None] - first[None]) ** 2).sum(axis=2)
-    assert (to_second < 0.5 * to_first).any()
-
-
-def test_without_style_the_same_ink_means_the_same_class() -> None:
-    who = sample_writer(0, IDENTICAL)
-    drawn = np.stack([draw_class(who, character) for character in CHARACTERS]).reshape(62, -1) / 255
-    distance = ((drawn[:, None] - drawn[None]) ** 2).sum(axis=2) + 1e9 * np.eye(62)
-    assert distance.min() > 1
-
-
-def test_one_writer_tells_his_own_classes_apart() -> None:
-    # The nearest example of a writer's own names most of his others; that of the next writer names far fewer.
-    knobs = Knobs(label_skew=0, size_skew=0, mean_examples=400)
-    own, others = [], []
-    drawn = [render_writer(writer, knobs) for writer in range(4)]
-    for i, (images, labels) in enumerate(drawn):
-        flat, asked = images.reshape(400, -1), images[200:].reshape(200, -1)
-        strangers, their_labels = drawn[(i + 1) % 4]
-        for known, names, scores in (
-            (flat[:200], labels[:200], own),
-            (strangers[:200].reshape(200, -1), their_labels[:200], others),
-        ):
-            nearest = (-2 * asked @ known.T + (known**2).sum(axis=1)).argmin(axis=1)
-            scores.append((names[nearest] == labels[200:]).mean())
-    assert np.mean(own) > np.mean(others) + 0.2
 
 
 # The data set and its cache --------------------------------------------------------------------------------
@@ -274,11 +91,6 @@ def test_it_says_that_it_is_synthetic() -> None:
 def test_bad_arguments_are_named(options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_writers(**({"num_writers": 2, "cache": False} | options))
-
-
-def test_a_negative_writer_is_refused() -> None:
-    with pytest.raises(ValueError, match="writer=-1"):
-        render_writer(-1)
 
 
 def test_the_cache_gives_the_same_data(tmp_path, monkeypatch) -> None:
@@ -340,6 +152,127 @@ def test_an_unwritable_cache_only_warns(tmp_path) -> None:
     with pytest.warns(UserWarning, match="not cached"):
         data = load_writers(2, mean_examples=20, cache=tmp_path / "file" / "cache")
     assert data.fingerprint == load_writers(2, mean_examples=20, cache=False).fingerprint
+
+
+# On demand -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"seed": 5, "style": 0.5}, {"test_fraction": 0}, {"label_skew": 0, "size_skew": 3}]
+)
+def test_on_demand_the_images_are_the_same_bit_for_bit(options: dict[str, float]) -> None:
+    eager = load_writers(9, cache=False, mean_examples=30, **options)
+    lazy = load_writers(9, on_demand=True, mean_examples=30, **options)
+    assert lazy.client_ids == eager.client_ids and lazy.source == eager.source and lazy.label == eager.label
+    assert all(same_client(lazy, eager, client_id) for client_id in reversed(eager.client_ids))
+    for mine, its in zip(lazy, eager, strict=True):
+        for part in ("train_x", "train_y", "test_x", "test_y"):
+            one, other = getattr(mine, part), getattr(its, part)
+            assert one.dtype == other.dtype and one.flags.writeable
+    assert (lazy.x.shape, lazy.x.dtype, lazy.x.ndim) == (eager.x.shape, eager.x.dtype, eager.x.ndim)
+    assert repr(lazy) == repr(eager) and np.array_equal(lazy.class_counts(), eager.class_counts())
+    assert lazy.pooled().fingerprint == eager.pooled().fingerprint
+
+
+def test_nothing_is_drawn_before_a_client_is_read(tmp_path, monkeypatch) -> None:
+    drawn = []
+    draw = writers.draw_writer
+    monkeypatch.setattr(writers, "draw_writer", lambda i, knobs: drawn.append(i) or draw(i, knobs))
+    monkeypatch.setenv("FL_META_CACHE", str(tmp_path / "cache"))
+    data = load_writers(3000, on_demand=True, mean_examples=10)
+    train, held_out = data.split_clients()
+    assert "3,000 clients" in repr(data) and data.fingerprint != train.fingerprint != held_out.fingerprint
+    assert data.class_counts().sum() == len(data.x) and len(data.subset(data.client_ids[:7])) == 7
+    assert drawn == []
+    assert not (tmp_path / "cache").exists()
+    # Those who were read last are still there; read through any subset, they are the same clients.
+    for whose in (data, data.subset(["writer_02000", "writer_00007"])):
+        whose["writer_00007"], whose["writer_02000"]
+    assert drawn == [7, 2000]
+
+
+def test_few_images_are_kept_however_many_are_read(monkeypatch) -> None:
+    monkeypatch.setattr(writers, "RECENT_BYTES", 10**6)
+    data = load_writers(150, on_demand=True, mean_examples=100)
+    data["writer_00000"]  # fonts are read once
+    floats = data.x.shape[0] * 28 * 28 * 4
+    tracemalloc.start()
+    try:
+        for client_id in data.client_ids:
+            data[client_id]
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # Beside what is kept, the peak has the work of drawing one writer of up to 500 examples.
+    assert kept < 1.2 * 10**6 and peak < 0.3 * floats, (kept, peak, floats)
+
+
+def test_a_client_larger_than_what_is_kept_can_still_be_read(monkeypatch) -> None:
+    monkeypatch.setattr(writers, "RECENT_BYTES", 1)
+    data = load_writers(2, on_demand=True, mean_examples=10)
+    assert same_client(data, load_writers(2, cache=False, mean_examples=10), "writer_00001")
+
+
+def test_what_is_done_to_a_clients_images_stays_with_it() -> None:
+    data = load_writers(2, on_demand=True, mean_examples=10)
+    before = data["writer_00000"].train_x.copy()
+    data["writer_00000"].train_x[:] = -1
+    assert np.array_equal(data["writer_00000"].train_x, before)
+
+
+def test_threads_read_the_same_clients(monkeypatch) -> None:
+    eager = load_writers(12, cache=False, mean_examples=20)
+    monkeypatch.setattr(writers, "RECENT_BYTES", 28 * 28 * int(eager.counts.max()) * 3)  # three clients
+    lazy = load_writers(12, on_demand=True, mean_examples=20)
+    order = np.random.default_rng(0).integers(12, size=400)
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(lambda i: same_client(lazy, eager, f"writer_{i:05d}"), order))
+
+
+def test_training_evaluation_and_resuming_see_no_difference(tmp_path) -> None:
+    def run(on_demand: bool, path: str) -> fl_meta.Run:
+        data = load_writers(8, mean_examples=12, cache=False, on_demand=on_demand)
+        train, held_out = data.split_clients()
+        return fl_meta.train(
+            fl_meta.models.mlp(data),
+            train,
+            [fl_meta.Stage(fl_meta.fedavg(epochs=1), rounds=3, clients_per_round=4)],
+            evaluation=fl_meta.Evaluation(held_out, every=1, personalization_epochs=1),
+            checkpoint=fl_meta.Checkpoint(tmp_path / path, every=1),
+            progress=False,
+        )
+
+    eager, lazy = run(False, "eager"), run(True, "lazy")
+    assert eager.history.equals(lazy.history)
+    assert all(torch.equal(eager.params[name], lazy.params[name]) for name in eager.params)
+    assert run(True, "lazy").history.equals(lazy.history)
+    # Which images a checkpoint is of is known from their recipe, without drawing them.
+    with pytest.raises(fl_meta.checkpoints.CheckpointError, match="data"):
+        run(True, "eager")
+
+
+def test_a_fingerprint_on_demand_changes_with_the_knobs_and_the_code(monkeypatch) -> None:
+    def fingerprint(**options: float) -> str:
+        return load_writers(5, on_demand=True, mean_examples=10, size_skew=0, **options).fingerprint
+
+    base = fingerprint()
+    # Other styles have the same labels, and differ in their images alone.
+    assert len({base, fingerprint(style=0.9), fingerprint(style=0.9000001), fingerprint(seed=1)}) == 4
+    few = load_writers(9, on_demand=True, mean_examples=10, size_skew=0)
+    assert few.subset(few.client_ids[:5]).fingerprint == base == fingerprint()
+    monkeypatch.setattr(writers.inspect, "getsource", lambda module: "another generator")
+    assert fingerprint() != base
+
+
+def test_a_cache_folder_has_nothing_to_keep_of_images_on_demand(tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"cache='.*', but nothing is kept .*; leave out one of them"):
+        load_writers(2, on_demand=True, cache=tmp_path)
+
+
+def test_pictures_of_writers_on_demand() -> None:
+    eager, lazy = (load_writers(5, cache=False, mean_examples=40, on_demand=o) for o in (False, True))
+    assert np.array_equal(drawn_sheet(glyph_sheet(lazy)), drawn_sheet(glyph_sheet(eager)))
+    assert np.array_equal(drawn_sheet(same_ink_sheet(lazy)), drawn_sheet(same_ink_sheet(eager)))
 
 
 # The sheet -------------------------------------------------------------------------------------------------
