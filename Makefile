@@ -6,16 +6,18 @@ PROFILE ?= laptop
 ARGS ?=
 VENV := .venv
 STAMP := $(VENV)/installed
+PEERS := build/peers
 PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test lab notebooks clean
+.PHONY: help install reproduce test lab notebooks bench clean
 
 help:
 	@echo "make reproduce [PROFILE=smoke|laptop|paper]   run every notebook, write build/report/index.html"
 	@echo "make test [ARGS='-k report']                  ruff, mypy and pytest"
 	@echo "make lab [ARGS=--no-browser]                  open JupyterLab on notebooks/"
 	@echo "make notebooks [ARGS=01_name]                 rebuild notebooks/*.ipynb from their .py twins"
+	@echo "make bench [ARGS='--models mlp']              our engines beside PyTorch, FedJAX and Flower"
 	@echo "make install                                  only set up $(VENV); the others do it by themselves"
 	@echo "make clean                                    remove $(VENV) and build/"
 	@echo "PYTHON=python3.12 chooses the interpreter, 3.11 or newer. More: $(VENV)/bin/fl-meta --help"
@@ -45,6 +47,18 @@ lab: $(STAMP)
 
 notebooks: $(STAMP)
 	@$(VENV)/bin/fl-meta notebooks build $(ARGS)
+
+# Without the network, or on a Python that the peers do not support, the benchmark runs without them.
+bench: $(STAMP)
+	@$(MAKE) --no-print-directory $(PEERS)/installed || echo "The peers cannot be installed; going on without."
+	@$(VENV)/bin/python benchmarks/engines.py $(ARGS)
+
+$(PEERS)/installed: benchmarks/requirements-peers.txt
+	@echo "Installing the peers into $(PEERS); this takes a few minutes."
+	@rm -rf $(PEERS)
+	@$(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build
