@@ -85,6 +85,10 @@ class Algorithm:
             return None
         return self.steps + (self.sends in (Sends.LAST, Sends.LAST_THROUGH_STEPS))
 
+    def weight(self, num_examples: int) -> int:
+        """How much a client with so many train examples weighs."""
+        return num_examples if self.weights == "examples" else 1
+
 
 def fedsgd(
     *,

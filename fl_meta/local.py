@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from fl_meta.algorithms import Algorithm, Sends
 from fl_meta.data.batches import BatchPlan, batch_plan
-from fl_meta.data.federated import Array, FederatedDataset
+from fl_meta.data.federated import FederatedDataset
 from fl_meta.models import Model
 from fl_meta.optimizers import SGD
 from fl_meta.params import Params, add, scale, zeros_like
@@ -119,22 +118,90 @@ def through_local_steps(
     return on_params
 
 
-def client_batches(
-    data: FederatedDataset, client_id: str, plan: BatchPlan, dropout_seed: int
-) -> Iterator[Batch]:
-    """The planned batches of a client's train part as tensors; step j draws its dropout from its own seed."""
-    client = data[client_id]
-    for step, indices in enumerate(plan):
-        # Seeds beyond 63 bits do not fit torch's generator.
-        yield (
-            _tensor(client.train_x[indices]),
-            _tensor(client.train_y[indices]),
-            (dropout_seed + step) % 2**63,
+@dataclass(frozen=True)
+class LocalTraining:
+    """What clients do in one round, or in personalization: all but who they are and what they send.
+
+    Attributes:
+        model: the model.
+        params: the global parameters, where every client starts.
+        data: the clients.
+        client: the client optimizer.
+        batch_size: examples per local batch; None means all of a client's train part.
+        epochs: number of local epochs, 0 or more; None if the work is counted in steps.
+        steps: number of local steps; None if counted in epochs.
+        seed: of the run.
+        round_number: the round; personalization is round 0.
+    """
+
+    model: Model
+    params: Params
+    data: FederatedDataset
+    client: SGD
+    batch_size: int | None
+    epochs: int | None
+    steps: int | None
+    seed: int
+    round_number: int = 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters lie, and therefore where everything is computed."""
+        return next(iter(self.params.values())).device
+
+    def num_examples(self, client_id: str) -> int:
+        """Size of the client's train part."""
+        return int(self.data.train_counts[self.data.position(client_id)])
+
+    def plan(self, client_id: str) -> BatchPlan:
+        """The client's batches. Raises ValueError if it has no train examples, unless no epoch is asked for."""
+        if self.epochs == 0:
+            return BatchPlan(np.zeros(0, dtype=np.int64), np.zeros(1, dtype=np.int64))
+        return batch_plan(
+            self.seed,
+            self.round_number,
+            client_id,
+            self.num_examples(client_id),
+            batch_size=self.batch_size,
+            epochs=self.epochs,
+            steps=self.steps,
         )
 
+    def dropout_seed(self, client_id: str, step: int) -> int:
+        """Of the client's dropout masks in a step."""
+        first = torch_seed(self.seed, "dropout", self.round_number, client_id)
+        return (first + step) % 2**63  # more bits do not fit torch's generator
 
-def _tensor(array: Array) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array))
+    def batches(self, client_id: str) -> Iterator[Batch]:
+        """The planned batches of the client's train part as tensors."""
+        examples = self.data[client_id]
+        for step, indices in enumerate(self.plan(client_id)):
+            x, y = (torch.from_numpy(part[indices]) for part in (examples.train_x, examples.train_y))
+            seed = self.dropout_seed(client_id, step) if self.model.has_dropout else 0
+            yield x.to(self.device), y.to(self.device), seed
+
+
+def round_of(
+    algorithm: Algorithm,
+    model: Model,
+    params: Params,
+    data: FederatedDataset,
+    *,
+    seed: int,
+    round_number: int,
+) -> LocalTraining:
+    """The local training of one round of an algorithm."""
+    return LocalTraining(
+        model,
+        params,
+        data,
+        algorithm.client,
+        algorithm.batch_size,
+        algorithm.epochs,
+        algorithm.planned_steps,
+        seed,
+        round_number,
+    )
 
 
 def client_update(
@@ -153,23 +220,11 @@ def client_update(
         KeyError: if the client is not in `data`.
         ValueError: if the client has no train examples.
     """
-    num_examples = int(data.train_counts[data.position(client_id)])
-    plan = batch_plan(
-        seed,
-        round_number,
-        client_id,
-        num_examples,
-        batch_size=algorithm.batch_size,
-        epochs=algorithm.epochs,
-        steps=algorithm.planned_steps,
-    )
-    dropout_seed = torch_seed(seed, "dropout", round_number, client_id) if model.has_dropout else 0
+    training = round_of(algorithm, model, params, data, seed=seed, round_number=round_number)
     trajectory: list[tuple[Params, Batch]] = []
     losses: list[float] = []
     sent = zeros_like(params)
-    for step in local_steps(
-        model, params, client_batches(data, client_id, plan, dropout_seed), algorithm.client
-    ):
+    for step in local_steps(model, params, training.batches(client_id), algorithm.client):
         losses.append(step.loss)
         # FedSGD's g_1 is the sum of its only step.
         summed = algorithm.sends in (Sends.FIRST, Sends.SUM)
@@ -178,115 +233,16 @@ def client_update(
             trajectory.append((step.params, step.batch))
     if trajectory:
         sent = through_local_steps(model, trajectory[:-1], sent, algorithm.client)
-    return ClientUpdate(client_id, sent, num_examples, len(losses), losses[0])
+    return ClientUpdate(client_id, sent, training.num_examples(client_id), len(losses), losses[0])
 
 
-def adapted(
-    model: Model,
-    params: Params,
-    data: FederatedDataset,
-    client_id: str,
-    client: SGD,
-    *,
-    epochs: int,
-    batch_size: int | None,
-    seed: int,
-) -> Iterator[Params]:
-    """The client's parameters after 0, 1, …, `epochs` epochs of local training on its train part."""
-    yield params
-    if epochs == 0:
+def adapted(training: LocalTraining, client_id: str) -> Iterator[Params]:
+    """The client's parameters after 0, 1, … epochs of local training on its train part."""
+    yield training.params
+    if not training.epochs:
         return
-    num_examples = int(data.train_counts[data.position(client_id)])
-    plan = batch_plan(seed, 0, client_id, num_examples, batch_size=batch_size, epochs=epochs)
-    dropout_seed = torch_seed(seed, "dropout", 0, client_id) if model.has_dropout else 0
-    steps_per_epoch = len(plan) // epochs
-    steps = local_steps(model, params, client_batches(data, client_id, plan, dropout_seed), client)
+    steps_per_epoch = len(training.plan(client_id)) // training.epochs
+    steps = local_steps(training.model, training.params, training.batches(client_id), training.client)
     for number, step in enumerate(steps, start=1):
         if number % steps_per_epoch == 0:
-            yield add(step.params, step.direction, -client.learning_rate)
-
-
-class Engine(Protocol):
-    """Runs the local loop for many clients; every engine gives the same numbers, some sooner."""
-
-    def client_updates(
-        self,
-        model: Model,
-        params: Params,
-        data: FederatedDataset,
-        client_ids: Sequence[str],
-        algorithm: Algorithm,
-        *,
-        seed: int,
-        round_number: int,
-    ) -> Iterator[ClientUpdate]:
-        """One update per client, in the order of `client_ids`."""
-
-    def adapted(
-        self,
-        model: Model,
-        params: Params,
-        data: FederatedDataset,
-        client_ids: Sequence[str],
-        client: SGD,
-        *,
-        epochs: int,
-        batch_size: int | None,
-        seed: int,
-    ) -> Iterator[tuple[str, int, Params]]:
-        """Client id, epoch and adapted parameters, for every client and epoch 0 … `epochs`."""
-
-
-class LoopEngine:
-    """The readable engine: one client after the other. It is the oracle for any faster one."""
-
-    def client_updates(
-        self,
-        model: Model,
-        params: Params,
-        data: FederatedDataset,
-        client_ids: Sequence[str],
-        algorithm: Algorithm,
-        *,
-        seed: int,
-        round_number: int,
-    ) -> Iterator[ClientUpdate]:
-        """See `Engine`."""
-        for client_id in client_ids:
-            yield client_update(
-                model, params, data, client_id, algorithm, seed=seed, round_number=round_number
-            )
-
-    def adapted(
-        self,
-        model: Model,
-        params: Params,
-        data: FederatedDataset,
-        client_ids: Sequence[str],
-        client: SGD,
-        *,
-        epochs: int,
-        batch_size: int | None,
-        seed: int,
-    ) -> Iterator[tuple[str, int, Params]]:
-        """See `Engine`."""
-        for client_id in client_ids:
-            states = adapted(
-                model, params, data, client_id, client, epochs=epochs, batch_size=batch_size, seed=seed
-            )
-            for epoch, state in enumerate(states):
-                yield client_id, epoch, state
-
-
-ENGINES: dict[str, Engine] = {"loop": LoopEngine()}
-
-
-def engine_named(name: str) -> Engine:
-    """The engine of that name.
-
-    Raises:
-        ValueError: if there is none; the message lists those there are.
-    """
-    if name not in ENGINES:
-        raise ValueError(f"engine={name!r} is unknown; choose one of {', '.join(map(repr, ENGINES))}")
-    return ENGINES[name]
+            yield add(step.params, step.direction, -training.client.learning_rate)

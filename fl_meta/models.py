@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,8 @@ from fl_meta.data.federated import PADDING, FederatedDataset
 from fl_meta.params import Params
 
 
-def _draws_random_numbers(part: nn.Module) -> bool:
+def draws_random_numbers(part: nn.Module) -> bool:
+    """Whether a module itself, its children aside, draws random numbers in training."""
     if isinstance(part, nn.modules.dropout._DropoutNd):
         return part.p > 0
     if isinstance(part, nn.RNNBase | nn.MultiheadAttention):
@@ -67,7 +69,7 @@ class Model:
     @cached_property
     def has_dropout(self) -> bool:
         """Whether training draws random numbers."""
-        return any(map(_draws_random_numbers, self.module.modules()))
+        return any(map(draws_random_numbers, self.module.modules()))
 
     @cached_property
     def num_parameters(self) -> int:
@@ -143,19 +145,28 @@ class Model:
     @torch.no_grad()
     def score(self, params: Params, x: Tensor, y: Tensor, chunk: int = 1024) -> tuple[float, int, int]:
         """Summed loss in nats, number of correct predictions and number of predictions, without dropout."""
-        total_loss, correct, count = 0.0, 0, 0
-        for x_part, y_part in zip(torch.split(x, chunk), torch.split(y, chunk), strict=True):
-            logits = self.apply(params, x_part).flatten(0, -2)
-            labels = y_part.flatten().long()
-            valid = labels != PADDING
-            total_loss += float(
-                nn.functional.cross_entropy(logits, labels, ignore_index=PADDING, reduction="sum")
-            )
-            # argmax of NaN is an arbitrary class: a model that has diverged is never right.
-            right = (logits.argmax(dim=1) == labels) & valid & ~logits.isnan().any(dim=1)
-            correct += int(right.sum())
-            count += int(valid.sum())
-        return total_loss, correct, count
+        totals = [
+            score_logits(self.apply(params, x_part).flatten(0, -2), y_part.flatten())
+            for x_part, y_part in zip(torch.split(x, chunk), torch.split(y, chunk), strict=True)
+        ]
+        loss, correct, count = (float(sum(column)) for column in zip(*totals, strict=True))
+        return loss, int(correct), int(count)
+
+
+def score_logits(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Summed loss in nats, number of correct predictions and number of predictions, over the last axis of y.
+
+    Args:
+        logits: [..., predictions, classes].
+        y: labels [..., predictions]; those that are `PADDING` do not count.
+    """
+    valid = y != PADDING
+    losses = nn.functional.cross_entropy(
+        logits.flatten(0, -2), y.flatten().long(), ignore_index=PADDING, reduction="none"
+    )
+    # argmax of NaN is an arbitrary class: a model that has diverged is never right.
+    right = (logits.argmax(-1) == y) & valid & ~logits.isnan().any(-1)
+    return losses.view(y.shape).sum(-1), right.sum(-1), valid.sum(-1)
 
 
 # --- handwriting: inputs [batch, 28, 28] in [0, 1] -----------------------------------------------------
@@ -300,21 +311,28 @@ def fedem_cnn(data: FederatedDataset) -> Model:
 # --- text: inputs [batch, positions], one whole number per character ------------------------------------
 
 
-class CharMLP(nn.Module):
-    """Predicts each next character from the `context` characters up to it; the past beyond is blank."""
+class Blanks(nn.Module):
+    """Puts `count` times the character `blank` before each line."""
 
-    def __init__(self, num_classes: int, context: int, embedding: int, hidden: int) -> None:
+    def __init__(self, count: int, blank: int) -> None:
         super().__init__()
-        self.context, self.blank = context, num_classes - 1
-        self.embed = nn.Embedding(num_classes, embedding)
-        self.hidden = nn.Linear(context * embedding, hidden)
-        self.output = nn.Linear(hidden, num_classes)
+        self.count, self.blank = count, blank
 
     def forward(self, x: Tensor) -> Tensor:
-        """Characters [batch, positions] to logits [batch, positions, num_classes]."""
-        padded = nn.functional.pad(x.long(), (self.context - 1, 0), value=self.blank)
-        windows = self.embed(padded).unfold(1, self.context, 1).flatten(2)
-        return cast(Tensor, self.output(torch.tanh(self.hidden(windows))))
+        """Characters [batch, positions] to [batch, count + positions]."""
+        return nn.functional.pad(x.long(), (self.count, 0), value=self.blank)
+
+
+class Windows(nn.Module):
+    """Each position's features and those of the `context` − 1 positions before it, side by side."""
+
+    def __init__(self, context: int) -> None:
+        super().__init__()
+        self.context = context
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features [batch, context − 1 + positions, n] to [batch, positions, n · context]."""
+        return x.unfold(1, self.context, 1).flatten(2)
 
 
 class CharLSTM(nn.Module):
@@ -353,7 +371,21 @@ def char_mlp(data: FederatedDataset, context: int = 8, embedding: int = 16, hidd
         ValueError: if the data set is not text.
     """
     _check_text(data)
-    return Model("char_mlp", lambda: CharMLP(data.num_classes, context, embedding, hidden))
+    classes = data.num_classes
+
+    def build() -> nn.Module:
+        return nn.Sequential(
+            OrderedDict(
+                blanks=Blanks(context - 1, blank=classes - 1),
+                embed=nn.Embedding(classes, embedding),
+                windows=Windows(context),
+                hidden=nn.Linear(context * embedding, hidden),
+                activation=nn.Tanh(),
+                output=nn.Linear(hidden, classes),
+            )
+        )
+
+    return Model("char_mlp", build)
 
 
 def char_lstm(data: FederatedDataset, embedding: int = 8, hidden: int = 256) -> Model:

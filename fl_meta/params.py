@@ -59,3 +59,15 @@ def relative_error(actual: Params, expected: Params) -> float:
 def all_finite(a: Params) -> bool:
     """Whether no entry is NaN or infinite."""
     return all(bool(torch.isfinite(tensor).all()) for tensor in a.values())
+
+
+def flatten(a: Params) -> Tensor:
+    """All entries one after the other [num_parameters], in the order of the names."""
+    return torch.cat([tensor.flatten() for tensor in a.values()])
+
+
+def unflatten(flat: Tensor, like: Params) -> Params:
+    """The named tensors inside `flat` [..., num_parameters], as views of shape [..., *shape]."""
+    sizes = [tensor.numel() for tensor in like.values()]
+    parts = zip(like.items(), flat.split(sizes, dim=-1), strict=True)
+    return {name: part.view(*flat.shape[:-1], *tensor.shape) for (name, tensor), part in parts}

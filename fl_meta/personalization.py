@@ -13,7 +13,9 @@ import torch
 from fl_meta.algorithms import Algorithm
 from fl_meta.checks import whole_number
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.local import engine_named
+from fl_meta.engines import engine_named
+from fl_meta.local import LocalTraining
+from fl_meta.loop import Engine
 from fl_meta.models import Model
 from fl_meta.optimizers import SGD, sgd
 from fl_meta.params import Params
@@ -95,7 +97,7 @@ def personalize(
     client: SGD = sgd(0.02),
     batch_size: int | None = 20,
     seed: int = 0,
-    engine: str = "loop",
+    engine: str | Engine = "stacked",
 ) -> PersonalizationTable:
     """Adapt to each client's train part for `epochs` epochs; score on its test part before and after each.
 
@@ -126,25 +128,19 @@ def personalize(
                 f"subset(), or split its examples with test_fraction above 0"
             )
     model.check(params, torch.from_numpy(data.x[:1]), data.num_classes)
-    rows = []
-    adaptations = engine_named(engine).adapted(
-        model, params, data, data.client_ids, client, epochs=epochs, batch_size=batch_size, seed=seed
-    )
-    for client_id, epoch, state in adaptations:
-        examples = data[client_id]
-        loss, correct, count = model.score(
-            state, torch.from_numpy(examples.test_x), torch.from_numpy(examples.test_y)
-        )
-        rows.append(
-            {
-                "client_id": client_id,
-                "epoch": epoch,
-                "test_loss": loss / count,
-                "test_accuracy": correct / count,
-                "num_test_predictions": count,
-                "num_train_examples": len(examples.train_x),
-            }
-        )
+    adaptation = LocalTraining(model, params, data, client, batch_size, epochs, None, seed)
+    scores = engine_named(engine).scores(adaptation, data.client_ids)
+    rows = [
+        {
+            "client_id": score.client_id,
+            "epoch": score.epoch,
+            "test_loss": score.loss / score.predictions,
+            "test_accuracy": score.correct / score.predictions,
+            "num_test_predictions": score.predictions,
+            "num_train_examples": int(data.train_counts[data.position(score.client_id)]),
+        }
+        for score in sorted(scores, key=lambda score: (data.position(score.client_id), score.epoch))
+    ]
     return PersonalizationTable(pd.DataFrame(rows), data.label)
 
 
@@ -170,7 +166,7 @@ class Evaluation:
         object.__setattr__(self, "personalization_epochs", epochs)
 
     def scores(
-        self, model: Model, params: Params, algorithm: Algorithm, seed: int, engine: str
+        self, model: Model, params: Params, algorithm: Algorithm, seed: int, engine: str | Engine
     ) -> dict[str, float]:
         """Plain means over the held-out clients; batches are as large as the algorithm's."""
         table = personalize(

@@ -9,10 +9,13 @@ from fl_meta.algorithms import Algorithm
 from fl_meta.checks import whole_number
 from fl_meta.data.batches import sample_clients
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.local import engine_named
+from fl_meta.engines import engine_named
+from fl_meta.local import round_of
+from fl_meta.loop import Engine
 from fl_meta.models import Model
 from fl_meta.optimizers import OptimizerState, server_step
-from fl_meta.params import Params, add, all_finite, norm, scale, zeros_like
+from fl_meta.params import Params, all_finite, flatten, norm, unflatten, zeros_like
+from fl_meta.threads import one_thread
 
 
 class TrainingDivergedError(RuntimeError):
@@ -64,6 +67,7 @@ class RoundInfo:
             as the algorithm weighs clients.
         pseudo_gradient_norm: Euclidean norm of the server's pseudo-gradient.
         local_gradients: number of gradients that all clients evaluated together.
+        padding_share: share of the engine's work on examples that went into padding, in [0, 0.1].
     """
 
     clients: int
@@ -71,8 +75,10 @@ class RoundInfo:
     train_loss_before: float
     pseudo_gradient_norm: float
     local_gradients: int
+    padding_share: float
 
 
+@one_thread()
 def pseudo_gradient(
     model: Model,
     params: Params,
@@ -82,7 +88,7 @@ def pseudo_gradient(
     *,
     seed: int,
     round_number: int,
-    engine: str = "loop",
+    engine: str | Engine = "stacked",
 ) -> tuple[Params, RoundInfo]:
     """β times the weighted mean of what these clients send in this round; updates with NaN are left out.
 
@@ -94,27 +100,27 @@ def pseudo_gradient(
     """
     if not client_ids:
         raise ValueError("client_ids is empty; a round needs at least one client")
-    total, total_weight, total_loss, left_out, local_gradients = zeros_like(params), 0, 0.0, 0, 0
-    updates = engine_named(engine).client_updates(
-        model, params, data, client_ids, algorithm, seed=seed, round_number=round_number
-    )
-    for update in updates:
-        local_gradients += update.num_steps
-        if not all_finite(update.gradient):
-            left_out += 1
-            continue
-        weight = update.num_examples if algorithm.weights == "examples" else 1
-        total = add(total, update.gradient, weight)
-        total_loss += weight * update.loss_before
-        total_weight += weight
+    training = round_of(algorithm, model, params, data, seed=seed, round_number=round_number)
+    total = flatten(zeros_like(params))
+    weight, loss, left_out, local_gradients, places, padding = 0.0, 0.0, 0, 0, 0, 0
+    for part in engine_named(engine).collect(training, client_ids, algorithm):
+        total += part.gradient
+        weight += part.weight
+        loss += part.loss_before
+        left_out += part.left_out
+        local_gradients += part.local_gradients
+        places += part.places
+        padding += part.padding
     if left_out == len(client_ids):
         raise TrainingDivergedError(
             f"all {left_out} client updates of round {round_number} have NaN or infinity; lower the learning "
             f"rates (client {algorithm.client.learning_rate}, server {algorithm.server.learning_rate}) or "
             "look for extreme values in the data"
         )
-    result = scale(total, algorithm.client.learning_rate / total_weight)
-    info = RoundInfo(len(client_ids), left_out, total_loss / total_weight, norm(result), local_gradients)
+    result = unflatten(total * (algorithm.client.learning_rate / weight), params)
+    info = RoundInfo(
+        len(client_ids), left_out, loss / weight, norm(result), local_gradients, padding / max(places, 1)
+    )
     return result, info
 
 
@@ -125,7 +131,7 @@ def run_round(
     stages: Sequence[Stage],
     number: int,
     seed: int,
-    engine: str,
+    engine: str | Engine,
 ) -> tuple[TrainingState, RoundInfo]:
     """One round of stage `number`, counted from 0: a pure function of the state.
 

@@ -18,7 +18,8 @@ from fl_meta.algorithms import Sends, fedsgd, reptile
 from fl_meta.checkpoints import read_checkpoint, write_checkpoint
 from fl_meta.checks import whole_number
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.local import engine_named
+from fl_meta.engines import engine_named
+from fl_meta.loop import Engine
 from fl_meta.models import Model
 from fl_meta.optimizers import SGD, Adam, OptimizerState, adam, sgd
 from fl_meta.params import Params
@@ -78,7 +79,7 @@ def train(
     params: Params | None = None,
     evaluation: Evaluation | None = None,
     checkpoint: Checkpoint | None = None,
-    engine: str = "loop",
+    engine: str | Engine = "stacked",
     progress: bool = True,
 ) -> Run:
     """Train a global model, stage after stage; the server optimizer starts afresh in each stage.

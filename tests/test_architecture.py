@@ -15,7 +15,20 @@ ROOMS = (
     ("streams", "files", "threads", "checks"),
     ("data.on_demand", "data.federated", "data.batches", "data.partition", "data.strokes"),
     ("data.handwriting", "data.writers", "data.shakespeare"),
-    ("data", "params", "optimizers", "models", "algorithms", "local", "expansion"),
+    (
+        "data",
+        "params",
+        "optimizers",
+        "models",
+        "algorithms",
+        "local",
+        "loop",
+        "layers",
+        "span",
+        "stacked",
+        "engines",
+        "expansion",
+    ),
     ("statistics", "personalization", "rounds", "checkpoints", "training"),
     ("verdicts", "experiments", "claims", "plots", "widgets"),
     ("progress", "notebooks", "twins", "pages", "report", "cli"),
@@ -32,7 +45,20 @@ ONLY_IN = {
     "nbformat": {"progress", "notebooks", "twins", "pages"},
 }
 # They compute: what they read or write goes through `data`, `files` or `checkpoints`.
-COMPUTING = {"params", "optimizers", "models", "algorithms", "local", "expansion", "statistics"} | {
+COMPUTING = {
+    "params",
+    "optimizers",
+    "models",
+    "algorithms",
+    "local",
+    "loop",
+    "layers",
+    "span",
+    "stacked",
+    "engines",
+    "expansion",
+    "statistics",
+} | {
     "personalization",
     "rounds",
     "training",

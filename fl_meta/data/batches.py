@@ -27,8 +27,12 @@ class BatchPlan:
         """Number of local steps."""
         return len(self.bounds) - 1
 
+    def __getitem__(self, step: int) -> NDArray[np.int64]:
+        """The batch of local step number `step`, counted from 0."""
+        return self.indices[self.bounds[step] : self.bounds[step + 1]]
+
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        return (self.indices[a:b] for a, b in zip(self.bounds[:-1], self.bounds[1:], strict=True))
+        return map(self.__getitem__, range(len(self)))
 
 
 def batch_plan(

@@ -1,0 +1,121 @@
+"""What an engine does, and the readable one: client after client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from fl_meta.algorithms import Algorithm
+from fl_meta.local import LocalTraining, adapted, client_update
+from fl_meta.params import flatten
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What some clients of a round send home, added up; every field is a sum over them.
+
+    Attributes:
+        gradient: what they send, each times the client's weight, flat [num_parameters].
+        weight: of the clients in `gradient`.
+        loss_before: of the same clients, the first batch's mean loss times the weight, in nats.
+        left_out: number of clients that sent NaN or infinity.
+        local_gradients: number of gradients that all these clients evaluated.
+        places: number of places for examples in the stacks of an engine that has stacks.
+        padding: how many of those places were empty, and computed for nothing.
+    """
+
+    gradient: Tensor
+    weight: float
+    loss_before: float
+    left_out: int
+    local_gradients: int
+    places: int = 0
+    padding: int = 0
+
+
+def collected(
+    sent: Tensor, weights: Tensor, losses: Tensor, local_gradients: int, places: int = 0, padding: int = 0
+) -> Collected:
+    """Add up what clients send, without those that send NaN or infinity.
+
+    Args:
+        sent: one row per client [clients, num_parameters].
+        weights: of the clients [clients].
+        losses: of their first batches [clients], in nats.
+        local_gradients: see `Collected`, as the others.
+        places: see `Collected`.
+        padding: see `Collected`.
+    """
+    # A sum of finite numbers may overflow, but one with NaN or infinity in it is never finite.
+    left_out = 0
+    if not bool(torch.isfinite(sent.sum(1)).all()):
+        finite = torch.isfinite(sent).all(1)
+        sent, weights, losses = sent[finite], weights[finite], losses[finite]
+        left_out = int((~finite).sum())
+    weight, loss = float(weights.sum()), float(weights @ losses)
+    return Collected(weights @ sent, weight, loss, left_out, local_gradients, places, padding)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A client's test part under its parameters after `epoch` epochs of adaptation.
+
+    Attributes:
+        client_id: whose it is.
+        epoch: 0 is the initial model.
+        loss: summed over predictions, in nats.
+        correct: number of correct predictions.
+        predictions: number of predictions.
+    """
+
+    client_id: str
+    epoch: int
+    loss: float
+    correct: int
+    predictions: int
+
+
+class Engine(Protocol):
+    """Runs the local loop for many clients; every engine gives the same numbers, some sooner."""
+
+    def collect(
+        self, training: LocalTraining, client_ids: Sequence[str], algorithm: Algorithm
+    ) -> Iterator[Collected]:
+        """What the clients send in this round, in as many parts as the engine likes."""
+
+    def scores(self, training: LocalTraining, client_ids: Sequence[str]) -> Iterator[Score]:
+        """The score of every client at every epoch 0, 1, … of adaptation, in any order."""
+
+
+class LoopEngine:
+    """The readable engine: one client after the other. It is the oracle for any faster one."""
+
+    def collect(
+        self, training: LocalTraining, client_ids: Sequence[str], algorithm: Algorithm
+    ) -> Iterator[Collected]:
+        """See `Engine`."""
+        for client_id in client_ids:
+            update = client_update(
+                training.model,
+                training.params,
+                training.data,
+                client_id,
+                algorithm,
+                seed=training.seed,
+                round_number=training.round_number,
+            )
+            sent = flatten(update.gradient)[None]
+            weight, loss = algorithm.weight(update.num_examples), update.loss_before
+            yield collected(sent, sent.new_tensor([weight]), sent.new_tensor([loss]), update.num_steps)
+
+    def scores(self, training: LocalTraining, client_ids: Sequence[str]) -> Iterator[Score]:
+        """See `Engine`."""
+        for client_id in client_ids:
+            examples = training.data[client_id]
+            x, y = (torch.from_numpy(p).to(training.device) for p in (examples.test_x, examples.test_y))
+            for epoch, params in enumerate(adapted(training, client_id)):
+                yield Score(client_id, epoch, *training.model.score(params, x, y))
