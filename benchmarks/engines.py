@@ -1,8 +1,8 @@
 """Rounds of FedAvg: our engines beside a plain PyTorch loop, FedJAX and Flower, on the same batches.
 
 Every system runs in a process of its own, and they take turns: a round of this one, a round of the next
-(several, if they are short). So a ratio compares what the machine gave at nearly the same time. Linux only: memory is read from /proc.
-`make bench` also installs the peers.
+(several, if they are short). So a ratio compares what the machine gave at nearly the same time. Linux only:
+memory is read from /proc. `make bench` also installs the peers.
 """
 
 from __future__ import annotations
@@ -385,12 +385,9 @@ def main() -> None:
     rows = [row for model in arguments.models for row in compare(model, CLIENTS, arguments.rounds, systems)]
     if "mlp" in arguments.models:
         growth = []
-        # Short rounds are repeated more often: the others are compared with them.
-        for clients, rounds in (
-            (10, 4 * arguments.rounds),
-            (100, arguments.rounds),
-            (1000, min(arguments.rounds, 3)),
-        ):
+        for clients in (10, 100, 1000):
+            # Rounds of 1,000 clients are long.
+            rounds = min(arguments.rounds, 3) if clients == 1000 else arguments.rounds
             growth += compare("mlp", clients, rounds, systems)
         ours = [name for name in systems if name in ENGINES]
         print()

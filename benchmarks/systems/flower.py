@@ -25,7 +25,8 @@ def main() -> None:
 
     @server_app.main()
     def rounds(grid: Grid, context: Context) -> None:
-        strategy = FedAvg(fraction_evaluate=0.0, min_available_nodes=clients)
+        # With the minimum for training, too: the fraction is of the nodes that have registered so far.
+        strategy = FedAvg(fraction_evaluate=0.0, min_available_nodes=clients, min_train_nodes=clients)
 
         def one_round(arrays: ArrayRecord, number: int) -> ArrayRecord:
             config = ConfigRecord({"folder": str(folder), "number": number})
