@@ -1,7 +1,7 @@
 """Claim 1: small errors for right code, large ones for code broken on purpose, and verdicts that notice."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from fl_meta import claims, expansion, local
+from fl_meta import claims, expansion, local, rounds
 from fl_meta.algorithms import Algorithm, fedsgd, fomaml
 from fl_meta.claims import (
     COEFFICIENT_TOLERANCE,
@@ -27,13 +27,12 @@ from fl_meta.claims import (
     finite_difference_errors,
     identity_errors,
 )
-from fl_meta.data.batches import batch_plan
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.expansion import Method
 from fl_meta.experiments import ClaimOne
-from fl_meta.local import Batch, LocalStep
+from fl_meta.local import Batch, LocalTraining, round_of
 from fl_meta.models import Model, char_lstm, char_mlp, emnist_cnn, logistic, mlp
-from fl_meta.optimizers import SGD, sgd
+from fl_meta.optimizers import sgd
 from fl_meta.params import Params
 
 CONFIG = ClaimOne(num_clients=3, steps=3, batch_size=4, expansion_steps=(2, 3), expansion_clients=3)
@@ -100,28 +99,26 @@ def test_averaging_models_by_hand(tiny_images: FederatedDataset, weights: str) -
     np.testing.assert_allclose(mean["1.weight"].numpy(), expected, rtol=1e-12, atol=1e-14)
 
 
-def wrong_rate(model: Model, params: Params, batches: Any, client: SGD) -> Iterator[LocalStep]:
-    return local_steps(model, params, batches, replace(client, learning_rate=client.learning_rate * 1.001))
+def wrong_rate(algorithm: Algorithm, *args: Any, **kwargs: Any) -> LocalTraining:
+    client = replace(algorithm.client, learning_rate=algorithm.client.learning_rate * 1.001)
+    return round_of(replace(algorithm, client=client), *args, **kwargs)
 
 
-local_steps = local.local_steps
-
-
-def batches_of_the_next_round(*args: Any, **kwargs: Any) -> Any:
-    return batch_plan(args[0], args[1] + 1, *args[2:], **kwargs)
+def batches_of_the_next_round(*args: Any, seed: int, round_number: int) -> LocalTraining:
+    return round_of(*args, seed=seed, round_number=round_number + 1)
 
 
 @pytest.mark.parametrize(
     ("module", "name", "broken"),
     [
-        (local, "local_steps", wrong_rate),
+        (rounds, "round_of", wrong_rate),
         # One term is another one: FOMAML(1) is dropped for a second FedSGD.
         (claims, "fomaml", lambda K, **o: fedsgd(**o) if K == 1 else fomaml(K, **o)),
         (claims, "fomaml", lambda K, **o: fomaml(K + 1, **o)),
         (claims, "fomaml", lambda K, **o: fomaml(K, **(o | {"weights": "equal"}))),
         (claims, "fomaml", lambda K, **o: fomaml(K, **(o | {"batch_size": 5}))),
         (claims, "fedsgd", lambda **o: fedsgd(**(o | {"client": sgd(0.051)}))),
-        (local, "batch_plan", batches_of_the_next_round),
+        (rounds, "round_of", batches_of_the_next_round),
     ],
     ids=[
         "rate of local steps",
@@ -149,10 +146,11 @@ def test_a_broken_library_is_noticed(
 def test_dropout_that_does_not_advance_is_noticed(
     tiny_images: FederatedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stuck(model: Model, params: Params, batches: Any, client: SGD) -> Iterator[LocalStep]:
-        return local_steps(model, params, ((x, y, 0) for x, y, _ in batches), client)
+    class Stuck(LocalTraining):
+        def dropout_seed(self, client_id: str, step: int) -> int:
+            return 0
 
-    monkeypatch.setattr(local, "local_steps", stuck)
+    monkeypatch.setattr(rounds, "round_of", lambda *args, **kwargs: Stuck(**vars(round_of(*args, **kwargs))))
     errors = identity_errors([emnist_cnn(tiny_images)], tiny_images, CONFIG)
     assert errors.relative_error.max() > 1e-2
 

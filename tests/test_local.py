@@ -13,20 +13,22 @@ from fl_meta import local
 from fl_meta.algorithms import Algorithm, fedavg, fedsgd, fomaml, maml, reptile
 from fl_meta.data.batches import batch_plan
 from fl_meta.data.federated import PADDING, FederatedDataset
+from fl_meta.engines import engine_named
 from fl_meta.local import (
     Batch,
-    LoopEngine,
+    LocalTraining,
     adapted,
     client_update,
-    engine_named,
     gradient,
     hessian_vector_product,
     local_steps,
+    round_of,
     through_local_steps,
 )
+from fl_meta.loop import LoopEngine
 from fl_meta.models import Model, char_lstm, char_mlp, emnist_cnn, logistic, mlp, small_cnn
 from fl_meta.optimizers import SGD, sgd
-from fl_meta.params import Params, add, norm, relative_error, scale
+from fl_meta.params import Params, add, norm, relative_error, scale, unflatten
 from fl_meta.streams import torch_seed
 
 PLAIN = sgd(0.3)
@@ -285,10 +287,11 @@ def test_other_clients_and_their_order_change_no_update(
     params = model.init(0)
 
     def updates(data: FederatedDataset, ids: Sequence[str]) -> dict[str, Params]:
-        found = LoopEngine().client_updates(
-            model, params, data, ids, algorithm, seed=SEED, round_number=ROUND
-        )
-        return {one.client_id: one.gradient for one in found}
+        training = round_of(algorithm, model, params, data, seed=SEED, round_number=ROUND)
+        found = LoopEngine().collect(training, ids, algorithm)
+        weights = [algorithm.weight(len(data[client_id].train_x)) for client_id in ids]
+        parts = zip(ids, weights, found, strict=True)
+        return {i: unflatten(part.gradient / weight, params) for i, weight, part in parts}
 
     everyone = updates(tiny_images, tiny_images.client_ids)
     assert list(everyone) == list(tiny_images.client_ids)
@@ -439,7 +442,8 @@ def test_adaptation_is_fedavg_of_one_client_in_round_0(
 ) -> None:
     model, data, client_id = task
     params = model.init(SEED, torch.float64)
-    states = list(adapted(model, params, data, client_id, client, epochs=3, batch_size=4, seed=SEED))
+    training = LocalTraining(model, params, data, client, 4, epochs=3, steps=None, seed=SEED)
+    states = list(adapted(training, client_id))
     assert len(states) == 4
     assert same_bits(states[0], params)
     for epochs, state in enumerate(states[1:], start=1):
@@ -452,7 +456,8 @@ def test_adaptation_of_no_epochs_needs_no_train_part(tiny_images: FederatedDatas
     empty = replace(tiny_images, train_counts=np.zeros_like(tiny_images.train_counts))
     model = logistic(empty)
     params = model.init(0)
-    [state] = adapted(model, params, empty, "client_0", PLAIN, epochs=0, batch_size=4, seed=0)
+    training = LocalTraining(model, params, empty, PLAIN, 4, epochs=0, steps=None, seed=0)
+    [state] = adapted(training, "client_0")
     assert state is params
 
 
@@ -464,7 +469,7 @@ def test_errors_name_the_cause(tiny_images: FederatedDataset) -> None:
     empty = replace(tiny_images, train_counts=np.zeros_like(tiny_images.train_counts))
     with pytest.raises(ValueError, match="num_examples=0 for client 'client_0'"):
         client_update(model, params, empty, "client_0", fedavg(1), seed=0, round_number=0)
-    with pytest.raises(ValueError, match="engine='rocket' is unknown; choose one of 'loop'"):
+    with pytest.raises(ValueError, match="engine='rocket' is unknown; choose one of 'stacked', 'loop'"):
         engine_named("rocket")
 
 

@@ -13,7 +13,8 @@ from torch.nn.functional import cross_entropy
 from fl_meta import fedavg, models
 from fl_meta.data.batches import batch_plan
 from fl_meta.data.federated import PADDING, FederatedDataset
-from fl_meta.local import engine_named
+from fl_meta.engines import ENGINES
+from fl_meta.local import LocalTraining, adapted
 from fl_meta.models import Model
 from fl_meta.optimizers import SGD, sgd
 from fl_meta.params import Params
@@ -74,17 +75,18 @@ def plainly(
     return scores
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("kind", ["tiny_images", "tiny_text"])
 @pytest.mark.parametrize(
     ("client", "batch_size"),
     [(sgd(0.3), 3), (sgd(0.1), None), (sgd(0.2, momentum=0.5, weight_decay=0.01), 4)],
 )
 def test_scores_after_every_epoch_are_those_of_a_plain_loop(
-    kind: str, client: SGD, batch_size: int | None, request: pytest.FixtureRequest
+    kind: str, client: SGD, batch_size: int | None, engine: str, request: pytest.FixtureRequest
 ) -> None:
     data: FederatedDataset = request.getfixturevalue(kind)
     table = personalize(
-        small(data), start(data), data, epochs=3, client=client, batch_size=batch_size, seed=5
+        small(data), start(data), data, epochs=3, client=client, batch_size=batch_size, seed=5, engine=engine
     )
     rows = table.rows.set_index(["client_id", "epoch"])
     assert list(rows.index) == [(client_id, epoch) for client_id in data.client_ids for epoch in range(4)]
@@ -96,10 +98,11 @@ def test_scores_after_every_epoch_are_those_of_a_plain_loop(
     assert rows.test_loss.nunique() == len(rows)  # so that no epoch or client could stand for another
 
 
-def test_epoch_0_is_the_initial_model(tiny_images: FederatedDataset) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_epoch_0_is_the_initial_model(tiny_images: FederatedDataset, engine: str) -> None:
     model, params = small(tiny_images), start(tiny_images)
-    alone = personalize(model, params, tiny_images, epochs=0).rows
-    longer = personalize(model, params, tiny_images, epochs=2, client=sgd(0.5)).rows
+    alone = personalize(model, params, tiny_images, epochs=0, engine=engine).rows
+    longer = personalize(model, params, tiny_images, epochs=2, client=sgd(0.5), engine=engine).rows
     pd.testing.assert_frame_equal(alone, longer[longer.epoch == 0].reset_index(drop=True))
     for row in alone.itertuples():
         client = tiny_images[row.client_id]
@@ -107,8 +110,9 @@ def test_epoch_0_is_the_initial_model(tiny_images: FederatedDataset) -> None:
         assert row.test_loss == pytest.approx(cross_entropy(model.apply(params, x), y).item())
 
 
-def test_text_counts_predictions_and_not_rows(tiny_text: FederatedDataset) -> None:
-    rows = personalize(small(tiny_text), start(tiny_text), tiny_text, epochs=0).rows
+@pytest.mark.parametrize("engine", ENGINES)
+def test_text_counts_predictions_and_not_rows(tiny_text: FederatedDataset, engine: str) -> None:
+    rows = personalize(small(tiny_text), start(tiny_text), tiny_text, epochs=0, engine=engine).rows
     for row in rows.itertuples():
         labels = tiny_text[row.client_id].test_y
         assert row.num_test_predictions == (labels != PADDING).sum() < labels.size
@@ -116,8 +120,9 @@ def test_text_counts_predictions_and_not_rows(tiny_text: FederatedDataset) -> No
         assert right == pytest.approx(round(right))
 
 
-def test_a_client_is_adapted_alone(tiny_images: FederatedDataset) -> None:
-    settings: dict[str, Any] = {"epochs": 2, "client": sgd(0.5), "batch_size": 4}
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_client_is_adapted_alone(tiny_images: FederatedDataset, engine: str) -> None:
+    settings: dict[str, Any] = {"epochs": 2, "client": sgd(0.5), "batch_size": 4, "engine": engine}
     model, params = small(tiny_images), start(tiny_images)
     whole = personalize(model, params, tiny_images, **settings).rows.set_index("client_id")
     some = tiny_images.subset(["client_5", "client_2"])
@@ -155,25 +160,27 @@ def altered(data: FederatedDataset, part: str) -> FederatedDataset:
     return replace(data, x=x)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("part", ["train", "test"])
-def test_adaptation_sees_the_train_part_and_nothing_else(tiny_images: FederatedDataset, part: str) -> None:
+def test_adaptation_sees_the_train_part_and_nothing_else(
+    tiny_images: FederatedDataset, part: str, engine: str
+) -> None:
     model, params = small(tiny_images), start(tiny_images)
     settings: dict[str, Any] = {"epochs": 2, "client": sgd(0.5), "batch_size": 4, "seed": 0}
     runs = [
-        list(
-            engine_named("loop").adapted(
-                model, params, data, data.client_ids, settings["client"], epochs=2, batch_size=4, seed=0
-            )
-        )
+        LocalTraining(model, params, data, settings["client"], 4, epochs=2, steps=None, seed=0)
         for data in (tiny_images, altered(tiny_images, part))
     ]
-    for (client_id, epoch, one), (other_id, other_epoch, other) in zip(*runs, strict=True):
-        assert (client_id, epoch) == (other_id, other_epoch)
-        same = all(torch.equal(one[name], other[name]) for name in params)
-        assert same == (part == "test" or epoch == 0)
+    for client_id in tiny_images.client_ids:
+        states = zip(*(adapted(run, client_id) for run in runs), strict=True)
+        for epoch, (one, other) in enumerate(states):
+            same = all(torch.equal(one[name], other[name]) for name in params)
+            assert same == (part == "test" or epoch == 0)
+        assert epoch == 2
 
     tables = [
-        personalize(model, params, data, **settings) for data in (tiny_images, altered(tiny_images, part))
+        personalize(model, params, data, **settings, engine=engine)
+        for data in (tiny_images, altered(tiny_images, part))
     ]
     losses = [table.rows.set_index("epoch").test_loss for table in tables]
     changed = losses[0].to_numpy() != losses[1].to_numpy()
@@ -188,10 +195,11 @@ def test_the_initial_parameters_stay_as_they_are(tiny_images: FederatedDataset) 
     assert all(torch.equal(params[name], value) for name, value in start(tiny_images).items())
 
 
-def test_a_client_that_diverges_is_wrong_and_not_left_out(tiny_images: FederatedDataset) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_client_that_diverges_is_wrong_and_not_left_out(tiny_images: FederatedDataset, engine: str) -> None:
     model = models.logistic(tiny_images)
     params = {name: torch.zeros_like(value) for name, value in model.init(0).items()}
-    table = personalize(model, params, tiny_images, epochs=3, client=sgd(3e38), batch_size=2)
+    table = personalize(model, params, tiny_images, epochs=3, client=sgd(3e38), batch_size=2, engine=engine)
     last = table.rows[table.rows.epoch == 3]
     assert len(last) == 6 and last.test_loss.isna().all() and (last.test_accuracy == 0).all()
     # All zeros predict the first class: only who has none of it in the test part was not hurt.
@@ -199,7 +207,8 @@ def test_a_client_that_diverges_is_wrong_and_not_left_out(tiny_images: Federated
     assert 0 < np.mean(right) == table.summary().loc[3, "share_of_clients_hurt"]
 
 
-def test_one_thread_computes(tiny_images: FederatedDataset) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_one_thread_computes(tiny_images: FederatedDataset, engine: str) -> None:
     seen = set()
 
     class Watching(nn.Linear):
@@ -211,7 +220,7 @@ def test_one_thread_computes(tiny_images: FederatedDataset) -> None:
     torch.set_num_threads(3)
     try:
         model = Model("watching", lambda: Watching(64, 4))
-        personalize(model, model.init(0), tiny_images, epochs=1)
+        personalize(model, model.init(0), tiny_images, epochs=1, engine=engine)
         assert seen == {1} and torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
@@ -353,8 +362,8 @@ def without(data: FederatedDataset, part: str) -> FederatedDataset:
         (lambda data: without(data, "test"), {"epochs": 0}, r"client 'client_3' has no test part"),
         (lambda data: without(data, "train"), {}, r"client 'client_3' has no train part; leave it out"),
         (lambda data: data, {"epochs": -1}, r"epochs=-1 is negative; use 0 for the initial model alone"),
-        (lambda data: data, {"engine": "lop"}, r"engine='lop' is unknown; choose one of 'loop'"),
-        (lambda data: data, {"batch_size": 0}, r"batch_size=0 for client 'client_0'; it must be 1 or more"),
+        (lambda data: data, {"engine": "lop"}, r"engine='lop' is unknown; choose one of 'stacked', 'loop'"),
+        (lambda data: data, {"batch_size": 0}, r"batch_size=0 for client 'client_\d'; it must be 1 or more"),
         (lambda data: data, {"seed": -1}, r"seed=-1 is negative"),
     ],
 )
@@ -368,9 +377,10 @@ def test_bad_requests_are_refused(
         personalize(small(tiny_images), start(tiny_images), change(tiny_images), **options)
 
 
-def test_the_initial_score_needs_no_train_part(tiny_images: FederatedDataset) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_initial_score_needs_no_train_part(tiny_images: FederatedDataset, engine: str) -> None:
     data = without(tiny_images, "train")
-    rows = personalize(small(data), start(data), data, epochs=0).rows
+    rows = personalize(small(data), start(data), data, epochs=0, engine=engine).rows
     assert rows.num_train_examples.tolist()[3] == 0 and rows.test_loss.notna().all()
 
 
