@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -46,15 +47,16 @@ class Rounds:
 
 def choose_threads(rounds: Rounds, state: StateDict) -> str:
     """Stay on the number of intra-op threads, one or all cores, that trains two clients faster."""
-    best = {count: float("inf") for count in (1, len(os.sched_getaffinity(0)))}
-    for count in (*best, *best):
+    seconds: dict[int, list[float]] = {1: [], len(os.sched_getaffinity(0)): []}
+    for count in (*seconds, *seconds):
         torch.set_num_threads(count)
         begin = last = time.perf_counter()
-        while last - begin < 1.0:
+        while last - begin < 2.0:
             rounds(state, 0, clients=2)
             now = time.perf_counter()
-            best[count], last = min(best[count], now - last), now
-    fastest = min(best, key=best.__getitem__)
+            seconds[count].append(now - last)
+            last = now
+    fastest = min(seconds, key=lambda count: statistics.median(seconds[count]))
     torch.set_num_threads(fastest)
     return str(fastest)
 
