@@ -66,6 +66,8 @@ def convolution(p: Tree, name: str, x: Array) -> Array:
 
 def emnist_cnn(p: Tree, x: Array) -> Array:
     x = convolution(p, "3", convolution(p, "1", x[..., None]))
+    # As in Haiku's MaxPool, which FedJAX's own model of EMNIST uses. Tuned by hand, as the maximum over
+    # x.reshape(-1, 12, 2, 12, 2, 64), a round takes about two thirds of the time.
     x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
     return dense(p, "11", jax.nn.relu(dense(p, "8", x.reshape(len(x), -1))))
 
