@@ -19,7 +19,6 @@ import pandas as pd
 import torch
 
 from fl_meta.algorithms import Algorithm, ClientWeights, fedavg, fedsgd, fomaml, maml, reptile
-from fl_meta.data.batches import batch_plan
 from fl_meta.data.federated import PADDING, FederatedDataset
 from fl_meta.expansion import Method, measure_expansion
 from fl_meta.experiments import ClaimOne
@@ -28,7 +27,7 @@ from fl_meta.models import Model
 from fl_meta.optimizers import SGD, sgd
 from fl_meta.params import Params, add, dot, norm, relative_error, scale, zeros_like
 from fl_meta.rounds import pseudo_gradient
-from fl_meta.streams import stream, torch_seed
+from fl_meta.streams import stream
 from fl_meta.threads import one_thread
 from fl_meta.verdicts import Verdict
 

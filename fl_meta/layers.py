@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -55,23 +56,27 @@ class Layer:
         return {own: params[full] for own, full in self.names.items()}
 
 
+# Threads wait for each other at every operation, even at one that only makes a view: few are wanted.
+def _rows(x: Tensor) -> Tensor:
+    return x if x.ndim == 3 else x.flatten(1, -2)
+
+
 def _linear(module: nn.Module, params: Params, x: Tensor, draws: Draws) -> Tensor:
-    rows, weight = x.flatten(1, -2), params["weight"].transpose(1, 2)
-    if "bias" in params:
-        y = torch.baddbmm(params["bias"][:, None], rows, weight)
-    else:
-        y = torch.bmm(rows, weight)
-    return y.view(*x.shape[:-1], y.shape[-1])
+    bias = params["bias"][:, None] if "bias" in params else x.new_zeros(())
+    y = torch.baddbmm(bias, _rows(x), params["weight"].mT)
+    return y if x.ndim == 3 else y.view(*x.shape[:-1], -1)
 
 
 def _linear_backward(
     module: nn.Module, params: Params, x: Tensor, y: Tensor, d: Tensor, gradients: Params, wanted: bool
 ) -> Tensor | None:
-    rows, d = x.flatten(1, -2), d.flatten(1, -2)
-    gradients["weight"].baddbmm_(d.transpose(1, 2), rows)
+    d = _rows(d)
+    gradients["weight"].baddbmm_(d.mT, _rows(x))
     if "bias" in params:
         gradients["bias"].add_(d.sum(1))
-    return torch.bmm(d, params["weight"]).view(x.shape) if wanted else None
+    if not wanted:
+        return None
+    return torch.bmm(d, params["weight"]) if x.ndim == 3 else torch.bmm(d, params["weight"]).view(x.shape)
 
 
 def _embedding(module: nn.Module, params: Params, x: Tensor, draws: Draws) -> Tensor:
@@ -159,7 +164,7 @@ def layers_of(module: nn.Module) -> list[Layer]:
         Layer(part, {own: f"{prefix}{own}" for own, _ in part.named_parameters()}, _rule(part))
         for prefix, part in _parts("", module)
     ]
-    for i, (one, after) in enumerate(zip(layers[:-1], layers[1:], strict=True)):
+    for i, (one, after) in enumerate(pairwise(layers)):
         # The same numbers and the same gradients, with the activation on a quarter of the pixels.
         if type(one.module) is nn.ReLU and type(after.module) is nn.MaxPool2d:
             layers[i : i + 2] = after, one
@@ -210,7 +215,7 @@ def add_gradients(
         draws: for dropout.
         loss_gradient: the gradient of the loss with respect to the logits, given the logits.
     """
-    tape = []
+    tape: list[tuple[Layer, Params, Tensor, Tensor, bool]] = []
     for layer in layers:
         wanted = any(earlier.names for earlier, *_ in tape)
         own = layer.own(params)
@@ -219,10 +224,12 @@ def add_gradients(
             x = x.detach().requires_grad_(wanted)
             with torch.enable_grad():
                 y = layer.rule.forward(layer.module, own, x, draws)
+            tape.append((layer, own, x, y, wanted))
+            x = y.detach()
         else:
             y = layer.rule.forward(layer.module, own, x, draws)
-        tape.append((layer, own, x, y, wanted))
-        x = y.detach()
+            tape.append((layer, own, x, y, wanted))
+            x = y
     d: Tensor | None = loss_gradient(x)
     for layer, own, x, y, wanted in reversed(tape):
         if not (wanted or layer.names):

@@ -154,7 +154,7 @@ class LocalTraining:
         return int(self.data.train_counts[self.data.position(client_id)])
 
     def plan(self, client_id: str) -> BatchPlan:
-        """The client's batches. Raises ValueError if it has no train examples, unless no epoch is asked for."""
+        """The client's batches; ValueError if it has no train examples, unless no epoch is asked for."""
         if self.epochs == 0:
             return BatchPlan(np.zeros(0, dtype=np.int64), np.zeros(1, dtype=np.int64))
         return batch_plan(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,26 +38,34 @@ class Collected:
 
 
 def collected(
-    sent: Tensor, weights: Tensor, losses: Tensor, local_gradients: int, places: int = 0, padding: int = 0
+    sent: Tensor,
+    weights: Tensor,
+    losses: Tensor,
+    local_gradients: int,
+    places: int = 0,
+    padding: int = 0,
+    add_up: Callable[[Tensor, Tensor], Tensor] = lambda weights, sent: weights @ sent,
 ) -> Collected:
     """Add up what clients send, without those that send NaN or infinity.
 
     Args:
-        sent: one row per client [clients, num_parameters].
+        sent: one row per client [clients, numbers].
         weights: of the clients [clients].
         losses: of their first batches [clients], in nats.
         local_gradients: see `Collected`, as the others.
         places: see `Collected`.
         padding: see `Collected`.
+        add_up: makes the weighted sum [num_parameters] of the rows.
     """
-    # A sum of finite numbers may overflow, but one with NaN or infinity in it is never finite.
     left_out = 0
+    # A sum of finite numbers may overflow, but one with NaN or infinity in it is never finite.
     if not bool(torch.isfinite(sent.sum(1)).all()):
         finite = torch.isfinite(sent).all(1)
-        sent, weights, losses = sent[finite], weights[finite], losses[finite]
+        sent, weights = sent.where(finite[:, None], 0), weights.where(finite, 0)
+        losses = losses.where(finite, 0)
         left_out = int((~finite).sum())
     weight, loss = float(weights.sum()), float(weights @ losses)
-    return Collected(weights @ sent, weight, loss, left_out, local_gradients, places, padding)
+    return Collected(add_up(weights, sent), weight, loss, left_out, local_gradients, places, padding)
 
 
 @dataclass(frozen=True)

@@ -69,5 +69,5 @@ def flatten(a: Params) -> Tensor:
 def unflatten(flat: Tensor, like: Params) -> Params:
     """The named tensors inside `flat` [..., num_parameters], as views of shape [..., *shape]."""
     sizes = [tensor.numel() for tensor in like.values()]
-    parts = zip(like.items(), flat.split(sizes, dim=-1), strict=True)
-    return {name: part.view(*flat.shape[:-1], *tensor.shape) for (name, tensor), part in parts}
+    parts = zip(like.items(), torch.split(flat, sizes, dim=-1), strict=True)
+    return {name: part.view((*flat.shape[:-1], *tensor.shape)) for (name, tensor), part in parts}

@@ -1,8 +1,8 @@
-"""A first linear layer in coordinates of a client's own examples: the engine's largest saving.
+"""A first linear layer in coordinates of a client's own examples.
 
 The gradient of a linear layer that reads the examples themselves is dᵀx: a combination of examples. So local
 SGD from W_0 never leaves W_0 + CᵀX, where X [n, features] are the client's examples and C [n, units] says how
-much of each has been added. With the Gram matrix G = XXᵀ and Z = XW_0ᵀ, both known before the first step,
+much of each was added. With the Gram matrix G = XXᵀ and Z = XW_0ᵀ, both known before the first step,
 the layer gives Z_i + G_i C for example i, and a step adds to rows of C what it would have added to W. Nothing
 of the size of W is touched before the end.
 """
@@ -18,27 +18,26 @@ from fl_meta.layers import Draws, Layer, Rule
 from fl_meta.params import Params
 
 
-def first_linear(layers: Sequence[Layer]) -> int | None:
-    """The place of a linear layer that reads the examples as they are, at most flattened; None without one."""
+def place_in_span(layers: Sequence[Layer], num_examples: int, num_used: int) -> int | None:
+    """The place of a linear layer that reads the examples as they are, if coordinates pay off there.
+
+    They do if G, Z, CᵀX and the steps in coordinates need fewer multiplications than plain steps. A plain
+    step's count double: they are many small products with a matrix that is read and written each time.
+
+    Args:
+        layers: of the model; before the linear layer the examples may be flattened and nothing else.
+        num_examples: n, of one client.
+        num_used: examples in all its batches together, so n times the number of epochs.
+    """
     for place, layer in enumerate(layers):
         if type(layer.module) is nn.Linear:
-            return place
+            units, features = layer.module.weight.shape
+            once = num_examples * features * (num_examples + 2 * units)
+            steps = 2 * num_used * num_examples * units
+            return place if once + steps < 2 * (2 * num_used * features * units) else None
         if type(layer.module) is not nn.Flatten:
             return None
     return None
-
-
-def pays_off(num_examples: int, num_used: int, module: nn.Module) -> bool:
-    """Whether G, Z, CᵀX and the steps in coordinates need fewer multiplications than plain steps.
-
-    Args:
-        num_examples: n, of one client.
-        num_used: examples in all its batches together, so n times the number of epochs.
-        module: the linear layer.
-    """
-    units, features = module.weight.shape
-    coordinates = num_examples * features * (num_examples + 2 * units) + 2 * num_used * num_examples * units
-    return bool(coordinates < 2 * num_used * features * units)
 
 
 def table(examples: Tensor, weight: Tensor) -> Tensor:

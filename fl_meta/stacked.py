@@ -22,8 +22,8 @@ from fl_meta.layers import Draws, add_gradients, forward, layers_of, seeded_by_l
 from fl_meta.local import LocalTraining
 from fl_meta.loop import Collected, LoopEngine, Score, collected
 from fl_meta.models import score_logits
-from fl_meta.params import flatten, unflatten
-from fl_meta.span import IN_SPAN, first_linear, pays_off, table
+from fl_meta.params import Params, flatten, unflatten
+from fl_meta.span import IN_SPAN, place_in_span, table
 from fl_meta.threads import allowed_threads
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ T = TypeVar("T")
 # At most this share of the places in a stack is left empty where clients' batches differ in size.
 PADDING_LIMIT = 0.1
 # What a chunk of clients may take. On a CPU it should stay in the cache; on a GPU it should fill it.
-CHUNK_BYTES = {"cpu": 12 * 2**20, "cuda": 2**32}
+CHUNK_BYTES = {"cpu": 20 * 2**20, "cuda": 2**32}
 TEST_ROWS = 1024  # examples of one client that are scored at a time
 
 
@@ -70,10 +70,9 @@ class Batch:
 
     def loss_gradient(self, logits: Tensor) -> Tensor:
         """Gradient of each client's mean loss: (softmax − one-hot) · share."""
-        share = self.share[..., None]
-        d = torch.softmax(logits, -1).flatten(1, -2) * share
-        d.scatter_add_(2, self.y.clamp(min=0)[..., None], -share)
-        return d.view(logits.shape)
+        d = torch.softmax(logits, -1)
+        d.view(-1, d.shape[-1]).scatter_(1, self.y.clamp(min=0).view(-1, 1), -1.0, reduce="add")
+        return d.mul_(self.share.view(*logits.shape[:-1], 1))
 
 
 class Stack:
@@ -109,10 +108,11 @@ class Stack:
         # One more row, with nothing in it, fills up smaller batches.
         x = self._stacked([x for x, _ in parts], self.size + 1)
         self.y = self._stacked([y for _, y in parts], self.size + 1, PADDING).flatten(0, 1)
+        self.complete = all(bool((y != PADDING).all()) for _, y in parts)
         self.like = dict(training.params)
         self.weight: str | None = None
-        place = first_linear(self.layers) if in_span else None
-        if place is not None and pays_off(self.size, len(self.rows[0]), self.layers[place].module):
+        place = place_in_span(self.layers, self.size, len(self.rows[0])) if in_span else None
+        if place is not None:
             linear = self.layers[place]
             self.weight, self.examples = linear.names["weight"], x.flatten(2)
             units = self.like[self.weight].shape[0]
@@ -124,6 +124,8 @@ class Stack:
         self.params = self.start.expand(len(self.clients), -1).clone()
         self.direction_sum = torch.zeros_like(self.params)  # Σ d_j, so that θ_j = θ_0 − β Σ d_j
         self.momentum = torch.zeros_like(self.params) if training.client.momentum else self.direction_sum
+        self.params_by_name = unflatten(self.params, self.like)
+        self.momentum_by_name = unflatten(self.momentum, self.like)
         self.losses_before = self.start.new_zeros(len(self.clients))
 
     def _stacked(self, parts: Sequence[Array], size: int, fill: int = 0) -> Tensor:
@@ -135,13 +137,14 @@ class Stack:
         tensor = torch.from_numpy(stacked).to(self.training.device)
         return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
 
-    def in_full(self, flat: Tensor, first: int, last: int) -> Tensor:
-        """Directions of neighbours [clients, numbers] as [clients, num_parameters], without coordinates."""
+    def add_up(self, weights: Tensor, directions: Tensor) -> Tensor:
+        """Weighted sum of directions [clients, numbers], without coordinates [num_parameters]."""
         if self.weight is None:
-            return flat
-        parts = unflatten(flat, self.like)
-        parts[self.weight] = torch.bmm(parts[self.weight].transpose(1, 2), self.examples[first:last])
-        return torch.cat([part.flatten(1) for part in parts.values()], 1)
+            return weights @ directions
+        total = unflatten(weights @ directions, self.like)
+        coordinates = unflatten(directions, self.like)[self.weight] * weights[:, None, None]
+        total[self.weight] = coordinates.flatten(0, 1).t() @ self.examples.flatten(0, 1)
+        return flatten(total)
 
     def active(self, step: int) -> int:
         """How many clients have a step of this number: the first ones."""
@@ -156,15 +159,22 @@ class Stack:
         sizes = [len(rows) for rows in chosen]
         for first, last in segments(sizes, self.limit):
             clients, size = last - first, max(sizes[first:last])
-            index = np.full((clients, size), self.size)  # the empty row
-            for place, rows in zip(index, chosen[first:last], strict=True):
-                place[: len(rows)] = rows
-            taken = torch.from_numpy(index.ravel()).to(self.x.device)
+            full = size == min(sizes[first:last])
+            if full:
+                index = np.concatenate(chosen[first:last])
+            else:
+                index = np.full(clients * size, self.size)  # the empty row
+                for i, rows in enumerate(chosen[first:last]):
+                    index[i * size : i * size + len(rows)] = rows
+            taken = torch.from_numpy(index).to(self.x.device)
             x = self.x.index_select(0, taken).view(clients, size, *self.x.shape[1:])
             y = self.y.index_select(0, taken).view(clients, -1)
-            valid = y != PADDING
-            share = valid / valid.sum(1, keepdim=True).clamp(min=1).to(self.dtype)
             draws = None
+            if self.complete and full:
+                share = self.start.new_full(y.shape, 1 / y.shape[1])
+            else:
+                valid = y != PADDING
+                share = valid / valid.sum(1, keepdim=True).clamp(min=1).to(self.dtype)
             if self.training.model.has_dropout:
                 draws = [
                     (
@@ -177,8 +187,8 @@ class Stack:
             self.padding += clients * size - sum(sizes[first:last])
             yield slice(first, last), Batch(x, y, share, draws)
 
-    def add_gradients(self, step: int, into: Tensor) -> None:
-        """Add each active client's inner gradient to `into` [clients, numbers]."""
+    def add_gradients(self, step: int, into: Params) -> None:
+        """Add each active client's inner gradient to the tensors `into` [clients, ...]."""
         for where, batch in self.batches(step):
 
             def loss_gradient(logits: Tensor, where: slice = where, batch: Batch = batch) -> Tensor:
@@ -186,18 +196,22 @@ class Stack:
                     self.losses_before[where] = batch.losses(logits)
                 return batch.loss_gradient(logits)
 
-            params, gradients = (unflatten(flat[where], self.like) for flat in (self.params, into))
+            params, gradients = self.params_by_name, into
+            if where != slice(0, len(self.clients)):
+                params, gradients = ({n: t[where] for n, t in all_.items()} for all_ in (params, gradients))
             add_gradients(self.layers, params, gradients, batch.x, batch.draws, loss_gradient)
 
     def step(self, step: int) -> None:
         """Local step number `step` of the clients that have one; as `fl_meta.local.local_steps`."""
-        active, client = slice(self.active(step)), self.training.client
-        total, direction, params = (flat[active] for flat in (self.direction_sum, self.momentum, self.params))
+        active, client = self.active(step), self.training.client
+        total, direction, params = (
+            flat[:active] for flat in (self.direction_sum, self.momentum, self.params)
+        )
         if client.momentum:
             direction.mul_(client.momentum)
         if client.weight_decay:
             direction.add_(params, alpha=client.weight_decay)
-        self.add_gradients(step, direction)
+        self.add_gradients(step, self.momentum_by_name)
         if client.momentum:
             total.add_(direction)
         torch.add(self.start, total, alpha=-client.learning_rate, out=params)
@@ -235,8 +249,10 @@ class Stack:
     def scores(self, first: int, last: int, epoch: int) -> Iterator[Score]:
         """Scores of neighbours with their present parameters."""
         training, layers = self.training, layers_of(self.module.eval())
-        moved = self.in_full(self.direction_sum[first:last], first, last)
-        params = flatten(training.params) - training.client.learning_rate * moved
+        params = {n: t[first:last] for n, t in self.params_by_name.items()}
+        if self.weight is not None:
+            moved = torch.bmm(params[self.weight].mT, self.examples[first:last])
+            params[self.weight] = training.params[self.weight] + moved
         clients = self.clients[first:last]
         for a, b in segments([len(client.test_y) for client in clients], self.limit):
             x, y = (
@@ -246,10 +262,10 @@ class Stack:
                     ([client.test_y for client in clients[a:b]], PADDING),
                 )
             )
-            own = unflatten(params[a:b], training.params)
+            own = {name: tensor[a:b] for name, tensor in params.items()}
             parts = [
                 score_logits(forward(layers, own, x_part).flatten(1, -2), y_part.flatten(1))
-                for x_part, y_part in zip(x.split(TEST_ROWS, 1), y.split(TEST_ROWS, 1), strict=True)
+                for x_part, y_part in zip(*(torch.split(z, TEST_ROWS, 1) for z in (x, y)), strict=True)
             ]
             losses, correct, counts = (torch.stack(column).sum(0) for column in zip(*parts, strict=True))
             for i, client in enumerate(clients[a:b]):
@@ -295,13 +311,18 @@ class StackedEngine:
             sent = stack.direction_sum
             if last_only:
                 sent = torch.zeros_like(sent)
-                stack.add_gradients(steps, sent)
+                stack.add_gradients(steps, unflatten(sent, stack.like))
                 sent = stack.through_steps(trajectory, sent)
-            sent = stack.in_full(sent, 0, len(stack.clients))
             weights = [algorithm.weight(len(client.train_x)) for client in stack.clients]
             gradients = sum(map(len, stack.plans))
             return collected(
-                sent, sent.new_tensor(weights), stack.losses_before, gradients, stack.places, stack.padding
+                sent,
+                sent.new_tensor(weights),
+                stack.losses_before,
+                gradients,
+                stack.places,
+                stack.padding,
+                stack.add_up,
             )
 
         return self._run(task, training, client_ids, second_order)
@@ -342,7 +363,7 @@ class StackedEngine:
 
         def work(chunk: Sequence[str]) -> T:
             if not hasattr(own, "module"):
-                # Running a module with other parameters changes it for a moment: each thread has its own.
+                # To run a module with other parameters changes it for a moment: each thread has its own.
                 own.module = copy.deepcopy(training.model.module).to(training.device).train()
             with torch.no_grad():
                 return task(Stack(training, own.module, chunk, in_span), check)
@@ -374,24 +395,23 @@ class StackedEngine:
         layers, device = layers_of(training.model.module), training.device.type
         most = 1
         if device == "cuda" or all(layer.stackable for layer in layers):
-            examples = training.num_examples(ordered[0])
-            batch = min(training.batch_size or examples, examples)
-            copies = 3 + (4 + (training.steps or 0)) * second_order
-            numbers = copies * training.model.num_parameters + 3 * batch * self._activations(training)
+            numbers = self._numbers(training, training.num_examples(ordered[0]), second_order)
             itemsize = next(iter(training.params.values())).element_size()
             most = max(1, (self.chunk_bytes or CHUNK_BYTES[device]) // (numbers * itemsize))
-        # A multiple of four chunks gives two or four threads equally much to do.
-        number = min(4 * -(-len(ordered) // (4 * most)), len(ordered))
+        # An even number of chunks gives two threads equally much to do.
+        number = min(2 * -(-len(ordered) // (2 * most)), len(ordered))
         return [list(part) for part in np.array_split(np.array(ordered, dtype=object), number)]
 
-    def _activations(self, training: LocalTraining) -> int:
-        """How many numbers lie between the layers for one example."""
+    def _numbers(self, training: LocalTraining, num_examples: int, second_order: bool) -> int:
+        """About how many numbers the stack of one client holds, with those between the layers."""
         x = torch.from_numpy(np.array(training.data.x[:1])).to(training.device)[None]
         one = {name: tensor[None] for name, tensor in training.params.items()}
         x = x.to(next(iter(one.values())).dtype) if x.is_floating_point() else x
-        total = x.numel()
+        features = activations = x.numel()
         with torch.no_grad():
             for layer in layers_of(training.model.module):
                 x = layer.rule.forward(layer.module, layer.own(one), x, None)
-                total += x.numel()
-        return total
+                activations += x.numel()
+        batch = min(training.batch_size or num_examples, num_examples)
+        copies = 3 + (4 + (training.steps or 0)) * second_order
+        return num_examples * features + copies * training.model.num_parameters + 3 * batch * activations
