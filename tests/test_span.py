@@ -1,0 +1,239 @@
+"""A first linear layer in coordinates of the examples: the same numbers as by plain steps."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from fl_meta import stacked
+from fl_meta.algorithms import Algorithm, fedavg, fedsgd, fomaml, maml, reptile
+from fl_meta.data.federated import FederatedDataset
+from fl_meta.layers import Layer, layers_of
+from fl_meta.local import LocalTraining
+from fl_meta.loop import LoopEngine
+from fl_meta.models import Model
+from fl_meta.optimizers import sgd
+from fl_meta.params import relative_error
+from fl_meta.rounds import pseudo_gradient
+from fl_meta.span import IN_SPAN, place_in_span, table
+from fl_meta.stacked import StackedEngine
+
+
+def place(features: int, units: int, num_examples: int, num_used: int) -> int | None:
+    return place_in_span(layers_of(nn.Linear(features, units)), num_examples, num_used)
+
+
+def test_where_coordinates_pay_off_by_hand() -> None:
+    # n = 20 examples of 100 features and 10 units. Gram matrix, outputs and the way back: 20·20·100 +
+    # 20·100·10 + 20·100·10 = 80,000 multiplications; then 2·20·10 = 400 for each example used, where a
+    # plain step takes 2·100·10 = 2,000.
+    assert place(100, 10, num_examples=20, num_used=200) == 0  # 160,000 and 400,000
+    assert place(100, 10, num_examples=20, num_used=20) is None  # 88,000 and 40,000: a single epoch
+    # With three times more examples than features a step in coordinates itself takes three times more.
+    assert place(10, 10, num_examples=30, num_used=30 * 10**6) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        ([], 0),
+        ([nn.Flatten], 1),
+        ([nn.Flatten, nn.Flatten], 2),
+        ([nn.Tanh], None),
+        ([lambda: nn.Dropout(0.5)], None),
+        ([nn.Flatten, lambda: nn.Dropout(0.5)], None),
+        ([lambda: nn.LayerNorm(500)], None),
+        ([lambda: nn.Linear(500, 500), nn.Tanh], 0),
+    ],
+)
+def test_the_layer_reads_the_examples_as_they_are(
+    before: list[Callable[[], nn.Module]], expected: int | None
+) -> None:
+    module = nn.Sequential(*[build() for build in before], nn.Linear(500, 10))
+    assert place_in_span(layers_of(module), 20, 2000) == expected
+    assert place_in_span(layers_of(nn.Sequential(nn.Flatten(), nn.Conv1d(3, 3, 3))), 20, 2000) is None
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_rule_is_that_of_the_whole_matrix(bias: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    examples, start = drawn(2, 4, 7), drawn(3, 7)  # two clients with 4 examples of 7 features, 3 units
+    params = {"weight": drawn(2, 4, 3)} | ({"bias": drawn(2, 3)} if bias else {})
+    batch = torch.tensor([[0, 2, 2, 3, 1], [3, 3, 3, 0, 1]])  # examples may come twice
+    rows = torch.stack([one[places] for one, places in zip(table(examples, start), batch, strict=True)])
+    x = torch.stack([one[places] for one, places in zip(examples, batch, strict=True)])
+    weight = start + params["weight"].mT @ examples
+    expected = x @ weight.mT + (params["bias"][:, None] if bias else 0)
+    y = IN_SPAN.forward(nn.Linear(7, 3), params, rows, None)
+    torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
+
+    d = drawn(2, 5, 3)
+    before = {name: drawn(*tensor.shape) for name, tensor in params.items()}
+    gradients = {name: tensor.clone() for name, tensor in before.items()}
+    assert IN_SPAN.backward is not None
+    IN_SPAN.backward(nn.Linear(7, 3), params, rows, y, d, gradients, False)
+    added = (gradients["weight"] - before["weight"]).mT @ examples
+    torch.testing.assert_close(added, d.mT @ x, rtol=1e-12, atol=1e-12)
+    if bias:
+        torch.testing.assert_close(gradients["bias"] - before["bias"], d.sum(1), rtol=1e-12, atol=1e-12)
+
+
+# --- in the engine --------------------------------------------------------------------------------------
+
+
+def data_of(sizes: Sequence[int], features: int, repeated: bool = False) -> FederatedDataset:
+    """Clients of so many train and two test examples; if repeated, all of a client's are two."""
+    generator = np.random.default_rng(8)
+    owners = np.concatenate([[f"client_{i}"] * (size + 2) for i, size in enumerate(sizes)])
+    is_test = np.concatenate([[False] * size + [True] * 2 for size in sizes])
+    x, y = generator.normal(size=(len(owners), features)), generator.integers(3, size=len(owners))
+    if repeated:
+        x = x[::2].repeat(2, axis=0)[: len(x)]
+    return FederatedDataset.from_arrays(x, y, owners, test_mask=is_test, num_classes=3)
+
+
+def model_of(features: int, bias: bool = True, hidden: int = 5) -> Model:
+    return Model(
+        "mlp",
+        lambda: nn.Sequential(
+            nn.Flatten(), nn.Linear(features, hidden, bias=bias), nn.Tanh(), nn.Linear(hidden, 3)
+        ),
+    )
+
+
+@pytest.fixture(params=[False, True], ids=["chunks", "one stack"])
+def asked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """In coordinates whether it pays off or not; a list of how many examples were used each time."""
+    times: list[int] = []
+
+    def always(layers: Sequence[Layer], num_examples: int, num_used: int) -> int:
+        times.append(num_used)
+        return next(i for i, layer in enumerate(layers) if isinstance(layer.module, nn.Linear))
+
+    def chunks(_: object, training: LocalTraining, ids: Sequence[str], *__: object) -> list[list[str]]:
+        return [sorted(ids, key=training.num_examples, reverse=True)]
+
+    monkeypatch.setattr(stacked, "place_in_span", always)
+    if request.param:
+        monkeypatch.setattr(StackedEngine, "_chunks", chunks)
+    return times
+
+
+PLAIN, HEAVY = sgd(0.2), sgd(0.1, momentum=0.8)
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+@pytest.mark.parametrize("features", [2, 40])
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        fedsgd(client=PLAIN, batch_size=4),
+        fedavg(4, client=PLAIN, batch_size=3),
+        fedavg(3, client=HEAVY, batch_size=4),
+        fedavg(3, client=HEAVY, batch_size=None),
+        # Two batches of three out of as many as 11: of some clients only a part is used.
+        reptile(2, client=PLAIN, batch_size=3),
+        reptile(20, client=HEAVY, batch_size=3),
+        fomaml(5, client=HEAVY, batch_size=4),
+    ],
+    ids=lambda a: f"{a.name} {a.client.momentum} {a.batch_size}",
+)
+def test_in_coordinates_as_in_the_loop(
+    algorithm: Algorithm, features: int, repeated: bool, asked: list[int]
+) -> None:
+    data = data_of([11, 4, 7, 10, 3, 11], features, repeated)
+    for bias in (True, False):
+        model = model_of(features, bias)
+        params = model.init(0, torch.float64)
+        (expected, one), (found, other) = (
+            pseudo_gradient(
+                model, params, data, data.client_ids, algorithm, seed=1, round_number=0, engine=engine
+            )
+            for engine in ("loop", StackedEngine(1))
+        )
+        assert relative_error(found, expected) < 1e-12
+        assert other.train_loss_before == pytest.approx(one.train_loss_before, rel=1e-12)
+    assert asked
+
+
+@settings(max_examples=30)
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=6),
+    features=st.integers(1, 12),
+    batch_size=st.none() | st.integers(1, 9),
+    epochs=st.integers(1, 4),
+    momentum=st.sampled_from([0.0, 0.7]),
+    repeated=st.booleans(),
+)
+def test_scores_in_coordinates_as_in_the_loop(
+    sizes: list[int], features: int, batch_size: int | None, epochs: int, momentum: float, repeated: bool
+) -> None:
+    data = data_of(sizes, features, repeated)
+    model = model_of(features, hidden=3)
+    client = sgd(0.2, momentum=momentum)
+    training = LocalTraining(model, model.init(0, torch.float64), data, client, batch_size, epochs, None, 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stacked, "place_in_span", lambda *_: 1)
+        found = {(s.client_id, s.epoch): s for s in StackedEngine(1).scores(training, data.client_ids)}
+    expected = list(LoopEngine().scores(training, data.client_ids))
+    assert len(found) == len(expected)
+    for score in expected:
+        other = found[score.client_id, score.epoch]
+        assert other.loss == pytest.approx(score.loss, rel=1e-11)
+        assert (other.correct, other.predictions) == (score.correct, score.predictions)
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [fedavg(9, client=sgd(0.1, weight_decay=0.1), batch_size=4), maml(9, client=PLAIN, batch_size=4)],
+    ids=["weight decay", "second order"],
+)
+def test_what_leaves_the_span_is_not_done_in_coordinates(
+    algorithm: Algorithm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> int:
+        raise AssertionError("in coordinates")
+
+    data, model = data_of([5, 4], 40), model_of(40)
+    params = model.init(0, torch.float64)
+
+    def sent(algorithm: Algorithm) -> None:
+        pseudo_gradient(
+            model, params, data, data.client_ids, algorithm, seed=1, round_number=0, engine="stacked"
+        )
+
+    monkeypatch.setattr(stacked, "place_in_span", refuse)
+    sent(algorithm)
+    with pytest.raises(AssertionError, match="in coordinates"):
+        sent(fedavg(9, client=PLAIN, batch_size=4))
+
+
+def test_many_epochs_go_through_coordinates_and_one_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def watch(*args: Any) -> torch.Tensor:
+        made.append(args)
+        return table(*args)
+
+    monkeypatch.setattr(stacked, "table", watch)
+    data, model = data_of([20, 20], 100), model_of(100, hidden=10)
+    for epochs, expected in ((1, False), (20, True)):
+        pseudo_gradient(
+            model,
+            model.init(0),
+            data,
+            data.client_ids,
+            fedavg(epochs, batch_size=4),
+            seed=1,
+            round_number=0,
+        )
+        assert bool(made) == expected
