@@ -131,7 +131,6 @@ def hooked() -> nn.Module:
 IMAGES: dict[str, Callable[[FederatedDataset], Model]] = {
     "logistic": logistic,
     "mlp": lambda data: mlp(data, hidden=12),
-    "mlp of tanh": lambda data: mlp(data, 12, nn.Tanh),
     "small_cnn": small_cnn,
     "emnist_cnn": emnist_cnn,
 }
@@ -328,7 +327,7 @@ def test_equal_to_the_loop(task: tuple[Model, FederatedDataset], algorithm: Algo
     check_equal(*task, algorithm)
 
 
-@pytest.mark.parametrize("name", ["FedAvg of epochs", "FedAvg of epochs, heavy", "FOMAML", "MAML, heavy"])
+@pytest.mark.parametrize("name", ["FedAvg of epochs", "FedAvg of epochs, heavy", "MAML, heavy"])
 @tasks([name for name in SOUND if name not in IMAGES and name not in TEXT])
 def test_equal_to_the_loop_with_what_users_build(task: tuple[Model, FederatedDataset], name: str) -> None:
     check_equal(*task, ALGORITHMS[name])
@@ -341,19 +340,19 @@ def test_not_yet_equal_to_the_loop(task: tuple[Model, FederatedDataset]) -> None
 
 
 @pytest.mark.parametrize("name", ["FedAvg of 20 steps", "MAML"])
-@tasks([*IMAGES, *TEXT, "dropout", "own forward inside", "two poolings"])
+@tasks([*IMAGES, *TEXT])
 def test_equal_to_the_loop_in_float32(task: tuple[Model, FederatedDataset], name: str) -> None:
     info = check_equal(*task, ALGORITHMS[name], 1e-4, torch.float32)
     assert info.pseudo_gradient_norm > 1e-3
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS.values(), ids=ALGORITHMS)
+@pytest.mark.parametrize("name", ["FedAvg of epochs", "FedAvg of epochs, heavy", "FOMAML", "MAML, heavy"])
 @tasks(["mlp", "small_cnn", "emnist_cnn", "char_mlp", SEVERAL_LSTM, "own forward inside", "batch norm"])
 def test_equal_to_the_loop_in_one_stack(
-    task: tuple[Model, FederatedDataset], algorithm: Algorithm, one_stack: None
+    task: tuple[Model, FederatedDataset], name: str, one_stack: None
 ) -> None:
     # Layers without a rule go through vmap, and clients of other sizes are not padded there.
-    info = check_equal(*task, algorithm)
+    info = check_equal(*task, ALGORITHMS[name])
     stackable = all(layer.stackable for layer in stacked.layers_of(task[0].module))
     assert info.padding_share == 0 or stackable
 
@@ -489,14 +488,14 @@ def check_same_parts(one: Iterator[Collected], other: Iterator[Collected]) -> No
             assert torch.equal(x, y) if isinstance(x, Tensor) else x == y
 
 
-@pytest.mark.parametrize("algorithm", [fedavg(3, batch_size=4), maml(2, batch_size=4)], ids=lambda a: a.name)
-@tasks(["logistic", "small_cnn", "emnist_cnn", "char_lstm", "dropout", "own forward"])
+@pytest.mark.parametrize("algorithm", [fedavg(1, batch_size=4), maml(1, batch_size=4)], ids=lambda a: a.name)
+@tasks(["logistic", "emnist_cnn", "char_lstm", "dropout", "own forward"])
 def test_the_number_of_workers_changes_no_bit(
     task: tuple[Model, FederatedDataset], algorithm: Algorithm
 ) -> None:
     model, data = task
     training = round_of(algorithm, model, model.init(0), data, **ROUND)
-    adaptation = replace(training, epochs=2, steps=None, round_number=0)
+    adaptation = replace(training, epochs=1, steps=None, round_number=0)
     with one_thread():
         alone, *others = (
             (
@@ -800,7 +799,7 @@ def test_a_chunk_of_larger_batches_or_of_second_order_has_fewer_clients() -> Non
         return len(list(StackedEngine(chunk_bytes=10**5).collect(training, data.client_ids, algorithm)))
 
     assert number(fedsgd(batch_size=1)) < number(fedsgd(batch_size=40)) == number(fedsgd(batch_size=None))
-    assert number(fomaml(4, batch_size=1)) < number(maml(4, batch_size=1)) <= number(maml(30, batch_size=1))
+    assert number(fomaml(4, batch_size=1)) < number(maml(4, batch_size=1)) <= number(maml(9, batch_size=1))
 
 
 def test_clients_with_more_examples_come_first() -> None:
@@ -833,7 +832,7 @@ def check_equal_scores(training: LocalTraining, tolerance: float = 1e-12) -> lis
 
 @pytest.mark.parametrize(
     ("epochs", "batch_size", "client"),
-    [(0, 4, PLAIN), (1, 3, PLAIN), (3, 4, sgd(0.1, momentum=0.8)), (3, 4, HEAVY), (4, None, PLAIN)],
+    [(0, 4, PLAIN), (3, 4, sgd(0.1, momentum=0.8)), (1, 3, HEAVY), (4, None, PLAIN)],
 )
 @tasks([*IMAGES, *TEXT, "dropout", "own forward", "batch norm", "embedding of blank", "no bias", "linear"])
 def test_scores_are_those_of_the_loop(
@@ -913,13 +912,13 @@ def poisoned(data: FederatedDataset, client_ids: Sequence[str], value: float = n
 
 @pytest.mark.parametrize("name", ["FedSGD", "FedAvg of epochs", "FedAvg of epochs, heavy", "FOMAML", "MAML"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-@tasks(["logistic", "mlp", "mlp of tanh"])
+@tasks(["logistic", "mlp", "nested"])
 @pytest.mark.xfail(reason="in coordinates, 0 times NaN is added up")
 def test_clients_that_diverge_do_not_touch_their_neighbours(
     task: tuple[Model, FederatedDataset], value: float, name: str, one_stack: None
 ) -> None:
     model, data = task
-    bad, algorithm = ["client_2", "client_4"], ALGORITHMS[name]
+    bad, algorithm = [data.client_ids[2], data.client_ids[4]], ALGORITHMS[name]
     params = model.init(1, torch.float64)
     found, info = by("stacked", model, params, poisoned(data, bad, value), algorithm)
     others = data.subset([client_id for client_id in data.client_ids if client_id not in bad])
