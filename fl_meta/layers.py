@@ -119,11 +119,11 @@ def _other(module: nn.Module, params: Params, x: Tensor, draws: Draws) -> Tensor
 
     if len(x) > 1:
         return torch.vmap(call)(params, x)
-    one = x[0]
+    one = x.squeeze(0)  # unlike x[0], its gradient is a view
     if isinstance(module, nn.Conv2d) and not one.is_cuda:
         # oneDNN's convolutions and poolings on a CPU are faster in this order.
-        one = one.contiguous(memory_format=torch.channels_last)
-    return call({name: tensor[0] for name, tensor in params.items()}, one)[None]
+        one = one.to(memory_format=torch.channels_last)
+    return call({name: tensor.squeeze(0) for name, tensor in params.items()}, one).unsqueeze(0)
 
 
 OTHER = Rule(_other)
@@ -141,7 +141,8 @@ RULES: dict[type[nn.Module], Rule] = {
     ),
     nn.Flatten: Rule(
         lambda module, params, x, draws: x.flatten(2),
-        lambda module, params, x, y, d, gradients, wanted: d.reshape(x.shape),
+        # In the order of the inputs, which is not always that of the rows: mixed orders are slow.
+        lambda module, params, x, y, d, gradients, wanted: torch.empty_like(x).copy_(d.view(x.shape)),
     ),
     nn.Dropout: Rule(_dropout),
     Blanks: Rule(lambda module, params, x, draws: module(x.flatten(0, 1)).unflatten(0, x.shape[:2])),
