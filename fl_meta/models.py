@@ -104,7 +104,7 @@ class Model:
             )
         try:
             with torch.no_grad():
-                logits = self.apply(params, x)
+                logits = self.apply(params, x.to(next(iter(params.values())).device))
         except (RuntimeError, IndexError, TypeError) as error:
             raise ValueError(
                 f"the model {self.name!r} does not read examples of shape {tuple(x.shape[1:])} ({x.dtype}): "

@@ -18,7 +18,7 @@ from fl_meta.layers import Draws, Layer, Rule
 from fl_meta.params import Params
 
 
-def place_in_span(layers: Sequence[Layer], num_examples: int, num_used: int) -> int | None:
+def place_in_span(layers: Sequence[Layer], num_features: int, num_examples: int, num_used: int) -> int | None:
     """The place of a linear layer that reads the examples as they are, if coordinates pay off there.
 
     They do if G, Z, CᵀX and the steps in coordinates need fewer multiplications than plain steps. A plain
@@ -26,12 +26,15 @@ def place_in_span(layers: Sequence[Layer], num_examples: int, num_used: int) -> 
 
     Args:
         layers: of the model; before the linear layer the examples may be flattened and nothing else.
+        num_features: numbers in an example; a linear layer that reads fewer reads its rows, one by one.
         num_examples: n, of one client.
         num_used: examples in all its batches together, so n times the number of epochs.
     """
     for place, layer in enumerate(layers):
         if type(layer.module) is nn.Linear:
             units, features = layer.module.weight.shape
+            if features != num_features:
+                return None
             once = num_examples * features * (num_examples + 2 * units)
             steps = 2 * num_used * num_examples * units
             return place if once + steps < 2 * (2 * num_used * features * units) else None
@@ -63,5 +66,21 @@ def _backward(
         gradients["bias"].add_(d.sum(1))
 
 
-# "weight" are the coordinates C [clients, n, units]; the inputs are rows of `table`.
-IN_SPAN = Rule(_forward, _backward)
+def _push(
+    module: nn.Module, params: Params, vector: Params, x: Tensor, moved: Tensor | None, y: Tensor
+) -> Tensor:
+    n = params["weight"].shape[1]
+    bias = vector["bias"][:, None] if "bias" in params else x.new_zeros(())
+    return torch.baddbmm(bias, x[..., :n], vector["weight"])
+
+
+# "weight" are the coordinates C [clients, n, units]; the inputs are rows of `table`. The output is linear in
+# C, so that a Hessian-vector product takes the backward pass for the change of the gradient.
+IN_SPAN = Rule(
+    _forward,
+    _backward,
+    _push,
+    lambda module, params, vector, x, moved, y, y_moved, d, d_moved, product, wanted: _backward(
+        module, params, x, y, d_moved, product, wanted
+    ),
+)

@@ -10,7 +10,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -18,7 +18,16 @@ from torch import Tensor, nn
 
 from fl_meta.algorithms import Algorithm, Sends
 from fl_meta.data.federated import PADDING, Array
-from fl_meta.layers import Draws, add_gradients, forward, layers_of, seeded_by_layer
+from fl_meta.layers import (
+    Draws,
+    Layer,
+    add_curvature,
+    add_gradients,
+    by_hand,
+    forward,
+    layers_of,
+    seeded_by_layer,
+)
 from fl_meta.local import LocalTraining
 from fl_meta.loop import Collected, LoopEngine, Score, collected
 from fl_meta.models import score_logits
@@ -31,7 +40,7 @@ T = TypeVar("T")
 # At most this share of the places in a stack is left empty where clients' batches differ in size.
 PADDING_LIMIT = 0.1
 # What a chunk of clients may take. On a CPU it should stay in the cache; on a GPU it should fill it.
-CHUNK_BYTES = {"cpu": 20 * 2**20, "cuda": 2**32}
+CHUNK_BYTES = {"cpu": 12 * 2**20, "cuda": 2**32}
 TEST_ROWS = 1024  # examples of one client that are scored at a time
 
 
@@ -74,6 +83,13 @@ class Batch:
         d.view(-1, d.shape[-1]).scatter_(1, self.y.clamp(min=0).view(-1, 1), -1.0, reduce="add")
         return d.mul_(self.share.view(*logits.shape[:-1], 1))
 
+    def change_of_loss_gradient(self, logits: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradient of each client's mean loss, and its change when the logits move along `moved`."""
+        chances = torch.softmax(logits, -1)
+        change = chances * moved
+        change = change - chances * change.sum(-1, keepdim=True)
+        return self.loss_gradient(logits), change * self.share.view(*logits.shape[:-1], 1)
+
 
 class Stack:
     """Some clients' parameters along a leading axis, and what happens to them in local training.
@@ -111,7 +127,7 @@ class Stack:
         self.complete = all(bool((y != PADDING).all()) for _, y in parts)
         self.like = dict(training.params)
         self.weight: str | None = None
-        place = place_in_span(self.layers, self.size, len(self.rows[0])) if in_span else None
+        place = place_in_span(self.layers, x[0, 0].numel(), self.size, len(self.rows[0])) if in_span else None
         if place is not None:
             linear = self.layers[place]
             self.weight, self.examples = linear.names["weight"], x.flatten(2)
@@ -141,9 +157,11 @@ class Stack:
         """Weighted sum of directions [clients, numbers], without coordinates [num_parameters]."""
         if self.weight is None:
             return weights @ directions
+        # A client that is left out may have examples that are not finite: 0 · NaN is NaN.
+        examples = self.examples.where((weights != 0)[:, None, None], 0)
         total = unflatten(weights @ directions, self.like)
         coordinates = unflatten(directions, self.like)[self.weight] * weights[:, None, None]
-        total[self.weight] = coordinates.flatten(0, 1).t() @ self.examples.flatten(0, 1)
+        total[self.weight] = coordinates.flatten(0, 1).t() @ examples.flatten(0, 1)
         return flatten(total)
 
     def active(self, step: int) -> int:
@@ -204,9 +222,9 @@ class Stack:
     def step(self, step: int) -> None:
         """Local step number `step` of the clients that have one; as `fl_meta.local.local_steps`."""
         active, client = self.active(step), self.training.client
-        total, direction, params = (
-            flat[:active] for flat in (self.direction_sum, self.momentum, self.params)
-        )
+        total, direction, params = self.direction_sum, self.momentum, self.params
+        if active < len(self.clients):
+            total, direction, params = (flat[:active] for flat in (total, direction, params))
         if client.momentum:
             direction.mul_(client.momentum)
         if client.weight_decay:
@@ -217,23 +235,30 @@ class Stack:
         torch.add(self.start, total, alpha=-client.learning_rate, out=params)
 
     def hessian_vector_product(self, step: int, params: Tensor, vector: Tensor) -> Tensor:
-        """∇²L(params; batch of this step) · vector for each client [clients, num_parameters]."""
+        """∇²L(params; batch of this step) · vector for each client [clients, numbers]."""
         product = torch.zeros_like(vector)
         for where, batch in self.batches(step):
-            leaves = {n: t.clone().requires_grad_() for n, t in unflatten(params[where], self.like).items()}
-            tensors = list(leaves.values())
-            with torch.enable_grad():
-                loss = batch.losses(forward(self.layers, leaves, batch.x, batch.draws)).sum()
-                slopes = torch.autograd.grad(loss, tensors, create_graph=True, materialize_grads=True)
-            along = unflatten(vector[where], self.like)
-            # Where the gradient is constant, the Hessian's row is zero.
-            curved = [(g, v) for g, v in zip(slopes, along.values(), strict=True) if g.requires_grad]
-            found = torch.autograd.grad(
-                [g for g, _ in curved], tensors, [v for _, v in curved], materialize_grads=True
-            )
-            for into, tensor in zip(unflatten(product[where], self.like).values(), found, strict=True):
-                into.copy_(tensor)
+            here, along, into = (unflatten(flat[where], self.like) for flat in (params, vector, product))
+            for name, tensor in self._curvature(batch, here, along).items():
+                into[name].copy_(tensor)
         return product
+
+    def _curvature(self, batch: Batch, params: Params, vector: Params) -> Params:
+        if by_hand(self.layers):
+            product = {name: torch.zeros_like(tensor) for name, tensor in params.items()}
+            add_curvature(self.layers, params, vector, product, batch.x, batch.change_of_loss_gradient)
+            return product
+        leaves = {name: tensor.clone().requires_grad_() for name, tensor in params.items()}
+        tensors = list(leaves.values())
+        with torch.enable_grad():
+            loss = batch.losses(forward(self.layers, leaves, batch.x, batch.draws)).sum()
+            gradient = torch.autograd.grad(loss, tensors, create_graph=True, materialize_grads=True)
+        # Where the gradient is constant, the Hessian's row is zero.
+        curved = [(g, v) for g, v in zip(gradient, vector.values(), strict=True) if g.requires_grad]
+        found = torch.autograd.grad(
+            [g for g, _ in curved], tensors, [v for _, v in curved], materialize_grads=True
+        )
+        return dict(zip(leaves, found, strict=True))
 
     def through_steps(self, trajectory: Sequence[Tensor], outer_gradient: Tensor) -> Tensor:
         """MAML's second order for each client; as `fl_meta.local.through_local_steps`."""
@@ -354,8 +379,7 @@ class StackedEngine:
     ) -> Iterator[T]:
         """The task's results for every chunk, in the order of the chunks, whoever is ready first."""
         own, stop = threading.local(), threading.Event()
-        # Weight decay leaves the span of the examples, second order needs the whole Hessian.
-        in_span = not (second_order or training.client.weight_decay)
+        in_span = not training.client.weight_decay  # which leaves the span of the examples
 
         def check() -> None:
             if stop.is_set():
@@ -373,6 +397,7 @@ class StackedEngine:
         if workers == 1 or training.device.type == "cuda":
             yield from map(work, chunks)
             return
+        before = torch.get_num_threads()
         pool = ThreadPoolExecutor(workers, initializer=partial(torch.set_num_threads, 1))
         running: deque[Future[T]] = deque()
         try:
@@ -386,6 +411,7 @@ class StackedEngine:
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(before)  # a worker's number is that of all threads that come later
 
     def _chunks(
         self, training: LocalTraining, client_ids: Sequence[str], second_order: bool
@@ -395,23 +421,33 @@ class StackedEngine:
         layers, device = layers_of(training.model.module), training.device.type
         most = 1
         if device == "cuda" or all(layer.stackable for layer in layers):
-            numbers = self._numbers(training, training.num_examples(ordered[0]), second_order)
+            numbers = self._numbers(training, layers, training.num_examples(ordered[0]), second_order)
             itemsize = next(iter(training.params.values())).element_size()
             most = max(1, (self.chunk_bytes or CHUNK_BYTES[device]) // (numbers * itemsize))
         # An even number of chunks gives two threads equally much to do.
         number = min(2 * -(-len(ordered) // (2 * most)), len(ordered))
         return [list(part) for part in np.array_split(np.array(ordered, dtype=object), number)]
 
-    def _numbers(self, training: LocalTraining, num_examples: int, second_order: bool) -> int:
+    def _numbers(
+        self, training: LocalTraining, layers: Sequence[Layer], num_examples: int, second_order: bool
+    ) -> int:
         """About how many numbers the stack of one client holds, with those between the layers."""
         x = torch.from_numpy(np.array(training.data.x[:1])).to(training.device)[None]
         one = {name: tensor[None] for name, tensor in training.params.items()}
         x = x.to(next(iter(one.values())).dtype) if x.is_floating_point() else x
         features = activations = x.numel()
         with torch.no_grad():
-            for layer in layers_of(training.model.module):
+            for layer in layers:
                 x = layer.rule.forward(layer.module, layer.own(one), x, None)
                 activations += x.numel()
         batch = min(training.batch_size or num_examples, num_examples)
+        parameters, examples = training.model.num_parameters, num_examples * features
+        used = batch * training.steps if training.steps else num_examples * (training.epochs or 0)
+        place = None if training.client.weight_decay else place_in_span(layers, features, num_examples, used)
+        if place is not None:
+            units, width = cast(Tensor, layers[place].module.weight).shape
+            parameters += units * (num_examples - width)
+            examples += num_examples * (2 * num_examples + units)
+        # Parameters, directions, momentum; for the second order a trajectory and what walks back along it.
         copies = 3 + (4 + (training.steps or 0)) * second_order
-        return num_examples * features + copies * training.model.num_parameters + 3 * batch * activations
+        return examples + copies * parameters + 3 * batch * activations

@@ -80,6 +80,7 @@ def train(
     evaluation: Evaluation | None = None,
     checkpoint: Checkpoint | None = None,
     engine: str | Engine = "stacked",
+    device: str = "cpu",
     progress: bool = True,
 ) -> Run:
     """Train a global model, stage after stage; the server optimizer starts afresh in each stage.
@@ -97,7 +98,9 @@ def train(
         evaluation: when and on whom to score.
         checkpoint: where and how often to save. It recognizes a model by its name, its modules as printed and
             its initial parameters: if you change a `forward` alone, change the name as well.
-        engine: how the local loop is run.
+        engine: how the local loop is run: 'stacked' is fast, 'loop' is readable, and both give the same.
+        device: where parameters lie and everything is computed, for example 'cuda'; the examples stay in the
+            computer's memory and follow batch by batch.
         progress: whether to show a progress bar.
 
     Raises:
@@ -110,12 +113,15 @@ def train(
     """
     _check_training(model, data, stages)
     engine_named(engine)
-    start = model.init(seed) if params is None else {n: tensor.detach() for n, tensor in params.items()}
+    start = model.init(seed) if params is None else params
+    start = {name: tensor.detach().to(device) for name, tensor in start.items()}
     model.check(start, torch.from_numpy(data.x[:1]), data.num_classes)
     state, rows = TrainingState(0, start, {}), []
     config = _config(model, data, stages, seed, start, evaluation) if checkpoint else {}
     if checkpoint and Path(checkpoint.path).exists():
         tensors, done = read_checkpoint(Path(checkpoint.path), config)
+        # Counters, tensors of no dimension, are the processor's everywhere.
+        tensors = {name: tensor.to(device) if tensor.ndim else tensor for name, tensor in tensors.items()}
         state, rows = _unpack(tensors, list(start)), done["history"]
     saved = state.round_number if rows else None
     if not rows:
@@ -206,7 +212,9 @@ def _config(
     """Everything that decides a run's numbers, one entry per field, as JSON values."""
     digest = hashlib.sha256()
     for name, tensor in start.items():
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode() + tensor.numpy().tobytes())
+        digest.update(
+            f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode() + tensor.cpu().numpy().tobytes()
+        )
     config: dict[str, Any] = {
         "seed": int(seed),  # NumPy's integers have no JSON
         "model": model.name,
