@@ -87,10 +87,7 @@ TEXT: dict[str, Callable[[FederatedDataset], Model]] = {
 }
 
 
-LSTM = pytest.param("char_lstm", marks=pytest.mark.xfail(reason="vmap has no rule for LSTMs"))
-
-
-@pytest.fixture(params=[*IMAGES, "char_mlp", LSTM])
+@pytest.fixture(params=[*IMAGES, *TEXT])
 def task(
     request: pytest.FixtureRequest, tiny_images: FederatedDataset, tiny_text: FederatedDataset
 ) -> tuple[Model, list[Params], Tensor, Tensor]:
