@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from fl_meta import local
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.layers import add_gradients, forward, layers_of, seeded_by_layer
+from fl_meta.layers import add_curvature, add_gradients, by_hand, forward, layers_of, seeded_by_layer
 from fl_meta.models import Model, char_lstm, char_mlp, emnist_cnn, fedem_cnn, logistic, mlp, small_cnn
 from fl_meta.params import Params, relative_error
 
@@ -168,6 +168,29 @@ def test_the_second_derivative_goes_through_a_stack(
         own = {name: tensor[i] for name, tensor in along.items()}
         expected = local.hessian_vector_product(model, params, (x[i], y[i], 20 + i), own)
         assert relative_error({name: tensor[i] for name, tensor in found.items()}, expected) < 1e-11
+
+
+def test_the_second_derivative_by_hand(task: tuple[Model, list[Params], Tensor, Tensor]) -> None:
+    model, clients, x, y = task
+    layers = layers_of(model.build().train())
+    dense = ("logistic", "mlp", "mlp of relu", "mlp of tanh", "char_mlp")
+    assert by_hand(layers) or model.name not in dense
+    if not by_hand(layers):
+        return
+    along, before = (together([model.init(k + i, torch.float64) for i in range(CLIENTS)]) for k in (10, 30))
+    product = {name: tensor.clone() for name, tensor in before.items()}
+
+    def loss_gradient(logits: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
+        leaf = logits.detach().requires_grad_()
+        [slope] = torch.autograd.grad(losses(leaf, y), leaf, create_graph=True)
+        return slope.detach(), torch.autograd.grad(slope, leaf, moved)[0]
+
+    add_curvature(layers, together(clients), along, product, x, loss_gradient)
+    for i, params in enumerate(clients):
+        own = {name: tensor[i] for name, tensor in along.items()}
+        expected = local.hessian_vector_product(model, params, (x[i], y[i], 0), own)
+        found = {name: product[name][i] - before[name][i] for name in product}
+        assert relative_error(found, expected) < 1e-11
 
 
 def test_masks_of_smaller_batches_are_those_of_the_client_alone() -> None:
