@@ -19,15 +19,16 @@ import pandas as pd
 import torch
 
 from fl_meta.algorithms import Algorithm, ClientWeights, fedavg, fedsgd, fomaml, maml, reptile
+from fl_meta.data.batches import batch_plan
 from fl_meta.data.federated import PADDING, FederatedDataset
 from fl_meta.expansion import Method, measure_expansion
 from fl_meta.experiments import ClaimOne
-from fl_meta.local import Batch, client_update, local_steps, round_of
+from fl_meta.local import Batch, client_update, local_steps
 from fl_meta.models import Model
 from fl_meta.optimizers import SGD, sgd
 from fl_meta.params import Params, add, dot, norm, relative_error, scale, zeros_like
 from fl_meta.rounds import pseudo_gradient
-from fl_meta.streams import stream
+from fl_meta.streams import stream, torch_seed
 from fl_meta.threads import one_thread
 from fl_meta.verdicts import Verdict
 
@@ -72,7 +73,7 @@ def averaged_models(
         module = copy.deepcopy(model.module).to(next(iter(params.values())).dtype).train()
         module.load_state_dict(params)
         optimizer = torch.optim.SGD(module.parameters(), lr=client.learning_rate)
-        for x, y, dropout_seed in fixed_batches(model, data, client_id, steps, batch_size, seed):
+        for x, y, dropout_seed in fixed_batches(data, client_id, steps, batch_size, seed):
             optimizer.zero_grad()
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(dropout_seed)
@@ -137,13 +138,14 @@ def identity_errors(
     return pd.DataFrame(rows)
 
 
-def fixed_batches(
-    model: Model, data: FederatedDataset, client_id: str, count: int, size: int, seed: int
-) -> list[Batch]:
+def fixed_batches(data: FederatedDataset, client_id: str, count: int, size: int, seed: int) -> list[Batch]:
     """The first `count` batches of `size` of a client's train part in round 0, as tensors."""
-    algorithm = fedavg(steps=count, batch_size=size)
-    training = round_of(algorithm, model, model.init(seed), data, seed=seed, round_number=0)
-    return list(training.batches(client_id))
+    client, first = data[client_id], torch_seed(seed, "dropout", 0, client_id)
+    plan = batch_plan(seed, 0, client_id, len(client.train_x), batch_size=size, steps=count)
+    return [
+        (torch.from_numpy(client.train_x[i]), torch.from_numpy(client.train_y[i]), (first + step) % 2**63)
+        for step, i in enumerate(plan)
+    ]
 
 
 @one_thread()
@@ -167,7 +169,7 @@ def expansion_rows(
     methods: tuple[Method, ...] = ("FedAvg", "FOMAML", "MAML")
     rows = []
     for client_id in _clients_with(data, 2 * config.batch_size, config.expansion_clients):
-        batches = fixed_batches(model, data, client_id, 2, config.batch_size, seed)
+        batches = fixed_batches(data, client_id, 2, config.batch_size, seed)
         for method in methods:
             for K in config.expansion_steps:
                 result = measure_expansion(model, params, batches, method, K, rates)
@@ -213,7 +215,7 @@ def finite_difference_errors(
     for model in models:
         params = model.init(seed, torch.float64)
         for client_id in data.client_ids[: config.num_clients]:
-            batches = fixed_batches(model, data, client_id, K + 1, size, seed)
+            batches = fixed_batches(data, client_id, K + 1, size, seed)
 
             def loss_after_steps(
                 start: Params, model: Model = model, batches: list[Batch] = batches
