@@ -370,7 +370,8 @@ def add_gradients(
         into = layer.own(gradients)
         if layer.rule.backward is None:
             leaves = [x, *own.values()] if wanted else list(own.values())
-            if not y.requires_grad:  # a layer that does not use its parameters
+            if not y.requires_grad:  # a layer that uses no parameters, or stops gradients
+                d = torch.zeros_like(x)
                 continue
             found = list(torch.autograd.grad(y, leaves, d, materialize_grads=True))
             d = found.pop(0) if wanted else None

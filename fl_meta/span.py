@@ -10,11 +10,12 @@ of the size of W is touched before the end.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from fl_meta.layers import Draws, Layer, Rule
+from fl_meta.layers import RULES, Draws, Layer, Rule
 from fl_meta.params import Params
 
 
@@ -31,14 +32,14 @@ def place_in_span(layers: Sequence[Layer], num_features: int, num_examples: int,
         num_used: examples in all its batches together, so n times the number of epochs.
     """
     for place, layer in enumerate(layers):
-        if type(layer.module) is nn.Linear:
-            units, features = layer.module.weight.shape
+        if layer.rule is RULES[nn.Linear]:
+            units, features = cast(Tensor, layer.module.weight).shape
             if features != num_features:
                 return None
             once = num_examples * features * (num_examples + 2 * units)
             steps = 2 * num_used * num_examples * units
             return place if once + steps < 2 * (2 * num_used * features * units) else None
-        if type(layer.module) is not nn.Flatten:
+        if layer.rule is not RULES[nn.Flatten]:
             return None
     return None
 

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from fl_meta.data.batches import batch_plan, sample_clients
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.local import client_batches
+from fl_meta.local import LocalTraining
+from fl_meta.models import logistic
+from fl_meta.optimizers import sgd
 
 EXAMPLES = st.integers(1, 40)
 SIZES = st.one_of(st.none(), st.integers(1, 45))
@@ -146,10 +148,10 @@ def test_train_examples_are_used_e_times_and_test_examples_never(
     subset = whole.subset(some)
     clients = [(subset, client_id, {client_id}) for client_id in some]
     for group, client_id, members in [*clients, (subset.pooled(), "pooled", set(some))]:
-        count = int(group.train_counts[group.position(client_id)])
-        plan = batch_plan(0, 0, client_id, count, batch_size=size, epochs=epochs)
+        model = logistic(group)
+        training = LocalTraining(model, model.init(0), group, sgd(1.0), size, epochs, None, seed=0)
         used: list[int] = []
-        for inputs, labels, _ in client_batches(group, client_id, plan, 0):
+        for inputs, labels, _ in training.batches(client_id):
             assert inputs[:, 0].tolist() == labels.tolist()  # so none is −1, and pairs stay together
             used += labels.tolist()
         own = [i for i in range(len(owners)) if owners[i] in members and not mask[i]]
