@@ -398,12 +398,15 @@ def test_a_smaller_batch_between_larger_ones(one_stack: None) -> None:
     assert check_equal(mlp(data, 4), data, fedavg(steps=2, batch_size=12)).padding_share == 1 / 72
 
 
-@pytest.mark.parametrize("name", ["FedAvg of epochs", "MAML"])
-def test_one_short_text_among_full_ones(tiny_text: FederatedDataset, name: str, one_stack: None) -> None:
+@pytest.mark.parametrize("algorithm", [fedavg(2, batch_size=2), maml(2, batch_size=2)], ids=lambda a: a.name)
+def test_one_short_text_among_full_ones(
+    tiny_text: FederatedDataset, algorithm: Algorithm, one_stack: None
+) -> None:
+    # By two, so that there are no places to fill up but only labels that are not there.
     y = np.where(tiny_text.y == PADDING, 3, tiny_text.y)
     y[tiny_text.starts[2], 2:] = PADDING
     data = replace(tiny_text, y=y)
-    check_equal(TEXT["char_mlp"](data), data, ALGORITHMS[name])
+    check_equal(TEXT["char_mlp"](data), data, algorithm)
 
 
 @settings(max_examples=40)
@@ -768,6 +771,14 @@ def test_padding_by_hand(algorithm: Algorithm, places: int, padding: int, one_st
     assert (part.places, part.padding) == (places, padding)
     info = by("stacked", model, model.init(0), data, algorithm)[1]
     assert info.padding_share == padding / places
+
+
+@pytest.mark.parametrize(("sizes", "padding"), [([10, 8], 2), ([9, 7], 0), ([20, 19, 19, 14], 0.1 * 80)])
+def test_a_tenth_is_the_most(sizes: list[int], padding: int, one_stack: None) -> None:
+    # 2 of 20 places and 8 of 80 are a tenth; 2 of 18 would be more.
+    data = vectors(sizes)
+    info = by("stacked", logistic(data), logistic(data).init(0), data, fedsgd(batch_size=None))[1]
+    assert info.padding_share == padding / (sum(sizes) + padding)
 
 
 @settings(max_examples=40)
