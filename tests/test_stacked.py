@@ -238,8 +238,6 @@ OF_TEXT: dict[str, Callable[[], nn.Module]] = {
     "embedding and dropout": lambda: nn.Sequential(nn.Embedding(10, 4), nn.Dropout(0.3), nn.Linear(4, 10)),
 }
 ALL = [*IMAGES, *TEXT, *USERS, *OF_IMAGES, *OF_TEXT, "fedem_cnn"]
-BROKEN = ["stop", "hook"]
-"""Where the stacks are known to differ from the loop: a name leaves this list when that is mended."""
 
 
 @pytest.fixture
@@ -329,13 +327,7 @@ def test_equal_to_the_loop(task: tuple[Model, FederatedDataset], algorithm: Algo
 
 
 @pytest.mark.parametrize("name", ["FedAvg of epochs", "FedAvg of epochs, heavy", "MAML, heavy"])
-@tasks(
-    [
-        pytest.param(name, marks=pytest.mark.xfail(reason="known to differ") if name in BROKEN else ())
-        for name in ALL
-        if name not in IMAGES and name not in TEXT
-    ]
-)
+@tasks([name for name in ALL if name not in IMAGES and name not in TEXT])
 def test_equal_to_the_loop_with_what_users_build(task: tuple[Model, FederatedDataset], name: str) -> None:
     check_equal(*task, ALGORITHMS[name])
 
