@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
+from itertools import chain, groupby
 from typing import TypeVar, cast
 
 import numpy as np
@@ -362,10 +362,13 @@ class StackedEngine:
             for step in range(len(stack.plans[0])):
                 check()
                 stack.step(step)
-                for i, plan in enumerate(stack.plans[: stack.active(step)]):
-                    epoch, within = divmod((step + 1) * (training.epochs or 0), len(plan))
-                    if within == 0:
-                        found += stack.scores(i, i + 1, epoch)
+                epochs = [(step + 1) * (training.epochs or 0) / len(plan) for plan in stack.plans]
+                first = 0
+                for epoch, neighbours in groupby(epochs[: stack.active(step)]):
+                    last = first + len(list(neighbours))
+                    if epoch.is_integer():
+                        found += stack.scores(first, last, int(epoch))
+                    first = last
             return found
 
         return chain.from_iterable(self._run(task, training, client_ids, second_order=False))
