@@ -342,19 +342,14 @@ def available(names: Sequence[str]) -> list[str]:
     """Those of the systems that can run here; says which cannot, and why."""
     found = []
     for name in names:
-        if name in PEER_PACKAGES:
-            look = f"import importlib.util as u; assert u.find_spec({PEER_PACKAGES[name]!r})"
-            here = (
-                PEERS.exists()
-                and not subprocess.run([str(PEERS), "-c", look], capture_output=True, check=False).returncode
-            )
-            why = "it is not in build/peers; `make bench` installs it"
-        else:
-            here, why = name == "plain" or name in ENGINES, "fl_meta has no such engine"
-        if here:
+        look = f"import importlib.util as u; assert u.find_spec({PEER_PACKAGES.get(name)!r})"
+        if name not in PEER_PACKAGES or (
+            PEERS.exists()
+            and not subprocess.run([str(PEERS), "-c", look], capture_output=True, check=False).returncode
+        ):
             found.append(name)
         else:
-            print(f"{name} is left out: {why}")
+            print(f"{name} is left out: it is not in build/peers; `make bench` installs it")
     return found
 
 

@@ -221,6 +221,12 @@ def client_update(
         ValueError: if the client has no train examples.
     """
     training = round_of(algorithm, model, params, data, seed=seed, round_number=round_number)
+    return update_in(training, client_id, algorithm)
+
+
+def update_in(training: LocalTraining, client_id: str, algorithm: Algorithm) -> ClientUpdate:
+    """What `client_update` returns, in a round that is laid out already by `round_of`."""
+    model, params = training.model, training.params
     trajectory: list[tuple[Params, Batch]] = []
     losses: list[float] = []
     sent = zeros_like(params)

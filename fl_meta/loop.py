@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fl_meta.algorithms import Algorithm
-from fl_meta.local import LocalTraining, adapted, client_update
+from fl_meta.local import LocalTraining, adapted, update_in
 from fl_meta.params import flatten
 
 
@@ -107,15 +107,7 @@ class LoopEngine:
     ) -> Iterator[Collected]:
         """See `Engine`."""
         for client_id in client_ids:
-            update = client_update(
-                training.model,
-                training.params,
-                training.data,
-                client_id,
-                algorithm,
-                seed=training.seed,
-                round_number=training.round_number,
-            )
+            update = update_in(training, client_id, algorithm)
             sent = flatten(update.gradient)[None]
             weight, loss = algorithm.weight(update.num_examples), update.loss_before
             yield collected(sent, sent.new_tensor([weight]), sent.new_tensor([loss]), update.num_steps)

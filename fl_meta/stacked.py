@@ -157,8 +157,10 @@ class Stack:
         """Weighted sum of directions [clients, numbers], without coordinates [num_parameters]."""
         if self.weight is None:
             return weights @ directions
-        # A client that is left out may have examples that are not finite: 0 · NaN is NaN.
-        examples = self.examples.where((weights != 0)[:, None, None], 0)
+        examples = self.examples
+        if not weights.all():
+            # A client that is left out may have examples that are not finite: 0 · NaN is NaN.
+            examples = examples.where((weights != 0)[:, None, None], 0)
         total = unflatten(weights @ directions, self.like)
         coordinates = unflatten(directions, self.like)[self.weight] * weights[:, None, None]
         total[self.weight] = coordinates.flatten(0, 1).t() @ examples.flatten(0, 1)

@@ -45,25 +45,7 @@ ONLY_IN = {
     "nbformat": {"progress", "notebooks", "twins", "pages"},
 }
 # They compute: what they read or write goes through `data`, `files` or `checkpoints`.
-COMPUTING = {
-    "params",
-    "optimizers",
-    "models",
-    "algorithms",
-    "local",
-    "loop",
-    "layers",
-    "span",
-    "stacked",
-    "engines",
-    "expansion",
-    "statistics",
-} | {
-    "personalization",
-    "rounds",
-    "training",
-    "claims",
-}
+COMPUTING = {*ROOMS[3], "statistics", "personalization", "rounds", "training", "claims"} - {"data"}
 
 
 def name_of(path: Path) -> str:
