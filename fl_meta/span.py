@@ -15,8 +15,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from fl_meta.layers import RULES, Draws, Layer, Rule
+from fl_meta.layers import Layer
 from fl_meta.params import Params
+from fl_meta.rules import RULES, Draws, Rule
 
 
 def place_in_span(layers: Sequence[Layer], num_features: int, num_examples: int, num_used: int) -> int | None:
@@ -81,7 +82,7 @@ IN_SPAN = Rule(
     _forward,
     _backward,
     _push,
-    lambda module, params, vector, x, moved, y, y_moved, d, d_moved, product, wanted: _backward(
-        module, params, x, y, d_moved, product, wanted
+    lambda module, params, vector, at, d, d_moved, product, wanted: _backward(
+        module, params, at.x, at.y, d_moved, product, wanted
     ),
 )

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from fl_meta.algorithms import Algorithm, Sends
 from fl_meta.data.federated import PADDING, Array
 from fl_meta.layers import (
-    Draws,
     Layer,
     add_curvature,
     add_gradients,
@@ -32,6 +31,7 @@ from fl_meta.local import LocalTraining
 from fl_meta.loop import Collected, LoopEngine, Score, collected
 from fl_meta.models import score_logits
 from fl_meta.params import Params, flatten, unflatten
+from fl_meta.rules import Draws
 from fl_meta.span import IN_SPAN, place_in_span, table
 from fl_meta.threads import allowed_threads
 
@@ -399,6 +399,9 @@ class StackedEngine:
 
         chunks = self._chunks(training, client_ids, second_order)
         workers = min(self.workers or allowed_threads(), len(chunks))
+        # glibc takes the largest block ever freed (up to 32 MiB) as a hint how much to keep. Without it every
+        # step gives its memory back to the system, and gets it again page by page.
+        torch.empty(30 * 2**20, dtype=torch.uint8)
         if workers == 1 or training.device.type == "cuda":
             yield from map(work, chunks)
             return

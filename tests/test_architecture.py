@@ -23,6 +23,7 @@ ROOMS = (
         "algorithms",
         "local",
         "loop",
+        "rules",
         "layers",
         "span",
         "stacked",

@@ -11,8 +11,20 @@ from torch.nn.functional import cross_entropy
 from fl_meta import local
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.layers import add_curvature, add_gradients, by_hand, forward, layers_of, seeded_by_layer
-from fl_meta.models import Model, char_lstm, char_mlp, emnist_cnn, fedem_cnn, logistic, mlp, small_cnn
+from fl_meta.models import (
+    Blanks,
+    Model,
+    Windows,
+    char_lstm,
+    char_mlp,
+    emnist_cnn,
+    fedem_cnn,
+    logistic,
+    mlp,
+    small_cnn,
+)
 from fl_meta.params import Params, relative_error
+from fl_meta.rules import LOOKUP, LOOKUP_CODES
 
 CLIENTS = 3
 
@@ -81,9 +93,25 @@ IMAGES: dict[str, Callable[[FederatedDataset], Model]] = {
         lambda: nn.Linear(9, 4),
     ),
 }
+
+
+def characters(codes: int, activation: Callable[[], nn.Module]) -> Callable[[FederatedDataset], Model]:
+    return built(
+        lambda: Blanks(1, blank=9),
+        lambda: nn.Embedding(codes, 3),
+        lambda: Windows(2),
+        lambda: nn.Linear(6, 5, bias=False),
+        activation,
+        lambda: nn.Linear(5, 10),
+    )
+
+
 TEXT: dict[str, Callable[[FederatedDataset], Model]] = {
     "char_mlp": lambda data: char_mlp(data, context=3, embedding=4, hidden=6),
     "char_lstm": lambda data: char_lstm(data, embedding=3, hidden=4),
+    "characters, no bias": characters(10, nn.ReLU),
+    "words": characters(LOOKUP_CODES + 1, nn.ReLU),
+    "characters, an activation of the user": characters(10, nn.GELU),
 }
 
 
@@ -227,6 +255,19 @@ def test_nested_layers_in_the_order_in_which_they_run() -> None:
         ["2.weight", "2.bias"],
     ]
     assert all(list(layer.names) in ([], ["weight", "bias"]) for layer in layers)
+
+
+@pytest.mark.parametrize(
+    ("embedding", "as_one"),
+    [
+        (nn.Embedding(LOOKUP_CODES, 3), True),
+        (nn.Embedding(LOOKUP_CODES + 1, 3), False),
+        (nn.Embedding(4, 3, padding_idx=0), False),
+    ],
+)
+def test_when_a_model_of_characters_begins_with_a_table(embedding: nn.Module, as_one: bool) -> None:
+    layers = layers_of(nn.Sequential(embedding, Windows(2), nn.Linear(6, 5), nn.GELU()))
+    assert [layer.rule is LOOKUP for layer in layers] == ([True, False] if as_one else [False] * 4)
 
 
 def test_a_module_that_is_no_sequence_is_one_layer() -> None:
