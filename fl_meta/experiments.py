@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from fl_meta.verdicts import PROFILES
 
@@ -50,6 +50,103 @@ class ClaimOne:
     expansion_clients: int
 
 
+@dataclass(frozen=True)
+class Setting:
+    """Which clients, and which model.
+
+    Attributes:
+        dataset: a name that `load_dataset` knows.
+        model: a name in `studies.MODELS`.
+        least: clients with fewer train examples take no part.
+        most: of each client's train part and test part at most so many examples are used.
+        num_clients: how many take part, of the synthetic writers the first ones, of others evenly chosen
+            among those with enough examples; None takes all.
+    """
+
+    dataset: str
+    model: str
+    least: int
+    most: int
+    num_clients: int | None = None
+
+
+@dataclass(frozen=True)
+class TableOne:
+    """Notebook 02, the paper's Table 1: clients a round × local epochs.
+
+    Attributes:
+        setting: data and model.
+        folds: seed k holds out fold k of so many.
+        clients_per_round: the table's two halves.
+        local_epochs: the table's rows, E.
+        client_rate: of local SGD, in training and in personalization; customary, not tuned.
+        rounds: rounds of FedAvg in each cell.
+        every: rounds between evaluations.
+        personalization_epochs: of the personalized accuracy.
+        threshold: accuracy that is waited for; set before the first run.
+    """
+
+    setting: Setting
+    folds: int
+    clients_per_round: tuple[int, ...]
+    local_epochs: tuple[int, ...]
+    client_rate: float
+    rounds: int
+    every: int
+    personalization_epochs: int
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Notebooks 03 to 06, claims 2 and 3: one start, several ways on from it, and centralized training.
+
+    Every rate is chosen among as many values as every other method has, on a fifth of the training clients,
+    which then take no part in training.
+
+    Attributes:
+        setting: data and model.
+        folds: seed k holds out fold k of so many.
+        clients_per_round: sampled in each round.
+        local_epochs: E of FedAvg before and after the fork.
+        rounds: rounds of FedAvg before the fork.
+        fine_tuning_rounds: rounds of each method after the fork.
+        client_rates: of FedAvg's local SGD before the fork; that of the best goes on.
+        reptile: pairs of K and Adam's rate at the server.
+        server_rates: of FedAvg's SGD at the server after the fork, with momentum 0.9.
+        adam_rates: of FedSGD's Adam at the server after the fork, and of centralized Adam.
+        centralized_rates: of centralized SGD with momentum 0.9.
+        centralized_batch: examples per centralized batch; it sees as many examples as FedAvg before the fork.
+        personalization_rates: of local SGD in personalization, chosen for each model by itself.
+        personalization_epochs: of the personalized accuracy.
+        local_only_epochs: of training without any federation.
+    """
+
+    setting: Setting
+    folds: int
+    clients_per_round: int
+    local_epochs: int
+    rounds: int
+    fine_tuning_rounds: int
+    client_rates: tuple[float, ...]
+    reptile: tuple[tuple[int, float], ...]
+    server_rates: tuple[float, ...]
+    adam_rates: tuple[float, ...]
+    centralized_rates: tuple[float, ...]
+    centralized_batch: int
+    personalization_rates: tuple[float, ...]
+    personalization_epochs: int
+    local_only_epochs: int
+
+    def __post_init__(self) -> None:
+        grids = ("client_rates", "reptile", "server_rates", "adam_rates", "centralized_rates")
+        sizes = {name: len(getattr(self, name)) for name in grids}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(
+                f"grids of different sizes: {sizes}; every method has the same budget for tuning"
+            )
+
+
 FIRST_LOOK = {
     "smoke": FirstLook(60, 40, 10, 10, 2, 2),
     "laptop": FirstLook(200, 200, 120, 20, 2, 5),
@@ -59,6 +156,181 @@ CLAIM_ONE = {
     "smoke": ClaimOne(2, 2, 4, (2,), 4),
     "laptop": ClaimOne(4, 4, 10, (2, 3), 12),
     "paper": ClaimOne(20, 10, 20, (2, 3, 4, 5), 100),
+}
+
+
+WRITERS = Setting("writers", "mlp", least=20, most=60, num_clients=100)
+SHAKESPEARE = Setting("shakespeare", "char_mlp", least=10, most=20, num_clients=100)
+
+# Rates of handwriting and of text differ in scale; every method has as many values to choose from.
+HANDWRITING = Comparison(
+    WRITERS,
+    folds=3,
+    clients_per_round=10,
+    local_epochs=5,
+    rounds=60,
+    fine_tuning_rounds=15,
+    client_rates=(0.03, 0.06, 0.12),
+    reptile=((5, 1e-3), (5, 4e-3), (15, 1e-3)),
+    server_rates=(1.0, 0.3, 0.1),
+    adam_rates=(3e-4, 1e-3, 3e-3),
+    centralized_rates=(0.01, 0.03, 0.1),
+    centralized_batch=200,
+    personalization_rates=(0.03, 0.1, 0.3),
+    personalization_epochs=3,
+    local_only_epochs=15,
+)
+TEXT = replace(
+    HANDWRITING,
+    setting=SHAKESPEARE,
+    local_epochs=3,
+    rounds=30,
+    fine_tuning_rounds=8,
+    client_rates=(0.1, 0.3, 0.6),
+    reptile=((2, 1e-3), (2, 4e-3), (5, 1e-3)),
+    centralized_rates=(0.03, 0.1, 0.3),
+    centralized_batch=40,
+    personalization_rates=(0.1, 0.3, 1.0),
+    personalization_epochs=2,
+)
+_SMOKE: dict[str, Any] = {
+    "folds": 2,
+    "clients_per_round": 5,
+    "rounds": 4,
+    "fine_tuning_rounds": 3,
+    "local_epochs": 2,
+    "personalization_epochs": 1,
+    "local_only_epochs": 2,
+}
+COMPARISON = {
+    "smoke": {
+        "writers": replace(HANDWRITING, setting=replace(WRITERS, num_clients=40), **_SMOKE),
+        "shakespeare": replace(TEXT, setting=replace(SHAKESPEARE, num_clients=40), **_SMOKE),
+    },
+    "laptop": {"writers": HANDWRITING, "shakespeare": TEXT},
+    "paper": {
+        "writers": replace(
+            HANDWRITING,
+            setting=Setting("writers", "emnist_cnn", 20, 400, 3400),
+            folds=5,
+            local_epochs=10,
+            rounds=500,
+            fine_tuning_rounds=100,
+            personalization_epochs=10,
+            local_only_epochs=50,
+        ),
+        "shakespeare": replace(
+            TEXT,
+            setting=Setting("shakespeare", "char_lstm", 10, 400),
+            folds=5,
+            local_epochs=5,
+            rounds=300,
+            fine_tuning_rounds=60,
+            personalization_epochs=10,
+            local_only_epochs=50,
+        ),
+    },
+}
+
+_CELLS: dict[str, Any] = {"clients_per_round": (5, 20), "local_epochs": (2, 5, 10, 20)}
+LAPTOP_TABLE_ONE = {
+    "writers": TableOne(
+        WRITERS,
+        folds=3,
+        client_rate=0.06,
+        rounds=30,
+        every=3,
+        personalization_epochs=3,
+        threshold=0.5,
+        **_CELLS,
+    ),
+    "shakespeare": TableOne(
+        replace(SHAKESPEARE, num_clients=90),
+        folds=3,
+        client_rate=0.3,
+        rounds=8,
+        every=2,
+        personalization_epochs=2,
+        threshold=0.3,
+        **_CELLS,
+    ),
+}
+TABLE_ONE = {
+    "smoke": {
+        name: replace(
+            table,
+            setting=replace(table.setting, num_clients=40),
+            folds=2,
+            local_epochs=(1, 2),
+            rounds=2,
+            every=1,
+        )
+        for name, table in LAPTOP_TABLE_ONE.items()
+    },
+    "laptop": LAPTOP_TABLE_ONE,
+    "paper": {
+        "writers": TableOne(
+            COMPARISON["paper"]["writers"].setting,
+            folds=5,
+            client_rate=0.02,
+            rounds=500,
+            every=10,
+            personalization_epochs=10,
+            threshold=0.8,
+            **_CELLS,
+        ),
+        "shakespeare": TableOne(
+            COMPARISON["paper"]["shakespeare"].setting,
+            folds=5,
+            client_rate=0.2,
+            rounds=300,
+            every=10,
+            personalization_epochs=10,
+            threshold=0.4,
+            **_CELLS,
+        ),
+    },
+}
+
+# What the repository keeps the results of: five folds, every client of a data set held out once.
+_RECORDED: dict[str, Any] = {
+    "folds": 5,
+    "fine_tuning_rounds": 25,
+    "personalization_epochs": 5,
+    "local_only_epochs": 30,
+}
+_SETTINGS = {
+    "writers": replace(WRITERS, num_clients=200),
+    "mnist_by_writer": Setting("mnist_by_writer", "mlp", least=20, most=60, num_clients=250),
+    "unipen62": Setting("unipen62", "mlp", least=20, most=60),
+    "shakespeare": replace(SHAKESPEARE, num_clients=250),
+    "shakespeare_tff": Setting("shakespeare_tff", "char_mlp", least=10, most=20, num_clients=250),
+}
+_THRESHOLDS = {
+    "writers": 0.6,
+    "mnist_by_writer": 0.9,
+    "unipen62": 0.6,
+    "shakespeare": 0.35,
+    "shakespeare_tff": 0.35,
+}
+RECORDED_COMPARISON = {
+    name: replace(TEXT, setting=setting, rounds=60, **_RECORDED)
+    if "shakespeare" in name
+    else replace(HANDWRITING, setting=setting, rounds=80, clients_per_round=20, **_RECORDED)
+    for name, setting in _SETTINGS.items()
+}
+RECORDED_TABLE_ONE = {
+    name: TableOne(
+        setting,
+        folds=5,
+        client_rate=0.3 if "shakespeare" in name else 0.06,
+        rounds=25 if "shakespeare" in name else 60,
+        every=5,
+        personalization_epochs=3,
+        threshold=_THRESHOLDS[name],
+        **_CELLS,
+    )
+    for name, setting in _SETTINGS.items()
 }
 
 

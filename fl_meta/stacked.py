@@ -39,6 +39,7 @@ T = TypeVar("T")
 
 # At most this share of the places in a stack is left empty where clients' batches differ in size.
 PADDING_LIMIT = 0.1
+SCORING_LIMIT = 0.5  # the same for test parts: a forward pass of few examples costs little but its calls
 # What a chunk of clients may take. On a CPU it should stay in the cache; on a GPU it should fill it.
 CHUNK_BYTES = {"cpu": 12 * 2**20, "cuda": 2**32}
 TEST_ROWS = 1024  # examples of one client that are scored at a time
@@ -110,7 +111,8 @@ class Stack:
         self.training, self.module, self.layers = training, module, layers_of(module)
         self.clients = [training.data[client_id] for client_id in client_ids]
         self.plans = [training.plan(client_id) for client_id in client_ids]
-        self.limit = PADDING_LIMIT if all(layer.stackable for layer in self.layers) else 0.0
+        stackable = all(layer.stackable for layer in self.layers)
+        self.limit, self.scoring_limit = (PADDING_LIMIT, SCORING_LIMIT) if stackable else (0.0, 0.0)
         self.places = self.padding = 0
         self.dtype = next(iter(training.params.values())).dtype
         self.rows = [plan.indices for plan in self.plans]
@@ -281,7 +283,7 @@ class Stack:
             moved = torch.bmm(params[self.weight].mT, self.examples[first:last])
             params[self.weight] = training.params[self.weight] + moved
         clients = self.clients[first:last]
-        for a, b in segments([len(client.test_y) for client in clients], self.limit):
+        for a, b in segments([len(client.test_y) for client in clients], self.scoring_limit):
             x, y = (
                 self._stacked(parts, max(map(len, parts)), fill)
                 for parts, fill in (
@@ -393,7 +395,8 @@ class StackedEngine:
         def work(chunk: Sequence[str]) -> T:
             if not hasattr(own, "module"):
                 # To run a module with other parameters changes it for a moment: each thread has its own.
-                own.module = copy.deepcopy(training.model.module).to(training.device).train()
+                module = training.model.module
+                own.module = (copy.deepcopy(module) if workers > 1 else module).to(training.device).train()
             with torch.no_grad():
                 return task(Stack(training, own.module, chunk, in_span), check)
 

@@ -1,7 +1,9 @@
-"""Intervals over clients: the paired bootstrap."""
+"""Intervals and tests over clients, paired: each client is compared with itself."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,3 +71,42 @@ def bootstrap_mean(
     means = (data * weight)[picks].sum(axis=1)[sums > 0] / sums[sums > 0]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(low), float(high), level)
+
+
+def sign_flip_p(values: ArrayLike, *, resamples: int = 10_000, seed: int = 0) -> float:
+    """Two-sided p of paired differences, one per client: how often random signs give a mean as far from 0.
+
+    Raises:
+        ValueError: if there are no values, or one is not finite.
+
+    Source: Fisher's randomization test.
+    """
+    data = np.asarray(values, dtype=np.float64)
+    if data.ndim != 1 or len(data) == 0 or not np.isfinite(data).all():
+        raise ValueError(f"values {data.shape} must be finite, [clients], at least one")
+    signs = stream(seed, "sign flips", len(data)).choice([-1.0, 1.0], size=(resamples, len(data)))
+    # The observed signs are one of the possibilities. Rounding must not make equal means differ.
+    as_far = np.abs(signs @ data) >= abs(data.sum()) * (1 - 1e-12)
+    return float((as_far.sum() + 1) / (resamples + 1))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p values corrected for how many there are: below 0.05 with at most 5 % risk of a single false one.
+
+    Source: Holm 1979.
+    """
+    order = np.argsort(p_values, kind="stable")
+    factors = len(p_values) - np.arange(len(p_values))
+    corrected = np.empty(len(p_values))
+    corrected[order] = np.minimum(np.maximum.accumulate(np.asarray(p_values)[order] * factors), 1.0)
+    return [float(p) for p in corrected]
+
+
+def smallest_effect(spread: float, num_clients: int) -> float:
+    """The mean difference that a paired test with so many clients finds in 4 of 5 cases, at the 5 % level.
+
+    Args:
+        spread: standard deviation of the differences over clients, in their unit.
+        num_clients: held-out clients together.
+    """
+    return (1.96 + 0.84) * spread / math.sqrt(num_clients)

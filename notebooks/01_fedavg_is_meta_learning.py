@@ -23,7 +23,7 @@
 # **What you need:** gradients, and a little Taylor expansion. [Notebook 00](00_start_here.ipynb)
 # explains the words *client*, *round* and *personalization*.
 #
-# **What would refute the claim**, written in `fl_meta/claims.py` before this was run (with one
+# **What would refute the claim**, written in `fl_meta/claim_one.py` before this was run (with one
 # change since, which section 4 tells): a relative error above 10⁻¹² in one of the identities; an
 # expansion whose error does not fall like β² (slope 2 ± 0.1), or whose coefficients are off by
 # more than 2 %; a second order that disagrees with finite differences by more than 10⁻⁶.
@@ -41,7 +41,7 @@ import seaborn
 import torch
 
 import fl_meta
-from fl_meta import claims, expansion, models
+from fl_meta import claim_one, expansion, models
 from fl_meta.experiments import CLAIM_ONE, for_profile
 from fl_meta.params import add, dot, norm, relative_error, scale
 from fl_meta.verdicts import VerdictTable
@@ -123,7 +123,7 @@ K, rate = config.steps, 0.05
 mlp = models.mlp(writers)
 params = mlp.init(seed, torch.float64)
 ids = writers.client_ids[: config.num_clients]
-clients = [claims.fixed_batches(writers, i, K, config.batch_size, seed) for i in ids]
+clients = [claim_one.fixed_batches(writers, i, K, config.batch_size, seed) for i in ids]
 examples = [len(writers[i].train_x) for i in ids]
 
 same_weights = add(params, fedavg(mlp, params, clients, [1] * len(ids), rate), -1.0)
@@ -207,7 +207,7 @@ builders = (
 image_models = [build(writers) for build in builders]
 text_models = [models.char_mlp(roles), models.char_lstm(roles)]
 identities = {
-    data.label: claims.identity_errors(of, data, config, seed=seed)
+    data.label: claim_one.identity_errors(of, data, config, seed=seed)
     for data, of in ((writers, image_models), (roles, text_models))
 }
 
@@ -254,7 +254,7 @@ both.pivot(index="model", columns="identity", values="relative_error").style.for
 # %%
 logistic = models.logistic(writers)
 start = logistic.init(seed, torch.float64)
-batches = claims.fixed_batches(writers, writers.client_ids[0], 2, config.batch_size, seed)
+batches = claim_one.fixed_batches(writers, writers.client_ids[0], 2, config.batch_size, seed)
 average = expansion.average_gradient(logistic, start, batches)
 inner = expansion.average_gradient_inner(logistic, start, batches)
 
@@ -386,7 +386,7 @@ pd.DataFrame({model.name: lean(model) for model in usable}).T.round(2)
 # this profile's clients.
 
 # %%
-kinked = claims.expansion_rows(mlp, writers, config, (1e-7, 2e-7, 5e-7, 1e-6), seed=seed)
+kinked = claim_one.expansion_rows(mlp, writers, config, (1e-7, 2e-7, 5e-7, 1e-6), seed=seed)
 off = kinked.groupby("client_id").slope.agg(lambda slope: (slope - 2).abs().max())
 print(
     f"ReLU network: {(off > 0.1).sum()} of {len(off)} clients have a slope that is not 2 ± 0.1"
@@ -396,11 +396,11 @@ print(
 expansions = {
     writers.label: pd.concat(
         [
-            claims.expansion_rows(model, writers, config, seed=seed)
+            claim_one.expansion_rows(model, writers, config, seed=seed)
             for model in (logistic, tanh)
         ]
     ),
-    roles.label: claims.expansion_rows(text_models[0], roles, config, seed=seed),
+    roles.label: claim_one.expansion_rows(text_models[0], roles, config, seed=seed),
 }
 grouped = pd.concat(expansions).groupby(["model", "method", "steps"])[
     ["slope", "coefficient_ratio"]
@@ -420,7 +420,7 @@ grouped.agg(["min", "mean", "max"]).round(4)
 
 # %%
 differences = {
-    data.label: claims.finite_difference_errors(of, data, config, seed=seed)
+    data.label: claim_one.finite_difference_errors(of, data, config, seed=seed)
     for data, of in ((writers, image_models[:2]), (roles, text_models[:1]))
 }
 shown = pd.concat(differences).set_index("model", append=True).droplevel(1)
@@ -506,5 +506,5 @@ print("against AvgGrad:   ", agreement(add(start, average, -step / norm(average)
 verdicts = []
 for data in (writers, roles):
     tables = (identities[data.label], expansions[data.label], differences[data.label])
-    verdicts += claims.decide_claim_one(*tables, data, profile)
+    verdicts += claim_one.decide_claim_one(*tables, data, profile)
 VerdictTable(tuple(verdicts))

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "fl_meta"
 ROOMS = (
     ("streams", "files", "threads", "checks"),
     ("data.on_demand", "data.federated", "data.batches", "data.partition", "data.strokes"),
-    ("data.handwriting", "data.writers", "data.shakespeare"),
+    ("data.handwriting", "data.writers", "data.shakespeare", "data.real"),
     (
         "data",
         "params",
@@ -31,7 +31,8 @@ ROOMS = (
         "expansion",
     ),
     ("statistics", "personalization", "rounds", "checkpoints", "training"),
-    ("verdicts", "experiments", "claims", "plots", "widgets"),
+    ("verdicts", "experiments", "claim_one", "studies", "results", "claims"),
+    ("plots", "result_plots", "widgets"),
     ("progress", "notebooks", "twins", "pages", "report", "cli"),
 )
 ORDER = [module for room in ROOMS for module in room]
@@ -39,14 +40,23 @@ ORDER = [module for room in ROOMS for module in room]
 # Where alone these may be imported; everywhere else they are forbidden.
 ONLY_IN = {
     "ipywidgets": {"widgets"},
-    "tqdm": {"training", "progress"},
+    "tqdm": {"training", "results", "progress"},
     "papermill": {"notebooks"},
-    "matplotlib": {"plots", "widgets"},
+    "matplotlib": {"plots", "result_plots", "widgets"},
     "seaborn": {"plots", "widgets"},
     "nbformat": {"progress", "notebooks", "twins", "pages"},
 }
 # They compute: what they read or write goes through `data`, `files` or `checkpoints`.
-COMPUTING = {*ROOMS[3], "statistics", "personalization", "rounds", "training", "claims"} - {"data"}
+COMPUTING = {
+    *ROOMS[3],
+    "statistics",
+    "personalization",
+    "rounds",
+    "training",
+    "claim_one",
+    "studies",
+    "claims",
+} - {"data"}
 
 
 def name_of(path: Path) -> str:

@@ -8,12 +8,16 @@ from collections.abc import Callable
 from typing import Any
 
 from fl_meta.data.federated import FederatedDataset
+from fl_meta.data.real import load_mnist_by_writer, load_shakespeare_tff, load_unipen62
 from fl_meta.data.shakespeare import load_shakespeare
 from fl_meta.data.writers import load_writers
 
 LOADERS: dict[str, Callable[..., FederatedDataset]] = {
     "writers": load_writers,
     "shakespeare": load_shakespeare,
+    "mnist_by_writer": load_mnist_by_writer,
+    "unipen62": load_unipen62,
+    "shakespeare_tff": load_shakespeare_tff,
 }
 
 

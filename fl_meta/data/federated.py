@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
@@ -235,6 +235,54 @@ class FederatedDataset:
         chosen = {ids[i] for i in stream(seed, "held-out clients").permutation(len(ids))[:count]}
         train = [client_id for client_id in self.client_ids if client_id not in chosen]
         return self.subset(train), self.subset([c for c in self.client_ids if c in chosen])
+
+    def fold(
+        self, number: int, of: int, together: Callable[[str], str] = str
+    ) -> tuple[FederatedDataset, FederatedDataset]:
+        """Training clients and those of fold `number`: over all folds each client is held out exactly once.
+
+        Who is in which fold depends on the set of ids alone.
+
+        Args:
+            number: of the fold, from 0 to `of` − 1.
+            of: how many folds, about equally large.
+            together: what must be in one fold: client ids to the name of their group, for example to the
+                character that speaks in several plays. By default each client is its own group.
+
+        Raises:
+            ValueError: if there are fewer than 2 folds, fewer groups than folds, or no such fold.
+        """
+        names = sorted({together(client_id) for client_id in self.client_ids})
+        if not 2 <= of <= len(names) or not 0 <= number < of:
+            raise ValueError(
+                f"fold {number} of {of}: {self.name!r} has {len(names)} groups of clients; choose 2 to "
+                f"{len(names)} folds, and one of 0 to {of - 1}"
+            )
+        order = stream(0, "folds").permutation(len(names))
+        chosen = {names[i] for i in order[number::of]}
+        train = [client_id for client_id in self.client_ids if together(client_id) not in chosen]
+        return self.subset(train), self.subset([c for c in self.client_ids if together(c) in chosen])
+
+    def limited(self, least: int, most: int) -> FederatedDataset:
+        """Clients with at least `least` train examples and a test part; of each at most `most` per part.
+
+        Of a longer train part the last examples stay, of a longer test part the first. No data is copied.
+
+        Raises:
+            ValueError: if `least` is not in 1 … `most`, or no client has so many.
+        """
+        if not 1 <= least <= most:
+            raise ValueError(f"least={least} and most={most}; they must be 1 or more, and most the larger")
+        enough = (self.train_counts >= least) & (self.test_counts >= 1)
+        if not enough.any():
+            raise ValueError(
+                f"no client of {self.name!r} has {least} train examples and a test part; the largest train "
+                f"part has {self.train_counts.max()}"
+            )
+        data = self.subset([c for c, stays in zip(self.client_ids, enough, strict=True) if stays])
+        train, test = np.minimum(data.train_counts, most), np.minimum(data.test_counts, most)
+        starts = data.starts + data.train_counts - train
+        return replace(data, starts=starts, train_counts=train, test_counts=test)
 
     def pooled(self) -> FederatedDataset:
         """All clients as one, named 'pooled': what a datacenter sees. Parts stay apart; data is copied.

@@ -122,7 +122,7 @@ def load_shakespeare(*, positions: int = 80) -> FederatedDataset:
         # A role of two to four lines still needs one line in each part.
         middle = min(max(int(0.8 * len(lines)), 1), len(lines) - 1)
         for part in (lines[:middle], lines[middle:]):
-            x, y = _examples(encode("\n".join(part) + "\n"), positions)
+            x, y = examples_of(encode("\n".join(part) + "\n"), positions)
             inputs.append(x)
             labels.append(y)
             counts.append(len(x))
@@ -142,7 +142,8 @@ def load_shakespeare(*, positions: int = 80) -> FederatedDataset:
     )
 
 
-def _examples(codes: NDArray[np.uint8], positions: int) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
+def examples_of(codes: NDArray[np.uint8], positions: int) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
+    """A text's codes as inputs and labels [examples, positions]: what comes before each character, and it."""
     rows = -(-len(codes) // positions)
     x = np.full(rows * positions, BLANK, dtype=np.uint8)
     y = np.full(rows * positions, PADDING, dtype=np.int16)

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from fl_meta import claims, expansion, local, rounds
+from fl_meta import claim_one, expansion, local, rounds
 from fl_meta.algorithms import Algorithm, fedsgd, fomaml
-from fl_meta.claims import (
+from fl_meta.claim_one import (
     COEFFICIENT_TOLERANCE,
     FINITE_DIFFERENCE_TOLERANCE,
     IDENTITY_TOLERANCE,
@@ -113,11 +113,11 @@ def batches_of_the_next_round(*args: Any, seed: int, round_number: int) -> Local
     [
         (rounds, "round_of", wrong_rate),
         # One term is another one: FOMAML(1) is dropped for a second FedSGD.
-        (claims, "fomaml", lambda K, **o: fedsgd(**o) if K == 1 else fomaml(K, **o)),
-        (claims, "fomaml", lambda K, **o: fomaml(K + 1, **o)),
-        (claims, "fomaml", lambda K, **o: fomaml(K, **(o | {"weights": "equal"}))),
-        (claims, "fomaml", lambda K, **o: fomaml(K, **(o | {"batch_size": 5}))),
-        (claims, "fedsgd", lambda **o: fedsgd(**(o | {"client": sgd(0.051)}))),
+        (claim_one, "fomaml", lambda K, **o: fedsgd(**o) if K == 1 else fomaml(K, **o)),
+        (claim_one, "fomaml", lambda K, **o: fomaml(K + 1, **o)),
+        (claim_one, "fomaml", lambda K, **o: fomaml(K, **(o | {"weights": "equal"}))),
+        (claim_one, "fomaml", lambda K, **o: fomaml(K, **(o | {"batch_size": 5}))),
+        (claim_one, "fedsgd", lambda **o: fedsgd(**(o | {"client": sgd(0.051)}))),
         (rounds, "round_of", batches_of_the_next_round),
     ],
     ids=[
@@ -245,7 +245,7 @@ def test_fomaml_in_the_place_of_maml_is_noticed(
     def first_order(*args: Any, **kwargs: Any) -> Algorithm:
         return fomaml(*args, **kwargs)
 
-    monkeypatch.setattr(claims, "maml", first_order)
+    monkeypatch.setattr(claim_one, "maml", first_order)
     errors = finite_difference_errors([logistic(tiny_images)], tiny_images, CONFIG)
     assert errors.relative_error.min() > 1e2 * FINITE_DIFFERENCE_TOLERANCE
     assert verdicts(tiny_images, differences=errors)["1c"] == "not reproduced"

@@ -1,0 +1,202 @@
+"""Results of experiments as files: computed once, found again, computed again and compared."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from fl_meta.experiments import Comparison, Setting, TableOne
+from fl_meta.files import write_atomically
+from fl_meta.studies import clients_of, compare, table_one
+
+Experiment = TableOne | Comparison
+Result = dict[str, Any]
+
+FORMAT = 1
+STUDIES = {"table_one": (TableOne, table_one), "comparison": (Comparison, compare)}
+AGREEMENT = 0.02  # largest difference of a mean accuracy that another machine's rounding may make
+
+
+class ResultError(ValueError):
+    """A file of results that cannot be used: damaged, or of something else."""
+
+
+def kind_of(config: Experiment) -> str:
+    """The name of an experiment's kind, as files have it."""
+    return next(name for name, (kind, _) in STUDIES.items() if isinstance(config, kind))
+
+
+def compute(config: Experiment, seed: int) -> Result:
+    """Run one experiment for one seed; what comes out is JSON.
+
+    Beside what the study gives: format, kind, config, seed, versions, machine, seconds, and of the data its
+    name, label and sha256.
+    """
+    begin = time.perf_counter()
+    kind = kind_of(config)
+    data = clients_of(config.setting)
+    header = {
+        "format": FORMAT,
+        "kind": kind,
+        "config": _as_json(asdict(config)),
+        "seed": seed,
+        "data": {"name": data.name, "label": data.label, "sha256": data.fingerprint},
+        "fl_meta": version("fl_meta"),
+        "torch": torch.__version__,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+    }
+    study: Result = STUDIES[kind][1](config, seed)  # type: ignore[operator]
+    return header | {"seconds": round(time.perf_counter() - begin, 1)} | study
+
+
+def file_name(config: Experiment, seed: int) -> str:
+    """Of a result: what it is, and 8 digits that change with every field of the config."""
+    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:8]
+    return f"{kind_of(config)}-{config.setting.dataset}-{config.setting.model}-{digest}-seed{seed}.json"
+
+
+def read_result(path: Path) -> Result:
+    """A result from its file.
+
+    Raises:
+        ResultError: if the file is damaged or of another format.
+    """
+    try:
+        result: Result = json.loads(path.read_text(encoding="utf-8"))
+        if result["format"] != FORMAT:
+            raise ResultError(f"{path} has format {result['format']}; this version reads {FORMAT}")
+        config_of(result)
+    except (OSError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ResultError(f"{path} is no result ({error!r}); delete it to compute it again") from error
+    return result
+
+
+def config_of(result: Result) -> Experiment:
+    """The experiment that a result is of.
+
+    Raises:
+        KeyError, TypeError, ValueError: if it is of none.
+    """
+    fields = {name: _tuples(value) for name, value in result["config"].items()}
+    kind: type[Experiment] = STUDIES[result["kind"]][0]
+    return kind(**fields | {"setting": Setting(**result["config"]["setting"])})
+
+
+def load_or_run(
+    config: Experiment,
+    seeds: Sequence[int],
+    folder: Path,
+    *,
+    executor: Executor | None = None,
+    progress: bool = True,
+) -> list[Result]:
+    """The results of all seeds: those that lie in the folder, and the others computed, side by side.
+
+    Each is written when it is there, so that after a stop the same call computes only what is missing.
+
+    Args:
+        config: the experiment.
+        seeds: one result each.
+        folder: of the files.
+        executor: runs the seeds, for example dask's `Client.get_executor()`; None takes a process per core.
+        progress: whether to show a progress bar.
+
+    Raises:
+        ResultError: if a file in the folder cannot be used.
+        OSError: if the folder cannot be written to.
+    """
+    paths = {seed: folder / file_name(config, seed) for seed in seeds}
+    found = {seed: read_result(path) for seed, path in paths.items() if path.exists()}
+    for seed, result in found.items():
+        if (config_of(result), result["seed"]) != (config, seed):
+            raise ResultError(f"{paths[seed]} is of another experiment; delete it to compute it again")
+    missing = [seed for seed in seeds if seed not in found]
+    if missing:
+        with _processes(len(missing)) if executor is None else _as_it_is(executor) as pool:
+            futures: dict[Future[Result], int] = {pool.submit(compute, config, s): s for s in missing}
+            title = f"{config.setting.dataset}, {config.setting.model}"
+            try:
+                for future in tqdm(
+                    as_completed(futures), title, len(futures), False, unit="seed", disable=not progress
+                ):
+                    seed, result = futures[future], future.result()
+                    write_result(result, paths[seed])
+                    found[seed] = result
+            finally:
+                for future in futures:
+                    future.cancel()
+    return [found[seed] for seed in seeds]
+
+
+def write_result(result: Result, path: Path) -> None:
+    """Write a result atomically.
+
+    Raises:
+        OSError: if the folder cannot be written to.
+    """
+    text = json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def largest_difference(one: Result, other: Result) -> float:
+    """Of all mean accuracies of two results of one experiment and seed; 0.02 are two points.
+
+    Raises:
+        ResultError: if they are not of the same experiment, seed and data.
+    """
+    for field in ("kind", "config", "seed", "data"):
+        if one[field] != other[field]:
+            raise ResultError(f"the results differ in {field}: {one[field]} and {other[field]}")
+    differences = [0.0]
+    for a, b in zip(_accuracies(one), _accuracies(other), strict=True):
+        differences += [abs(_mean(x) - _mean(y)) for x, y in zip(a, b, strict=True)]
+    return max(differences)
+
+
+def _accuracies(result: Result) -> list[list[list[float]]]:
+    return [part["accuracy"] for part in result["cells" if "cells" in result else "models"]]
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+@contextmanager
+def _processes(number: int) -> Iterator[Executor]:
+    """A pool that shares the cores; processes start afresh: with a copy of our threads they would hang."""
+    cores = torch.get_num_threads()
+    workers = min(number, cores)
+    pool = ProcessPoolExecutor(
+        workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(max(1, cores // workers),)
+    )
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _as_it_is(executor: Executor) -> Iterator[Executor]:
+    yield executor
+
+
+def _as_json(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
