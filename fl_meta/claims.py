@@ -158,6 +158,17 @@ def verdict_of(effect: float, interval: tuple[float, float], p: float, seeds: Se
     return "direction only" if all(seed > 0 for seed in seeds) else "undecided"
 
 
+def not_run(claim: str, label: str, profile: str) -> list[Verdict]:
+    """Verdicts that say so of all claims whose name begins with `claim`, on a data set without results."""
+    statements = {contrast.claim: contrast.statement for contrast in CONTRASTS} | TABLE_ONE
+    none = (math.nan, math.nan)
+    return [
+        Verdict(name, statement, label, "not run", math.nan, none, "", profile)
+        for name, statement in statements.items()
+        if name.startswith(claim)
+    ]
+
+
 def decide_comparison(results: Sequence[dict[str, Any]], profile: str) -> tuple[list[Verdict], pd.DataFrame]:
     """The verdicts on claims 2 and 3 for one data set, from a result per seed, and the numbers behind them.
 

@@ -169,6 +169,8 @@ def _reproduce(options: argparse.Namespace) -> int:
     with _bad_input():
         plan = notebooks.plan(options.notebooks, {"profile": options.profile, **dict(options.set)})
         folder = report.prepare(options.output, options.notebooks)
+    # Experiments that several notebooks share are computed once, but never found from an earlier run.
+    os.environ["FL_META_EXPERIMENTS"] = str((options.output / report.EXPERIMENTS).absolute())
     runs: list[notebooks.NotebookRun] = []
     stopped = False
     try:

@@ -195,17 +195,23 @@ TEXT = replace(
 )
 _SMOKE: dict[str, Any] = {
     "folds": 2,
-    "clients_per_round": 5,
-    "rounds": 4,
-    "fine_tuning_rounds": 3,
-    "local_epochs": 2,
+    "clients_per_round": 3,
+    "rounds": 3,
+    "fine_tuning_rounds": 2,
+    "local_epochs": 1,
+    "client_rates": (0.1,),
+    "reptile": ((2, 1e-3),),
+    "server_rates": (0.3,),
+    "adam_rates": (1e-3,),
+    "centralized_rates": (0.1,),
+    "personalization_rates": (0.1,),
     "personalization_epochs": 1,
     "local_only_epochs": 2,
 }
 COMPARISON = {
     "smoke": {
-        "writers": replace(HANDWRITING, setting=replace(WRITERS, num_clients=40), **_SMOKE),
-        "shakespeare": replace(TEXT, setting=replace(SHAKESPEARE, num_clients=40), **_SMOKE),
+        "writers": replace(HANDWRITING, setting=replace(WRITERS, num_clients=24), **_SMOKE),
+        "shakespeare": replace(TEXT, setting=replace(SHAKESPEARE, num_clients=24), **_SMOKE),
     },
     "laptop": {"writers": HANDWRITING, "shakespeare": TEXT},
     "paper": {
@@ -259,8 +265,9 @@ TABLE_ONE = {
     "smoke": {
         name: replace(
             table,
-            setting=replace(table.setting, num_clients=40),
+            setting=replace(table.setting, num_clients=24),
             folds=2,
+            clients_per_round=(3, 5),
             local_epochs=(1, 2),
             rounds=2,
             every=1,

@@ -23,7 +23,7 @@ from traitlets import Instance
 
 from fl_meta.files import write_atomically
 from fl_meta.progress import Progress, is_progress_line, plain
-from fl_meta.verdicts import Verdict, collect
+from fl_meta.verdicts import RECORDED, Verdict, collect
 
 KERNEL = "python3"
 CELL_SECONDS = {"smoke": 300, "laptop": 1800, "paper": None}
@@ -261,10 +261,10 @@ def drop_progress_lines(notebook: nbformat.NotebookNode) -> None:
 
 
 def _verdicts(notebook: nbformat.NotebookNode, name: str, profile: str) -> tuple[Verdict, ...]:
-    """The verdicts that a notebook shows, all of the profile that it ran with."""
+    """The verdicts that a notebook shows, of the profile that it ran with, or on recorded results."""
     verdicts = collect(notebook.cells, name)
     for one in verdicts:
-        if one.profile != profile:
+        if one.profile not in (profile, RECORDED):
             raise ValueError(
                 f"claim {one.claim!r} has a verdict of profile {one.profile!r} in a run of profile "
                 f"{profile!r}; it was stored, not computed"

@@ -19,6 +19,7 @@ from fl_meta.pages import write_page
 from fl_meta.verdicts import Verdict, VerdictTable
 
 NOTEBOOKS = "notebooks"  # the folder of executed notebooks and their pages, inside that of the report
+EXPERIMENTS = "experiments"  # the folder of results that the notebooks compute, beside it
 FORMAT = 1
 
 _STYLE = """
@@ -86,6 +87,7 @@ def prepare(folder: Path, sources: Path) -> Path:
         notebooks.mkdir(parents=True, exist_ok=True)
         stale = [folder / "index.html", folder / "verdicts.json"]
         stale += [path for suffix in (".ipynb", ".html") for path in notebooks.glob(PATTERN + suffix)]
+        stale += (folder / EXPERIMENTS).glob("*.json")
         for path in stale:
             path.unlink(missing_ok=True)
         for probe in (folder / ".probe", notebooks / ".probe"):

@@ -142,6 +142,22 @@ def load_or_run(
     return [found[seed] for seed in seeds]
 
 
+def recorded(config: Experiment, folder: Path) -> list[Result]:
+    """The results that the repository keeps of an experiment, one per fold; none if one is missing.
+
+    Raises:
+        ResultError: if a file cannot be used.
+    """
+    paths = [folder / file_name(config, seed) for seed in range(config.folds)]
+    return [read_result(path) for path in paths] if all(path.exists() for path in paths) else []
+
+
+def own_folder() -> Path:
+    """Where one's own results are kept: `$FL_META_EXPERIMENTS`, else in the user's cache folder."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("FL_META_EXPERIMENTS") or Path(cache) / "fl_meta" / "experiments")
+
+
 def write_result(result: Result, path: Path) -> None:
     """Write a result atomically.
 
@@ -179,7 +195,7 @@ def _mean(values: list[float]) -> float:
 def _processes(number: int) -> Iterator[Executor]:
     """A pool that shares the cores; processes start afresh: with a copy of our threads they would hang."""
     cores = torch.get_num_threads()
-    workers = min(number, cores)
+    workers = min(number, cores + 1)  # one more than cores: three seeds then leave no core idle for long
     pool = ProcessPoolExecutor(
         workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(max(1, cores // workers),)
     )

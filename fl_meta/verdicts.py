@@ -16,6 +16,9 @@ from typing import Any
 PROFILES = ("smoke", "laptop", "paper")
 """Sizes of a run: a check that it works, a machine without a GPU, the paper's own settings."""
 
+RECORDED = "recorded"
+"""The profile of a verdict on results that the repository keeps; it was not computed in this run."""
+
 MARKS = {
     "reproduced": "✔",
     "direction only": "↗",
@@ -49,7 +52,7 @@ class Verdict:
         effect: the measured effect; NaN where nothing was measured.
         interval: lower and upper end of the effect's interval; NaN where there is none.
         unit: unit of effect and interval.
-        profile: one of `PROFILES`.
+        profile: one of `PROFILES`, or `RECORDED`.
         notebook: name of the notebook that shows it; the report fills it in.
     """
 
@@ -74,8 +77,8 @@ class Verdict:
                 raise ValueError(f"a verdict needs a {name}; it is empty")
         if self.verdict not in MARKS:
             raise ValueError(f"verdict {self.verdict!r} is not one of {', '.join(MARKS)}")
-        if self.profile not in PROFILES:
-            raise ValueError(f"profile {self.profile!r} is not one of {', '.join(PROFILES)}")
+        if self.profile not in (*PROFILES, RECORDED):
+            raise ValueError(f"profile {self.profile!r} is not one of {', '.join((*PROFILES, RECORDED))}")
         low, high = (float(end) for end in self.interval)
         if low > high:
             raise ValueError(f"interval ({low}, {high}) of claim {self.claim!r}: give the lower end first")
