@@ -254,7 +254,9 @@ both.pivot(index="model", columns="identity", values="relative_error").style.for
 # %%
 logistic = models.logistic(writers)
 start = logistic.init(seed, torch.float64)
-batches = claim_one.fixed_batches(writers, writers.client_ids[0], 2, config.batch_size, seed)
+batches = claim_one.fixed_batches(
+    writers, writers.client_ids[0], 2, config.batch_size, seed
+)
 average = expansion.average_gradient(logistic, start, batches)
 inner = expansion.average_gradient_inner(logistic, start, batches)
 
