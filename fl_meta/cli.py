@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -34,9 +34,12 @@ examples:
   fl-meta verdicts --json               the same for a program
   fl-meta lab                           read and change the notebooks in JupyterLab
   fl-meta notebooks build 01_name       after a change of notebooks/01_name.py
+  fl-meta record table_one-writers      compute a recorded result, hours; what is there stays
+  fl-meta rerun data/results/NAME.json  compute it once more: does it agree?
 
 exit status:
-  0 all is well   1 a notebook or test failed   2 bad input   130 stopped with Ctrl-C
+  0 all is well   1 a notebook or test failed, or a result does not agree   2 bad input
+  130 stopped with Ctrl-C
 """
 
 REPRODUCE = """\
@@ -51,6 +54,20 @@ NOTEBOOKS = """\
 Each notebook NN_name.ipynb, with outputs, has a twin NN_name.py beside it: the same cells as
 text. People edit and review the twin; `build` executes it and writes the notebook; `check`
 compares the two and says where they differ.
+"""
+
+RECORD = """\
+Compute the experiments whose results the repository keeps, one file for each seed, several seeds
+at once. A file that is there is not computed again, so the same command goes on after Ctrl-C.
+All of them take many hours. Real data sets are read from the folder $FL_META_DATA.
+
+names:
+"""
+
+RERUN = """\
+Compute a recorded result again, from the config and the seed in its file, and say by how much the
+mean accuracies differ. A small difference agrees: another machine rounds otherwise. The data must
+be the same, by its sha256. The file stays as it is.
 """
 
 
@@ -138,7 +155,38 @@ def _parser() -> argparse.ArgumentParser:
     text = "Compare notebooks with their twins cell by cell; exit status 1 if any differ."
     one = add("check", _check, "compare notebooks with their twins", text, kinds)
     add_folder(one, "--notebooks", "notebooks", "folder of notebooks and twins")
+
+    text = RECORD + "\n".join(f"  {name}" for name in _recorded())
+    one = add("record", _record, "compute the recorded results that are missing", text)
+    one.add_argument("names", nargs="*", metavar="NAME", help="which experiments (default: all)")
+    one.add_argument(
+        "--workers",
+        type=_at_least_one,
+        metavar="N",
+        help="processes at once, each for one seed (default: one more than cores)",
+    )
+    add_folder(one, "--results", "data/results", "folder of the results")
+
+    one = add("rerun", _rerun, "compute a recorded result again and compare", RERUN)
+    one.add_argument("files", nargs="+", type=Path, metavar="FILE", help="for example data/results/….json")
     return parser
+
+
+def _recorded() -> dict[str, Any]:
+    """The recorded experiments by name."""
+    from fl_meta import experiments
+
+    tables: dict[str, dict[str, Any]] = {
+        "table_one": experiments.RECORDED_TABLE_ONE,
+        "comparison": experiments.RECORDED_COMPARISON,
+    }
+    return {f"{kind}-{name}": config for kind, table in tables.items() for name, config in table.items()}
+
+
+def _at_least_one(text: str) -> int:
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
 
 
 def _assignment(text: str) -> tuple[str, Any]:
@@ -154,11 +202,13 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 
 @contextmanager
-def _bad_input() -> Iterator[None]:
+def _bad_input(
+    errors: tuple[type[Exception], ...] = (ValueError, OSError, ModuleNotFoundError),
+) -> Iterator[None]:
     """Turn an error about what the user gave into one line and exit status 2."""
     try:
         yield
-    except (ValueError, OSError) as error:
+    except errors as error:
         print(f"fl-meta: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 
@@ -253,3 +303,51 @@ def _check(options: argparse.Namespace) -> int:
         problems = twins.check(options.notebooks)
     print("\n".join(problems) or "every notebook agrees with its twin")
     return 1 if problems else 0
+
+
+def _record(options: argparse.Namespace) -> int:
+    from fl_meta import results, studies
+
+    known = _recorded()
+    chosen = {name: config for name, config in known.items() if name in options.names or not options.names}
+    with _bad_input():
+        for name in options.names:
+            if name not in known:
+                raise ValueError(f"no recorded experiment {name!r}; there are {', '.join(known)}")
+        # A data set that is missing is noticed now, not after hours.
+        for setting in {config.setting for config in chosen.values()}:
+            studies.clients_of(setting)
+    for number, (name, config) in enumerate(chosen.items(), start=1):
+        seeds = range(config.folds)
+        pool = results.processes(options.workers) if options.workers else nullcontext()
+        with _bad_input((results.ResultError, OSError)), pool as executor:
+            results.load_or_run(config, seeds, options.results, executor=executor)
+        print(f"[{number}/{len(chosen)}] {name}: seeds 0 to {config.folds - 1} in {options.results}")
+    return 0
+
+
+def _rerun(options: argparse.Namespace) -> int:
+    from fl_meta import results, studies
+
+    recorded = {}
+    with _bad_input():
+        for path in options.files:
+            recorded[path] = result = results.read_result(path)
+            data = studies.clients_of(results.config_of(result).setting)
+            if data.fingerprint != result["data"]["sha256"]:
+                raise ValueError(
+                    f"{path} was computed on other data: sha256 {result['data']['sha256']}, but "
+                    f"{data.name!r} here has {data.fingerprint}"
+                )
+    status = 0
+    for path, result in recorded.items():
+        again = results.compute(results.config_of(result), result["seed"])
+        difference = results.largest_difference(result, again)
+        agrees = difference <= results.AGREEMENT
+        print(
+            f"{path}: {'agrees' if agrees else 'DOES NOT AGREE'}, the largest difference of a mean accuracy "
+            f"is {100 * difference:.2f} points ({100 * results.AGREEMENT:g} are allowed)",
+            flush=True,
+        )
+        status = status if agrees else 1
+    return status

@@ -6,13 +6,15 @@ import hashlib
 import json
 import os
 import platform
+import signal
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from importlib.metadata import version
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ Result = dict[str, Any]
 
 FORMAT = 1
 STUDIES = {"table_one": (TableOne, table_one), "comparison": (Comparison, compare)}
+PARTS = {"table_one": "cells", "comparison": "models"}  # what has the accuracies
 AGREEMENT = 0.02  # largest difference of a mean accuracy that another machine's rounding may make
 
 
@@ -80,7 +83,11 @@ def read_result(path: Path) -> Result:
         if result["format"] != FORMAT:
             raise ResultError(f"{path} has format {result['format']}; this version reads {FORMAT}")
         config_of(result)
-    except (OSError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        for field in ("seed", "data", "clients", PARTS[result["kind"]]):
+            result[field]  # a KeyError names what is missing
+    except ResultError:
+        raise
+    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ResultError(f"{path} is no result ({error!r}); delete it to compute it again") from error
     return result
 
@@ -106,7 +113,8 @@ def load_or_run(
 ) -> list[Result]:
     """The results of all seeds: those that lie in the folder, and the others computed, side by side.
 
-    Each is written when it is there, so that after a stop the same call computes only what is missing.
+    Each is written when it is there, so that after a stop the same call computes only what is missing. A seed
+    that fails does not stop the others; its error comes at the end.
 
     Args:
         config: the experiment.
@@ -117,7 +125,8 @@ def load_or_run(
 
     Raises:
         ResultError: if a file in the folder cannot be used.
-        OSError: if the folder cannot be written to.
+        OSError: if the folder cannot be written to; nothing is computed then.
+        Exception: what a seed raised.
     """
     paths = {seed: folder / file_name(config, seed) for seed in seeds}
     found = {seed: read_result(path) for seed, path in paths.items() if path.exists()}
@@ -125,20 +134,33 @@ def load_or_run(
         if (config_of(result), result["seed"]) != (config, seed):
             raise ResultError(f"{paths[seed]} is of another experiment; delete it to compute it again")
     missing = [seed for seed in seeds if seed not in found]
+    errors: list[Exception] = []
     if missing:
-        with _processes(len(missing)) if executor is None else _as_it_is(executor) as pool:
+        # A folder that cannot be written to is noticed now, not after hours.
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        # One process more than cores: three seeds then leave no core idle for long.
+        number = min(len(missing), torch.get_num_threads() + 1)
+        with processes(number) if executor is None else nullcontext(executor) as pool:
             futures: dict[Future[Result], int] = {pool.submit(compute, config, s): s for s in missing}
             title = f"{config.setting.dataset}, {config.setting.model}"
             try:
                 for future in tqdm(
                     as_completed(futures), title, len(futures), False, unit="seed", disable=not progress
                 ):
-                    seed, result = futures[future], future.result()
+                    seed = futures[future]
+                    try:
+                        result = future.result()
+                    except Exception as error:
+                        errors.append(error)
+                        continue
                     write_result(result, paths[seed])
                     found[seed] = result
             finally:
                 for future in futures:
                     future.cancel()
+    if errors:
+        raise errors[0]
     return [found[seed] for seed in seeds]
 
 
@@ -184,7 +206,7 @@ def largest_difference(one: Result, other: Result) -> float:
 
 
 def _accuracies(result: Result) -> list[list[list[float]]]:
-    return [part["accuracy"] for part in result["cells" if "cells" in result else "models"]]
+    return [part["accuracy"] for part in result[PARTS[result["kind"]]]]
 
 
 def _mean(values: list[float]) -> float:
@@ -192,22 +214,27 @@ def _mean(values: list[float]) -> float:
 
 
 @contextmanager
-def _processes(number: int) -> Iterator[Executor]:
-    """A pool that shares the cores; processes start afresh: with a copy of our threads they would hang."""
-    cores = torch.get_num_threads()
-    workers = min(number, cores + 1)  # one more than cores: three seeds then leave no core idle for long
-    pool = ProcessPoolExecutor(
-        workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(max(1, cores // workers),)
-    )
+def processes(number: int) -> Iterator[Executor]:
+    """A pool of so many processes that share the cores; at Ctrl-C they end at once, without a word.
+
+    They start afresh: with a copy of our threads they would hang.
+    """
+    others = set(active_children())
+    threads = max(1, torch.get_num_threads() // number)
+    pool = ProcessPoolExecutor(number, get_context("spawn"), initializer=_begin, initargs=(threads,))
     try:
         yield pool
+    except KeyboardInterrupt:
+        for process in set(active_children()) - others:
+            process.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-@contextmanager
-def _as_it_is(executor: Executor) -> Iterator[Executor]:
-    yield executor
+def _begin(threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(threads)
 
 
 def _as_json(value: Any) -> Any:

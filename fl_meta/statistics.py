@@ -86,7 +86,7 @@ def sign_flip_p(values: ArrayLike, *, resamples: int = 10_000, seed: int = 0) ->
         raise ValueError(f"values {data.shape} must be finite, [clients], at least one")
     signs = stream(seed, "sign flips", len(data)).choice([-1.0, 1.0], size=(resamples, len(data)))
     # The observed signs are one of the possibilities. Rounding must not make equal means differ.
-    as_far = np.abs(signs @ data) >= abs(data.sum()) * (1 - 1e-12)
+    as_far = np.abs(signs @ data) >= abs(data.sum()) - 1e-12 * np.abs(data).sum()
     return float((as_far.sum() + 1) / (resamples + 1))
 
 

@@ -199,7 +199,11 @@ class _Rivals:
         way: Callable[[Any], Iterable[Snapshot]],
         value: Callable[[list[Snapshot]], float],
     ) -> tuple[Any, list[Snapshot]]:
-        """The option whose way has the highest value on the validation clients, and that way."""
+        """The option whose way has the highest value on the validation clients, and that way.
+
+        Raises:
+            TrainingDivergedError: if every option's training diverged.
+        """
         tried: list[tuple[float, Any, list[Snapshot]]] = []
         for option in options:
             try:
@@ -210,6 +214,8 @@ class _Rivals:
                 tried.append((value(snapshots), option, snapshots))
         self.search[method] = [{"option": option, "validation": round(v, 5)} for v, option, _ in tried]
         _, option, snapshots = max(tried, key=lambda one: one[0])
+        if not snapshots:
+            raise TrainingDivergedError(f"{method}: all of {list(options)} diverged; give smaller rates")
         return option, snapshots
 
     def trained(

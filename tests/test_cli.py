@@ -9,12 +9,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
 
-from fl_meta import cli, notebooks, twins
+from fl_meta import cli, experiments, notebooks, results, twins
+from fl_meta.experiments import Setting, TableOne
 from fl_meta.notebooks import Failure, NotebookRun, Plan
 from fl_meta.verdicts import PROFILES
 
@@ -114,15 +119,17 @@ def test_bad_input_is_one_line_and_status_two(
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["--help"], ["reproduce", "--help"], ["notebooks", "build", "--help"], ["--version"]):
+    some = ["reproduce", "notebooks build", "record", "rerun"]
+    for arguments in (["--help"], *([*one.split(), "--help"] for one in some), ["--version"]):
         with pytest.raises(SystemExit) as stopped:
             cli.main(arguments)
         assert stopped.value.code == 0
     text = capsys.readouterr().out
-    for command in ("reproduce", "verdicts", "lab", "test", "notebooks"):
+    for command in ("reproduce", "verdicts", "lab", "test", "notebooks", "record", "rerun"):
         assert f"\n    {command} " in text
     assert "fl-meta reproduce --profile smoke" in text and "exit status" in text
     assert all(profile in text for profile in PROFILES)
+    assert all(f"\n  {name}\n" in text for name in cli._recorded())
     assert "fl_meta 0." in text
 
 
@@ -251,3 +258,204 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
     os.close(writing)
     assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+# Recorded results -----------------------------------------------------------------------------------------
+
+TINY = TableOne(
+    Setting("writers", "mlp", least=20, most=20, num_clients=4),
+    folds=2,
+    clients_per_round=(2,),
+    local_epochs=(1,),
+    client_rate=0.1,
+    rounds=1,
+    every=1,
+    personalization_epochs=1,
+    threshold=0.5,
+)
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Writers are drawn for these tests alone; no real data set is there."""
+    monkeypatch.setenv("FL_META_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.delenv("FL_META_DATA", raising=False)
+
+
+@pytest.fixture
+def pools(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of the pools of processes that were asked for; one thread takes their place."""
+    asked: list[int] = []
+
+    @contextmanager
+    def processes(number: int) -> Iterator[ThreadPoolExecutor]:
+        asked.append(number)
+        with ThreadPoolExecutor(1) as pool:
+            yield pool
+
+    monkeypatch.setattr(results, "processes", processes)
+    return asked
+
+
+@pytest.fixture
+def two(monkeypatch: pytest.MonkeyPatch) -> dict[str, TableOne]:
+    """Two small experiments are all that is recorded."""
+    configs = {"table_one-one": TINY, "table_one-two": replace(TINY, local_epochs=(2,))}
+    monkeypatch.setattr(cli, "_recorded", lambda: configs)
+    return configs
+
+
+def test_record_computes_what_is_missing_and_says_where(
+    tmp_path: Path,
+    pools: list[int],
+    two: dict[str, TableOne],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["record", "table_one-two", "--workers", "3"]) == 0
+    printed, progress = capsys.readouterr()
+    assert printed == "[1/1] table_one-two: seeds 0 to 1 in data/results\n" and "seed" in progress
+    assert pools == [3]
+    names = {results.file_name(two["table_one-two"], seed) for seed in (0, 1)}
+    assert {path.name for path in (tmp_path / "data/results").iterdir()} == names
+
+    computed = []
+    compute = results.compute
+    monkeypatch.setattr(results, "compute", lambda *what: computed.append(what) or compute(*what))
+    assert cli.main(["record"]) == 0
+    assert computed == [(TINY, 0), (TINY, 1)]
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "[1/2] table_one-one",
+        "[2/2] table_one-two",
+    ]
+    assert cli.main(["record", "--results", "elsewhere", "table_one-one"]) == 0
+    assert len(results.recorded(TINY, tmp_path / "elsewhere")) == 2
+
+
+def test_record_keeps_what_is_done_before_an_error(
+    tmp_path: Path, pools: list[int], two: dict[str, TableOne], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["record", "--results", str(tmp_path)]
+    (tmp_path / results.file_name(two["table_one-two"], 1)).write_text("{")
+    assert "is no result" in fails_with_two(arguments, capsys)
+    assert len(results.recorded(TINY, tmp_path)) == 2
+
+
+def test_all_recorded_experiments_have_a_name() -> None:
+    named = cli._recorded()
+    assert named["table_one-writers"] is experiments.RECORDED_TABLE_ONE["writers"]
+    assert named["comparison-shakespeare_tff"] is experiments.RECORDED_COMPARISON["shakespeare_tff"]
+    assert len(named) == len(experiments.RECORDED_TABLE_ONE) + len(experiments.RECORDED_COMPARISON)
+    for name, config in named.items():
+        assert results.file_name(config, 0).startswith(f"{name}-")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["record", "writers"], "no recorded experiment 'writers'; there are table_one-writers, table_one-"),
+        (["record", "comparison-unipen62"], "unipen62"),
+        (["record", "--workers", "0"], "'0' is not a whole number from 1"),
+        (["record", "--workers", "two"], "'two' is not a whole number from 1"),
+        (["rerun"], "the following arguments are required: FILE"),
+        (["rerun", "elsewhere.json"], "elsewhere.json is no result"),
+    ],
+)
+def test_bad_input_about_results_is_one_line(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in fails_with_two(arguments, capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_stops_the_processes_and_keeps_what_is_done(tmp_path: Path) -> None:
+    # The first seed is there; the second would take days.
+    config = replace(TINY, rounds=10**7, every=10**7)
+    done = tmp_path / results.file_name(config, 0)
+    results.write_result(results.compute(TINY, 0) | {"config": asdict(config)}, done)
+    before = done.read_bytes()
+    program = (
+        "import sys; from fl_meta import cli; from fl_meta.experiments import Setting, TableOne\n"
+        f"if __name__ == '__main__': cli._recorded = lambda: {{'one': {config!r}}}; sys.exit(cli.main())"
+    )
+    (tmp_path / "program.py").write_text(program)
+    command = [sys.executable, "program.py", "record", "--results", str(tmp_path)]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    shown = b""
+    while b"0/1" not in shown:
+        shown += (more := process.stderr.read1())
+        assert more, shown
+    process.send_signal(signal.SIGINT)
+    # Their end of the pipe closes when the processes end; until then this waits.
+    printed, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and errors.endswith(b"fl-meta: stopped\n"), errors
+    assert b"Traceback" not in shown + errors and printed == b""
+    assert done.read_bytes() == before and len(list(tmp_path.glob("*.json"))) == 1
+
+
+def tampered(result: dict[str, Any], by: float) -> dict[str, Any]:
+    """All held-out clients' personalized accuracies of one cell are others."""
+    (cell,) = result["cells"]
+    return result | {
+        "cells": [cell | {"accuracy": [cell["accuracy"][0], [a + by for a in cell["accuracy"][1]]]}]
+    }
+
+
+@pytest.mark.parametrize(
+    ("by", "status", "says", "points"),
+    [
+        (0.0, 0, "agrees", "0.00"),
+        (0.019, 0, "agrees", "1.90"),
+        (0.03, 1, "DOES NOT AGREE", "3.00"),
+        (-0.03, 1, "DOES NOT AGREE", "3.00"),
+    ],
+)
+def test_rerun_says_whether_a_result_agrees(
+    by: float, status: int, says: str, points: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, other = tmp_path / "one.json", tmp_path / "other.json"
+    result = results.compute(TINY, 1)
+    results.write_result(tampered(result, by), path)
+    results.write_result(result, other)
+    before = path.read_bytes()
+    assert cli.main(["rerun", str(path), str(other)]) == status
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{path}: {says}, the largest difference of a mean accuracy is {points} points")
+    assert second.startswith(f"{other}: agrees,") and "is 0.00 points (2 are allowed)" in second
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"data": {"sha256": "0123"}},
+            "two.json was computed on other data: sha256 0123, but 'writers' here has",
+        ),
+        (
+            {"config": asdict(replace(TINY, setting=replace(TINY.setting, dataset="unipen62")))},
+            "unipen62",
+        ),
+        ({"seed": None, "format": 7}, "two.json has format 7"),
+    ],
+)
+def test_rerun_refuses_what_it_cannot_compare_before_it_computes(
+    change: dict[str, Any],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result = results.compute(TINY, 0)
+    good, bad = tmp_path / "one.json", tmp_path / "two.json"
+    results.write_result(result, good)
+    results.write_result(result | change, bad)
+    monkeypatch.setattr(results, "compute", lambda *_: pytest.fail("nothing is computed"))
+    assert message in fails_with_two(["rerun", str(good), str(bad)], capsys)

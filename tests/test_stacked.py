@@ -911,6 +911,28 @@ def test_scores_are_those_of_the_loop_whatever_the_sizes(
     check_equal_scores(LocalTraining(model, params, data, PLAIN, batch_size, epochs, None, 5))
 
 
+@pytest.mark.parametrize("rows", [1024, 3])
+@pytest.mark.parametrize("name", ["logistic", "mlp"])
+def test_very_unequal_test_parts_share_a_stack(
+    name: str, rows: int, one_stack: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stacked, "TEST_ROWS", rows)
+    sizes = [5, 9, 1, 8, 20, 1, 2, 30, 7, 1]
+    data = vectors([4 + size for size in sizes])
+    # Whatever comes after a client's first four examples is its test part.
+    tests = data.counts - 4
+    data = replace(data, train_counts=0 * tests + 4, test_counts=tests)
+    # The share of padding that is allowed here puts clients together that the one for training does not.
+    loose, tight = (
+        len(list(segments(tests.tolist(), limit))) for limit in (stacked.SCORING_LIMIT, stacked.PADDING_LIMIT)
+    )
+    assert 1 < loose < tight
+    model = logistic(data) if name == "logistic" else mlp(data, 5)
+    params = model.init(1, torch.float64)
+    scores = check_equal_scores(LocalTraining(model, params, data, PLAIN, 3, 2, None, 5))
+    assert {s.client_id: s.predictions for s in scores} == dict(zip(data.client_ids, tests, strict=True))
+
+
 def test_large_test_parts_are_scored_in_pieces(
     tiny_images: FederatedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -301,6 +301,118 @@ def test_one_client_cannot_be_split(tiny_images: FederatedDataset) -> None:
         tiny_images.subset(["client_0"]).split_clients()
 
 
+@given(owner_lists().filter(lambda owners: len(set(owners)) > 1), st.data())
+def test_over_all_folds_each_client_is_held_out_exactly_once(owners: list[str], data: st.DataObject) -> None:
+    whole = numbered(owners)
+    of = data.draw(st.integers(2, len(whole)))
+    held_out = []
+    for number in range(of):
+        train, fold = whole.fold(number, of)
+        assert set(train.client_ids).isdisjoint(fold.client_ids)
+        assert parts(train) | parts(fold) == parts(whole)
+        held_out.append(fold.client_ids)
+    assert sorted(sum(held_out, ())) == sorted(whole.client_ids)
+    sizes = [len(fold) for fold in held_out]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@given(st.data())
+def test_who_is_in_which_fold_depends_on_the_set_of_ids_alone(data: st.DataObject) -> None:
+    whole = numbered([f"client_{i}" for i in range(9) for _ in range(2)])
+    shuffled = whole.subset(data.draw(st.permutations(whole.client_ids)))
+    for number in range(3):
+        one, other = whole.fold(number, 3), shuffled.fold(number, 3)
+        for group, again in zip(one, other, strict=True):
+            assert set(group.client_ids) == set(again.client_ids)
+            assert list(again.client_ids) == [c for c in shuffled.client_ids if c in group]
+
+
+@given(st.lists(st.integers(0, 5), min_size=2, max_size=12), st.data())
+def test_groups_stay_together_in_folds(groups: list[int], data: st.DataObject) -> None:
+    ids = [f"{group}/{i}" for i, group in enumerate(groups)]
+    names = {client_id.split("/")[0] for client_id in ids}
+    if len(names) < 2:
+        groups[0], ids[0] = 6, "6/0"
+        names = {client_id.split("/")[0] for client_id in ids}
+    whole = numbered(np.repeat(ids, 2).tolist())
+    of = data.draw(st.integers(2, len(names)))
+    seen: list[str] = []
+    for number in range(of):
+        train, fold = whole.fold(number, of, lambda client_id: client_id.split("/")[0])
+        here, there = ({c.split("/")[0] for c in part.client_ids} for part in (fold, train))
+        assert here and here.isdisjoint(there)
+        seen += fold.client_ids
+    assert sorted(seen) == sorted(ids)
+
+
+def test_folds_do_not_follow_the_order_of_names() -> None:
+    # Names often begin with a place or a year: neighbours in the alphabet must not be held out together.
+    whole = numbered([f"client_{i:02}" for i in range(40) for _ in range(2)])
+    folds = [whole.fold(number, 2)[1].client_ids for number in range(2)]
+    evenly = {whole.client_ids[0::2], whole.client_ids[1::2], whole.client_ids[:20], whole.client_ids[20:]}
+    assert evenly.isdisjoint(folds)
+
+
+@pytest.mark.parametrize(
+    ("number", "of", "groups"), [(0, 1, 6), (0, 0, 6), (0, 7, 6), (3, 3, 6), (-1, 3, 6), (0, 3, 2)]
+)
+def test_a_fold_that_is_not_there_is_refused(
+    tiny_images: FederatedDataset, number: int, of: int, groups: int
+) -> None:
+    together = {c: str(i % groups) for i, c in enumerate(tiny_images.client_ids)}
+    message = rf"fold {number} of {of}: 'tiny images' has {groups} groups of clients; choose 2 to {groups}"
+    with pytest.raises(ValueError, match=message):
+        tiny_images.fold(number, of, together.__getitem__)
+
+
+def test_limited_by_hand() -> None:
+    # "a" has 4 train and 3 test examples, "b" 2 and 1, "c" 1 and 5, "d" 3 and none.
+    owners = ["a"] * 7 + ["b"] * 3 + ["c"] * 6 + ["d"] * 3
+    mask = [0, 0, 0, 0, 1, 1, 1, 0, 0, 1, 0, 1, 1, 1, 1, 1, 0, 0, 0]
+    whole = numbered(owners, test_mask=np.array(mask, dtype=bool))
+    assert parts(whole.limited(1, 2)) == {"a": ([2, 3], [4, 5]), "b": ([7, 8], [9]), "c": ([10], [11, 12])}
+    assert parts(whole.limited(2, 3)) == {"a": ([1, 2, 3], [4, 5, 6]), "b": ([7, 8], [9])}
+    assert parts(whole.limited(4, 4)) == {"a": ([0, 1, 2, 3], [4, 5, 6])}
+
+
+@given(owner_lists(least=1), st.data(), st.integers(1, 9), st.integers(0, 9))
+def test_limited_keeps_the_last_train_and_the_first_test_examples(
+    owners: list[str], data: st.DataObject, least: int, more: int
+) -> None:
+    mask = data.draw(st.lists(st.booleans(), min_size=len(owners), max_size=len(owners)))
+    whole, most = numbered(owners, test_mask=mask), least + more
+    expected = {
+        client_id: (train[-most:], test[:most])
+        for client_id, (train, test) in parts(whole).items()
+        if len(train) >= least and test
+    }
+    if not expected:
+        with pytest.raises(ValueError, match=f"no client of 'custom' has {least} train examples and a test"):
+            whole.limited(least, most)
+        return
+    limited = whole.limited(least, most)
+    assert parts(limited) == expected
+    assert list(limited.client_ids) == [c for c in whole.client_ids if c in expected]
+    assert limited.x is whole.x and limited.y is whole.y
+    assert parts(limited.limited(least, most)) == expected
+
+
+@pytest.mark.parametrize(("least", "most"), [(0, 5), (-1, 5), (3, 2)])
+def test_limits_that_contradict_each_other_are_refused(
+    tiny_images: FederatedDataset, least: int, most: int
+) -> None:
+    with pytest.raises(ValueError, match=f"least={least} and most={most}; they must be 1 or more"):
+        tiny_images.limited(least, most)
+
+
+def test_the_largest_train_part_is_named_if_no_client_has_enough(tiny_images: FederatedDataset) -> None:
+    largest = tiny_images.train_counts.max()
+    with pytest.raises(
+        ValueError, match=f"no client .* has 99 train .*; the largest train part has {largest}"
+    ):
+        tiny_images.limited(99, 100)
+
+
 @given(owner_lists(), st.floats(0, 0.9), st.data())
 def test_pooled_is_one_client_with_the_parts_of_all(
     owners: list[str], fraction: float, data: st.DataObject

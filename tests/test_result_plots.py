@@ -1,0 +1,215 @@
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fl_meta import result_plots
+from fl_meta.claims import decide_comparison
+from fl_meta.studies import CONTINUED, CONTINUED_GRADIENTS, FEDSGD, LOCAL_ONLY, REPTILE, SMALL_E
+
+# Two seeds with two held-out clients each: accuracies after 0, 1 and 2 epochs.
+FEDAVG = (
+    [[0.4, 0.6], [0.5, 0.6], [0.6, 0.8]],
+    [[0.3, 0.5], [0.3, 0.6], [0.2, 0.7]],
+)
+
+
+def comparison(seed: int) -> dict[str, Any]:
+    """A result of claims 2 and 3 in which every other model is FedAvg's, ten points lower in the end."""
+    own = np.array(FEDAVG[seed])
+    weaker = own - [[0.0], [0.05], [0.1]]
+    names = [REPTILE, CONTINUED, CONTINUED_GRADIENTS, FEDSGD, SMALL_E]
+    centralized = ["centralized SGD", "centralized Adam"]
+    names += [f"{name}{end}" for name in centralized for end in ("", ", matched")]
+    models = {"FedAvg": own, **{f"FedAvg, matched to {name}": own for name in centralized}}
+    models |= dict.fromkeys(names, weaker) | {REPTILE: own, LOCAL_ONLY: own[[0, 2]] - 0.1}
+    course = [
+        {"round": 1, "initial": 0.1, "personalized": 0.2},
+        {"round": 10, "initial": 0.2, "personalized": 0.4 + 0.2 * seed},
+        {"round": 40, "initial": 0.4 + 0.1 * seed, "personalized": 0.6},
+    ]
+    return {
+        "seed": seed,
+        "data": {"label": "toy (synthetic)"},
+        "config": {"local_only_epochs": 7},
+        "models": [
+            {
+                "name": name,
+                "personalization_rate": 0.1 * (1 + seed) if name == "FedAvg" else 0.3,
+                "validation": accuracy.mean(1).tolist(),
+                "accuracy": accuracy.tolist(),
+            }
+            for name, accuracy in models.items()
+        ],
+        # The second seed trained for a point less, and its last round is another.
+        "courses": {"FedAvg": course[seed:], "centralized SGD": course},
+    }
+
+
+def table(seed: int, halves: tuple[int, ...] = (5, 20)) -> dict[str, Any]:
+    """A result of Table 1: E makes the initial accuracy fall and the personalized one rise."""
+    return {
+        "seed": seed,
+        "data": {"label": "toy (synthetic)"},
+        "config": {"threshold": 0.5},
+        "clients": ["ann", "bob"],
+        "cells": [
+            {
+                "clients_per_round": clients,
+                "local_epochs": epochs,
+                "curve": [[0, 0.0, 0.0]],
+                "accuracy": [[0.5 - 0.01 * epochs, 0.7 - 0.01 * epochs], [0.6 + 0.1 * seed, 0.8]],
+            }
+            for clients in halves
+            for epochs in (2, 5)
+        ],
+    }
+
+
+RESULTS = [comparison(0), comparison(1)]
+
+
+def texts(legend_of: Axes) -> list[str]:
+    legend = legend_of.get_legend()
+    assert legend is not None
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def vertical(axes: Axes, index: int = 0) -> tuple[float, float]:
+    """The lowest and the highest point of a band."""
+    outline = np.asarray(axes.collections[index].get_paths()[0].vertices)[:, 1]
+    return float(outline.min()), float(outline.max())
+
+
+def test_courses_are_matched_from_their_end() -> None:
+    figure = result_plots.course_plot(RESULTS, ["FedAvg", "centralized SGD"])
+    initial, personalized, gain = figure.axes
+    assert "toy (synthetic)" in figure.get_suptitle()
+    assert [axes.get_title() for axes in figure.axes] == ["initial accuracy", "personalized accuracy", "gain"]
+    assert texts(initial) == ["FedAvg", "centralized SGD"]
+    assert {axes.get_xscale() for axes in figure.axes} == {"log"}
+    # The last two points of each seed, at 10/40 and 40/40 of its training.
+    np.testing.assert_allclose(initial.lines[0].get_xydata(), [(25, 20), (100, 45)])
+    np.testing.assert_allclose(personalized.lines[0].get_ydata(), [50, 60])
+    np.testing.assert_allclose(gain.lines[0].get_ydata(), [30, 15])
+    assert vertical(initial) == pytest.approx((20, 50))
+    assert vertical(gain) == pytest.approx((10, 40))
+    assert len(np.asarray(initial.lines[1].get_xdata())) == 3
+    assert initial.lines[0].get_marker() != initial.lines[1].get_marker()
+
+
+def test_a_single_seed_has_a_band_without_height() -> None:
+    initial = result_plots.course_plot(RESULTS[:1], ["FedAvg"]).axes[0]
+    assert vertical(initial) == pytest.approx((10, 40))
+
+
+def test_adaptation_shows_the_mean_of_all_clients_and_the_gains_interval() -> None:
+    figure = result_plots.adaptation_plot(RESULTS, ["FedAvg", REPTILE, LOCAL_ONLY])
+    (axes,) = figure.axes
+    assert "toy (synthetic)" in axes.get_title()
+    np.testing.assert_allclose(axes.lines[0].get_xydata(), [(0, 45), (1, 50), (2, 57.5)])
+    # Gains after the last epoch are 20, 20, −10 and 20 points; resampled they reach from 45 − 2.5 to 45 + 20.
+    low, high = vertical(axes)
+    assert 35 <= low <= 45
+    assert high == pytest.approx(65)
+    # The floor: FedAvg's clients, ten points lower.
+    np.testing.assert_allclose(axes.lines[2].get_ydata(), [47.5, 47.5])
+    assert texts(axes) == [
+        "FedAvg (rates 0.1, 0.2)",
+        "Reptile with Adam (rate 0.3)",
+        "local only, 7 epochs (rate 0.3)",
+    ]
+
+
+def test_gains_are_counted_for_every_client_of_every_seed() -> None:
+    figure = result_plots.gain_plot(RESULTS, ["FedAvg", FEDSGD, SMALL_E, "centralized SGD"])
+    assert "toy (synthetic)" in figure.get_suptitle()
+    shown = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_title() for axes in shown] == ["FedAvg", FEDSGD, SMALL_E, "centralized SGD"]
+    for axes, mean in zip(shown, ("+12.5", "+2.5", "+2.5", "+2.5"), strict=True):
+        assert sum(bar.get_height() for bar in axes.patches) == 4
+        assert texts(axes) == [f"mean {mean}"]
+        assert axes.get_legend().get_title().get_text() == "25% of clients hurt"
+
+
+def test_table_one_stands_above_the_papers() -> None:
+    figure = result_plots.table_plot([table(0), table(1)])
+    assert "toy (synthetic)" in figure.get_suptitle()
+    five, twenty, paper_five, paper_twenty = figure.axes
+    assert (five.get_title(), twenty.get_title()) == ("5 clients a round", "20 clients a round")
+    assert "EMNIST-62, 5 clients" in paper_five.get_title()
+    assert texts(five) == ["initial", "personalized"]
+    initial, initial_seeds, personalized, personalized_seeds = five.lines
+    np.testing.assert_allclose(initial.get_xydata(), [(2, 58), (5, 55)])
+    np.testing.assert_allclose(personalized.get_xydata(), [(2, 72.5), (5, 72.5)])
+    assert sorted(np.asarray(initial_seeds.get_ydata())) == pytest.approx([55, 55, 58, 58])
+    assert sorted(np.asarray(personalized_seeds.get_ydata())) == pytest.approx([70, 70, 75, 75])
+    assert [text.get_text() for text in twenty.get_xticklabels()] == ["2", "5"]
+    np.testing.assert_allclose(
+        paper_twenty.lines[0].get_xydata(), [(2, 84.03), (5, 84.71), (10, 84.8), (20, 83.91)]
+    )
+    assert [text.get_text() for text in paper_five.get_xticklabels()] == ["2", "5", "10", "20"]
+
+
+def test_a_table_of_one_half_leaves_the_other_place_empty() -> None:
+    figure = result_plots.table_plot([table(0, halves=(3,))])
+    assert [axes.axison for axes in figure.axes] == [True, False, True, True]
+
+
+def test_the_papers_table_is_the_papers() -> None:
+    paper = result_plots.PAPER_TABLE_ONE
+    gain = paper.personalized - paper.initial
+    assert (round(gain.min(), 4), round(gain.max(), 4)) == (0.0552, 0.1352)
+    # What the paper prints in bold.
+    for column, best in (("initial", (5, 10)), ("personalized", (10, 5))):
+        values = paper[column].unstack()
+        assert tuple(values.idxmax(axis=1)) == best
+
+
+def test_effects_are_drawn_with_interval_and_seeds() -> None:
+    row = {"effect": 0.02, "low": 0.01, "high": 0.04, "seeds": [0.01, 0.03], "p_holm": 0.01}
+    other = {"effect": -0.01, "low": -0.03, "high": 0.01, "seeds": [-0.01, -0.01], "p_holm": 0.4}
+    toy = pd.DataFrame([row, other], index=pd.Index(["2a", "3"], name="claim"))
+    (axes,) = result_plots.effect_plot({"toy": toy, "real": toy.loc[["3"]]}).axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["2a", "3"]
+    assert texts(axes) == ["toy", "real"]
+    legend, interval, effect, seeds, second, uncertain, *_ = axes.lines
+    np.testing.assert_allclose(interval.get_xdata(), [1, 4])
+    np.testing.assert_allclose(second.get_xdata(), [-3, 1])
+    np.testing.assert_allclose(effect.get_xdata(), [2])
+    np.testing.assert_allclose(seeds.get_xdata(), [1, 3])
+    # Full where p is below 0.05 after the correction.
+    assert effect.get_markerfacecolor() == effect.get_color() == legend.get_color()
+    assert uncertain.get_markerfacecolor() == "white"
+    assert any(list(np.asarray(line.get_xdata())) == [0, 0] for line in axes.lines)
+
+
+def test_effects_come_from_the_table_of_the_claims() -> None:
+    _, decided = decide_comparison(RESULTS, "smoke")
+    (axes,) = result_plots.effect_plot({"toy (synthetic)": decided}).axes
+    assert axes.get_title() == "toy (synthetic)"
+    by_claim = dict(zip(decided.index, axes.lines[2::3], strict=False))
+    np.testing.assert_allclose(by_claim["2b-FedSGD"].get_xdata(), [10])
+
+
+def test_all_draw_figures_of_their_own() -> None:
+    assert isinstance(result_plots.arrow_plot(RESULTS, ["FedAvg"]), Figure)
+    many = [model["name"] for model in RESULTS[0]["models"]][:12]
+    (axes,) = result_plots.adaptation_plot(RESULTS, many).axes
+    assert len(axes.lines) == 12, "more names than markers, and none is left out"
+    assert len({(line.get_color(), line.get_marker()) for line in axes.lines}) == 12
+
+
+def test_what_cannot_be_drawn_is_refused() -> None:
+    with pytest.raises(ValueError, match="one data set, not of 0"):
+        result_plots.table_plot([])
+    real = table(1) | {"data": {"label": "real"}}
+    with pytest.raises(ValueError, match="'real', 'toy"):
+        result_plots.table_plot([table(0), real])
+    with pytest.raises(KeyError, match="no model 'MAML'; there are FedAvg"):
+        result_plots.gain_plot(RESULTS, ["MAML"])
+    with pytest.raises(ValueError, match="no effects"):
+        result_plots.effect_plot({})
