@@ -25,7 +25,7 @@ from fl_meta.models import Model, logistic, mlp
 from fl_meta.optimizers import SGD, Adam, adam, sgd
 from fl_meta.params import Params
 from fl_meta.personalization import personalize
-from fl_meta.rounds import Stage
+from fl_meta.rounds import Stage, TrainingDivergedError
 from fl_meta.studies import (
     CONTINUED,
     CONTINUED_GRADIENTS,
@@ -549,6 +549,11 @@ def test_an_option_that_diverges_scores_nothing_and_stops_nothing(
     assert [one["option"] for one in found["search"][name]] == [bad, good]
     assert found["search"][name][0]["validation"] == 0 < found["search"][name][1]["validation"]
     assert named(found, name)["option"] == good
+
+
+def test_a_method_of_which_every_option_diverges_says_so(toy: FederatedDataset) -> None:
+    with pytest.raises(TrainingDivergedError, match="FedAvg: all of .1e.30. diverged"):
+        compare(replace(CONFIG, rounds=2, **(SINGLE | {"client_rates": (1e30,)})), 1)
 
 
 def idle(steps: int, *, client: SGD, server: SGD | Adam, batch_size: int) -> Algorithm:
