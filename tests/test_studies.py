@@ -552,7 +552,7 @@ def test_an_option_that_diverges_scores_nothing_and_stops_nothing(
 
 
 def test_a_method_of_which_every_option_diverges_says_so(toy: FederatedDataset) -> None:
-    with pytest.raises(TrainingDivergedError, match="FedAvg: all of .1e.30. diverged"):
+    with pytest.raises(TrainingDivergedError, match="FedAvg: all of"):
         compare(replace(CONFIG, rounds=2, **(SINGLE | {"client_rates": (1e30,)})), 1)
 
 
