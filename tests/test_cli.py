@@ -155,7 +155,9 @@ def test_ctrl_c_within_a_notebook_stops_its_kernel(tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-c",
-        "import sys; from fl_meta.cli import main; sys.exit(main())",
+        # Tests that run in the background of a shell have Ctrl-C switched off.
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from fl_meta.cli import main; sys.exit(main())",
         "reproduce",
     ]
     process = subprocess.Popen(
@@ -381,7 +383,8 @@ def test_ctrl_c_stops_the_processes_and_keeps_what_is_done(tmp_path: Path) -> No
     results.write_result(results.compute(TINY, 0) | {"config": asdict(config)}, done)
     before = done.read_bytes()
     program = (
-        "import sys; from fl_meta import cli; from fl_meta.experiments import Setting, TableOne\n"
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from fl_meta import cli; from fl_meta.experiments import Setting, TableOne\n"
         f"if __name__ == '__main__': cli._recorded = lambda: {{'one': {config!r}}}; sys.exit(cli.main())"
     )
     (tmp_path / "program.py").write_text(program)
