@@ -310,6 +310,7 @@ def train_centralized(
         seed=seed,
         evaluation=evaluation,
         checkpoint=checkpoint,
+        engine="loop",  # a single client and step: a stack costs more than it saves
         progress=progress,
     )
 

@@ -829,7 +829,7 @@ def test_centralized_training_resumes(
 
     never_stopped = go(None)
     with monkeypatch.context() as patch:
-        patch.setitem(ENGINES, "stacked", Interrupter({4}, "stacked"))
+        patch.setitem(ENGINES, "loop", Interrupter({4}, "loop"))
         with pytest.raises(KeyboardInterrupt):
             go(tmp_path / "run")
     check_same(go(tmp_path / "run"), never_stopped)
