@@ -28,8 +28,8 @@ Run it in the root of the repository, where the folders notebooks/ and tests/ ar
 
 EXAMPLES = """\
 examples:
-  fl-meta reproduce --profile smoke     does everything work? under 90 seconds on two cores
-  fl-meta reproduce                     the laptop profile, under 10 minutes
+  fl-meta reproduce --profile smoke     does everything work? two minutes on two cores
+  fl-meta reproduce                     the laptop profile, about 13 minutes
   fl-meta verdicts                      the verdicts of the last report, as a table
   fl-meta verdicts --json               the same for a program
   fl-meta lab                           read and change the notebooks in JupyterLab

@@ -152,7 +152,8 @@ def _html(report: Report) -> str:
 <title>fl_meta: report of a reproduction</title><style>{_STYLE}</style></head><body>
 <h1>Improving Federated Learning Personalization via Model Agnostic Meta Learning</h1>
 <p class="quiet">Jiang, Konečný, Rush and Kannan (2019), reproduced with profile
-<b>{escape(report.profile)}</b>. Every number here was computed by this run.</p>
+<b>{escape(report.profile)}</b>. Every number here was computed by this run, except those
+marked as recorded: they come from files of the repository, see <code>fl-meta rerun</code>.</p>
 {_headline(report)}
 <h2>Verdicts</h2><div class="wide">{verdicts}</div>
 <div id="failures">{failures}</div>

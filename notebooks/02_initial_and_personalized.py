@@ -15,7 +15,7 @@
 #
 # **The question of this notebook:** is the best model for everybody also the best to start from?
 #
-# **What it costs:** four to six minutes with `profile = "laptop"`, one with `"smoke"`, on two
+# **What it costs:** three minutes with `profile = "laptop"`, half of one with `"smoke"`, on two
 # cores; less than 1 GB of memory. What was computed is kept in a folder, and found there the next
 # time.
 #

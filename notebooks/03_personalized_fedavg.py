@@ -17,7 +17,7 @@
 # Reptile, with Adam at the server, for some rounds of *fine-tuning*. Does that give a better
 # model, as it is and after personalization, than simply *going on with FedAvg*?
 #
-# **What it costs:** about two minutes with `profile = "laptop"`, shared with notebooks 04 and 05:
+# **What it costs:** about 2.5 minutes with `profile = "laptop"`, shared with notebooks 04 and 05:
 # the first of the three that runs computes, the others read. 20 seconds with `"smoke"`. Nothing
 # is downloaded.
 #

@@ -17,7 +17,7 @@
 # to make the *initial* model as accurate as possible? The paper says no: fine-tuned for global
 # accuracy alone, a model is weaker after personalization.
 #
-# **What it costs:** about two minutes with `profile = "laptop"`, shared with notebooks 03 and 05:
+# **What it costs:** about 2.5 minutes with `profile = "laptop"`, shared with notebooks 03 and 05:
 # the first of the three that runs computes, the others read. 20 seconds with `"smoke"`. Nothing
 # is downloaded.
 #

@@ -17,7 +17,7 @@
 # datacenter would. Is the model that comes out *harder to personalize* than FedAvg's? That is the
 # paper's third claim, and its argument that FedAvg does more than train a good global model.
 #
-# **What it costs:** about two minutes with `profile = "laptop"`, shared with notebooks 03 and 04:
+# **What it costs:** about 2.5 minutes with `profile = "laptop"`, shared with notebooks 03 and 04:
 # the first of the three that runs computes, the others read. 20 seconds with `"smoke"`. Nothing
 # is downloaded.
 #

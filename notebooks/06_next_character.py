@@ -18,7 +18,7 @@
 # ask them of handwriting, where personalization helps a lot. Does any of it hold for text, where
 # it hardly helps at all?
 #
-# **What it costs:** about three minutes with `profile = "laptop"`, half a minute with `"smoke"`;
+# **What it costs:** about four minutes with `profile = "laptop"`, half a minute with `"smoke"`;
 # less than 1 GB of memory. The results of section 3 are kept as files, so that a second run takes
 # about one minute. Nothing is downloaded.
 #
