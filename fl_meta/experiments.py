@@ -208,6 +208,7 @@ _SMOKE: dict[str, Any] = {
     "personalization_epochs": 1,
     "local_only_epochs": 2,
 }
+_PAPER: dict[str, Any] = {"folds": 5, "personalization_epochs": 10}
 COMPARISON = {
     "smoke": {
         "writers": replace(HANDWRITING, setting=replace(WRITERS, num_clients=24), **_SMOKE),
@@ -218,22 +219,20 @@ COMPARISON = {
         "writers": replace(
             HANDWRITING,
             setting=Setting("writers", "emnist_cnn", 20, 400, 3400),
-            folds=5,
             local_epochs=10,
             rounds=500,
             fine_tuning_rounds=100,
-            personalization_epochs=10,
             local_only_epochs=50,
+            **_PAPER,
         ),
         "shakespeare": replace(
             TEXT,
             setting=Setting("shakespeare", "char_lstm", 10, 400),
-            folds=5,
             local_epochs=5,
             rounds=300,
             fine_tuning_rounds=60,
-            personalization_epochs=10,
             local_only_epochs=50,
+            **_PAPER,
         ),
     },
 }
@@ -278,22 +277,20 @@ TABLE_ONE = {
     "paper": {
         "writers": TableOne(
             COMPARISON["paper"]["writers"].setting,
-            folds=5,
             client_rate=0.02,
             rounds=500,
             every=10,
-            personalization_epochs=10,
             threshold=0.8,
+            **_PAPER,
             **_CELLS,
         ),
         "shakespeare": TableOne(
             COMPARISON["paper"]["shakespeare"].setting,
-            folds=5,
             client_rate=0.2,
             rounds=300,
             every=10,
-            personalization_epochs=10,
             threshold=0.4,
+            **_PAPER,
             **_CELLS,
         ),
     },

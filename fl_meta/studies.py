@@ -68,11 +68,15 @@ def clients_of(setting: Setting) -> FederatedDataset:
     return data
 
 
+def fold_of(setting: Setting, fold: int, folds: int) -> tuple[FederatedDataset, FederatedDataset]:
+    """The other clients, and those of this fold, who are held out."""
+    return clients_of(setting).fold(fold, folds, TOGETHER.get(setting.dataset, str))
+
+
 def parts(setting: Setting, fold: int, folds: int) -> tuple[FederatedDataset, ...]:
     """Clients that train, that choose hyper-parameters (a fifth of the rest), and that are held out."""
-    together = TOGETHER.get(setting.dataset, str)
-    rest, held_out = clients_of(setting).fold(fold, folds, together)
-    train, validation = rest.fold(0, 5, together)
+    rest, held_out = fold_of(setting, fold, folds)
+    train, validation = rest.fold(0, 5, TOGETHER.get(setting.dataset, str))
     return train, validation, held_out
 
 
@@ -141,9 +145,7 @@ def table_one(config: TableOne, seed: int) -> dict[str, Any]:
     Each cell has `curve`, rows of round and mean initial and personalized accuracy of held-out clients, and
     `accuracy` at the end, [2, clients]: initial and personalized.
     """
-    train, held_out = clients_of(config.setting).fold(
-        seed % config.folds, config.folds, TOGETHER.get(config.setting.dataset, str)
-    )
+    train, held_out = fold_of(config.setting, seed % config.folds, config.folds)
     model = MODELS[config.setting.model](train)
     cells = []
     for clients in config.clients_per_round:
@@ -175,6 +177,7 @@ class _Rivals:
         self.search: dict[str, list[dict[str, Any]]] = {}
         self.models: list[dict[str, Any]] = []
         self.courses: dict[str, list[dict[str, Any]]] = {}
+        self.initials: dict[str, list[float]] = {}
 
     def score(self, params: Params, data: FederatedDataset, rate: float, epochs: int) -> FloatArray:
         return accuracies(self.model, params, data, rate, epochs, self.seed)
@@ -227,7 +230,8 @@ class _Rivals:
     ) -> tuple[list[Snapshot], Snapshot, float]:
         """Training from the beginning: the best option's points, the best of them, and the option.
 
-        The best point is where the initial accuracy of the validation clients is highest: early stopping.
+        The best point is where the initial accuracy of the validation clients is highest: early stopping. It
+        is kept for each point, in `initials`.
         """
         rounds = stage(options[0]).rounds
         course = geometric(rounds, FAR)
@@ -238,7 +242,8 @@ class _Rivals:
             lambda option: path(self.model, data, stage(option), self.seed, at),
             lambda snapshots: max(map(self.initial, snapshots)),
         )
-        best = max(snapshots, key=self.initial)
+        self.initials[name] = [self.initial(snapshot) for snapshot in snapshots]
+        best = snapshots[int(np.argmax(self.initials[name]))]
         self.record(name, best, option)
         self.follow(name, [s for s in snapshots if s.round_number in course])
         return snapshots, best, option
@@ -372,10 +377,13 @@ def _centralized(rivals: _Rivals, federated: Sequence[Snapshot]) -> None:
 
         snapshots, _, _ = rivals.trained(name, grid, pool, stage)
         # The highest initial accuracy that both have reached.
-        target = min(max(map(rivals.initial, some)) for some in (snapshots, federated))
-        for title, some in ((f"{name}, matched", snapshots), (f"FedAvg, matched to {name}", federated)):
-            nearest = min(some, key=lambda snapshot: abs(rivals.initial(snapshot) - target))
-            rivals.record(title, nearest, None)
+        target = min(max(rivals.initials[one]) for one in (name, "FedAvg"))
+        for title, one, some in (
+            (f"{name}, matched", name, snapshots),
+            (f"FedAvg, matched to {name}", "FedAvg", federated),
+        ):
+            nearest = int(np.argmin(np.abs(np.array(rivals.initials[one]) - target)))
+            rivals.record(title, some[nearest], None)
 
 
 def _local_only(rivals: _Rivals) -> None:
