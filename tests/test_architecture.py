@@ -14,12 +14,14 @@ PACKAGE = Path(__file__).parent.parent / "fl_meta"
 ROOMS = (
     ("streams", "files", "threads", "checks"),
     ("data.on_demand", "data.federated", "data.batches", "data.partition", "data.strokes"),
-    ("data.handwriting", "data.writers", "data.shakespeare", "data.real"),
+    ("data.catalogue", "data.download", "data.handwriting", "data.writers", "data.shakespeare"),
+    ("data.synthetic", "data.real", "data.tff", "data.fedjax", "data.leaf", "data.images"),
     (
         "data",
         "params",
         "optimizers",
         "models",
+        "mobilenet",
         "algorithms",
         "local",
         "loop",
@@ -31,7 +33,7 @@ ROOMS = (
         "expansion",
     ),
     ("statistics", "personalization", "rounds", "checkpoints", "training"),
-    ("verdicts", "experiments", "claim_one", "studies", "results", "claims"),
+    ("verdicts", "experiments", "claim_one", "studies", "results", "claims", "benchmark"),
     ("plots", "result_plots", "widgets"),
     ("progress", "notebooks", "twins", "pages", "report", "cli"),
 )
@@ -48,7 +50,7 @@ ONLY_IN = {
 }
 # They compute: what they read or write goes through `data`, `files` or `checkpoints`.
 COMPUTING = {
-    *ROOMS[3],
+    *ROOMS[4],
     "statistics",
     "personalization",
     "rounds",
