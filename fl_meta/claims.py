@@ -10,6 +10,9 @@ Written before the recorded runs. The rules:
   so sure, but every seed has the paper's sign. *Undecided*: anything else.
 - Between two centralized optimizers the one counts whose model is better personalized on the validation
   clients.
+- Models that were matched at equal initial accuracy, on clients that are not held out, must start alike for
+  the held-out clients too: if their mean initial accuracies there are further apart than half the effect,
+  the verdict is *undecided*.
 - Smallest effect a design can see: with a spread over clients of `PLANNED_SPREAD`, 2.8 · spread / √clients.
 """
 
@@ -17,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -173,7 +176,7 @@ def decide_comparison(results: Sequence[dict[str, Any]], profile: str) -> tuple[
     """The verdicts on claims 2 and 3 for one data set, from a result per seed, and the numbers behind them.
 
     The table has a row for each claim: effect, low, high, p, p_holm, seeds (the effect of each), spread (over
-    clients), clients.
+    clients), clients, apart (where gains are compared, the difference of the initial accuracies, else NaN).
     """
     by_seed = [differences(results, contrast) for contrast in CONTRASTS]
     clients = [np.concatenate(values) for values in by_seed]
@@ -191,6 +194,7 @@ def decide_comparison(results: Sequence[dict[str, Any]], profile: str) -> tuple[
             "seeds": seeds,
             "spread": [float(values.std()) for values in clients],
             "clients": [len(values) for values in clients],
+            "apart": [_apart(results, contrast) for contrast in CONTRASTS],
         },
         index=pd.Index([contrast.claim for contrast in CONTRASTS], name="claim"),
     )
@@ -199,15 +203,26 @@ def decide_comparison(results: Sequence[dict[str, Any]], profile: str) -> tuple[
             contrast.claim,
             contrast.statement,
             results[0]["data"]["label"],
-            verdict_of(interval.estimate, (interval.low, interval.high), p, of_seeds),
+            "undecided"
+            if abs(apart) > abs(interval.estimate) / 2
+            else verdict_of(interval.estimate, (interval.low, interval.high), p, of_seeds),
             100 * interval.estimate,
             (100 * interval.low, 100 * interval.high),
             "points",
             profile,
         )
-        for contrast, interval, p, of_seeds in zip(CONTRASTS, intervals, corrected, seeds, strict=True)
+        for contrast, interval, p, of_seeds, apart in zip(
+            CONTRASTS, intervals, corrected, seeds, table["apart"], strict=True
+        )
     ]
     return verdicts, table
+
+
+def _apart(results: Sequence[dict[str, Any]], contrast: Contrast) -> float:
+    """How much higher the better model starts; NaN unless gains are compared."""
+    if contrast.measure != "gain":
+        return math.nan
+    return float(np.concatenate(differences(results, replace(contrast, measure="initial"))).mean())
 
 
 # --- Table 1 ---------------------------------------------------------------------------------------------

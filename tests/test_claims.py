@@ -220,6 +220,21 @@ def test_the_centralized_optimizer_is_chosen_by_validation_not_by_held_out_accur
         assert table.loc["3-matched"].effect == pytest.approx(gain)
 
 
+@pytest.mark.parametrize("apart, expected", [(0.02, "reproduced"), (-0.05, "undecided"), (0.06, "undecided")])
+def test_a_match_that_does_not_hold_for_the_held_out_clients_decides_nothing(
+    apart: float, expected: str
+) -> None:
+    name = f"FedAvg, matched to {SGD}"
+    initial, _ = AS_THE_PAPER[f"{SGD}, matched"]
+    # The effect on the gain is 8 points, whatever the start.
+    moved = AS_THE_PAPER | {name: (initial + apart, initial + apart + 0.10)}
+    verdicts, table = decide_comparison(comparisons(moved, better=SGD), "laptop")
+    assert table.loc["3-matched"].effect == pytest.approx(0.08)
+    assert table.loc["3-matched"].apart == pytest.approx(apart)
+    assert table.apart.drop("3-matched").isna().all()
+    assert words(verdicts)["3-matched"] == expected
+
+
 def test_each_seed_has_its_own_centralized_optimizer() -> None:
     results = [comparison(0, AS_THE_PAPER, better=SGD), comparison(1, AS_THE_PAPER, better=ADAM)]
     assert decide_comparison(results, "laptop")[1].loc["3-best"].seeds == pytest.approx([0.06, 0.08])
