@@ -19,7 +19,7 @@ Written before the recorded runs. The rules:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -30,13 +30,14 @@ from numpy.typing import NDArray
 from fl_meta.statistics import bootstrap_mean, holm, sign_flip_p
 from fl_meta.streams import stream
 from fl_meta.studies import CONTINUED, CONTINUED_GRADIENTS, FEDSGD, REPTILE, SMALL_E
-from fl_meta.verdicts import Verdict
+from fl_meta.verdicts import RECORDED, Verdict
 
 PLANNED_SPREAD = 0.10  # of paired differences in accuracy, over clients
 LEVEL = 0.05
 SEVERAL = 2.0  # times larger: the spread over seeds of the initial accuracy than of the personalized one
 SURE = 0.975  # share of bootstrap samples; there are two halves of Table 1
 
+USUAL_MODELS = ("mlp", "char_mlp")
 CENTRALIZED = ("centralized SGD", "centralized Adam")
 Measure = Literal["initial", "personalized", "gain"]
 FloatArray = NDArray[np.float64]
@@ -161,7 +162,7 @@ def verdict_of(effect: float, interval: tuple[float, float], p: float, seeds: Se
     return "direction only" if all(seed > 0 for seed in seeds) else "undecided"
 
 
-def not_run(claim: str, label: str, profile: str) -> list[Verdict]:
+def not_run(claim: str | tuple[str, ...], label: str, profile: str) -> list[Verdict]:
     """Verdicts that say so of all claims whose name begins with `claim`, on a data set without results."""
     statements = {contrast.claim: contrast.statement for contrast in CONTRASTS} | TABLE_ONE
     none = (math.nan, math.nan)
@@ -170,6 +171,19 @@ def not_run(claim: str, label: str, profile: str) -> list[Verdict]:
         for name, statement in statements.items()
         if name.startswith(claim)
     ]
+
+
+def in_points(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `decide_comparison`, rounded for reading: effects in points, p values to three digits."""
+    numbers = table[["effect", "low", "high", "spread", "apart"]]
+    seeds = [np.round(100 * np.array(effects), 1).tolist() for effects in table.seeds]
+    return table.assign(**(100 * numbers).round(2), seeds=seeds).round(3).dropna(axis="columns", how="all")
+
+
+def label_of(result: dict[str, Any]) -> str:
+    """The data set's label, with the model where it is not the usual one."""
+    model, label = result["config"]["setting"]["model"], str(result["data"]["label"])
+    return label if model in USUAL_MODELS else f"{label}, {model}"
 
 
 def decide_comparison(results: Sequence[dict[str, Any]], profile: str) -> tuple[list[Verdict], pd.DataFrame]:
@@ -202,7 +216,7 @@ def decide_comparison(results: Sequence[dict[str, Any]], profile: str) -> tuple[
         Verdict(
             contrast.claim,
             contrast.statement,
-            results[0]["data"]["label"],
+            label_of(results[0]),
             "undecided"
             if abs(apart) > abs(interval.estimate) / 2
             else verdict_of(interval.estimate, (interval.low, interval.high), p, of_seeds),
@@ -216,6 +230,30 @@ def decide_comparison(results: Sequence[dict[str, Any]], profile: str) -> tuple[
         )
     ]
     return verdicts, table
+
+
+def decide_recorded(
+    recorded: Mapping[str, Sequence[dict[str, Any]]], claim: str | tuple[str, ...]
+) -> tuple[list[Verdict], dict[str, pd.DataFrame]]:
+    """What the repository's results say of the claims whose name begins with `claim`.
+
+    Args:
+        recorded: results by the name of the recorded comparison; empty where there are none yet.
+        claim: begin of the name, or several.
+
+    Returns:
+        The verdicts, *not run* where there are no results, and by label the rows of `decide_comparison`.
+    """
+    verdicts: list[Verdict] = []
+    tables = {}
+    for name, results in recorded.items():
+        if not results:
+            verdicts += not_run(claim, name, RECORDED)
+            continue
+        decided, table = decide_comparison(results, RECORDED)
+        verdicts += [verdict for verdict in decided if verdict.claim.startswith(claim)]
+        tables[f"{label_of(results[0])}, {RECORDED}"] = table[table.index.str.startswith(claim)]
+    return verdicts, tables
 
 
 def _apart(results: Sequence[dict[str, Any]], contrast: Contrast) -> float:

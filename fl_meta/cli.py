@@ -179,7 +179,6 @@ def _recorded() -> dict[str, Any]:
     tables: dict[str, dict[str, Any]] = {
         "table_one": experiments.RECORDED_TABLE_ONE,
         "comparison": experiments.RECORDED_COMPARISON,
-        "other_model": experiments.RECORDED_OTHER_MODELS,
     }
     return {f"{kind}-{name}": config for kind, table in tables.items() for name, config in table.items()}
 

@@ -51,7 +51,7 @@ from fl_meta.experiments import COMPARISON, RECORDED_COMPARISON, for_profile
 from fl_meta.params import add, norm, relative_error
 from fl_meta.results import load_or_run, own_folder, recorded
 from fl_meta.studies import CONTINUED, CONTINUED_GRADIENTS, MODELS, REPTILE, parts
-from fl_meta.verdicts import RECORDED, VerdictTable
+from fl_meta.verdicts import VerdictTable
 
 config = for_profile(COMPARISON, profile)["writers"]
 config
@@ -250,9 +250,7 @@ result_plots.arrow_plot(found, ["FedAvg", *ways])
 
 # %%
 table = effects[effects.index.str.startswith("2a")]
-points = ["effect", "low", "high", "spread"]
-shown = table.assign(seeds=[np.round(100 * np.array(s), 1) for s in table.seeds])
-shown.assign(**{name: (100 * table[name]).round(2) for name in points}).round(3)
+claims.in_points(table)
 
 # %% [markdown]
 # **What to see.** All four effects lie between 0 and +1.2 points, on the side of the claim, and
@@ -277,18 +275,13 @@ shown.assign(**{name: (100 * table[name]).round(2) for name in points}).round(3)
 # them again (`fl-meta rerun` does, if you have the data).
 
 # %%
-judged, tables = {found[0]["data"]["label"]: verdicts}, {found[0]["data"]["label"]: effects}
-for name in ("mnist_by_writer", "unipen62"):
-    results = recorded(RECORDED_COMPARISON[name], Path("../data/results"))
-    if results:
-        judged[name], tables[name] = claims.decide_comparison(results, RECORDED)
-    else:
-        judged[name] = claims.not_run("2a", name, RECORDED)
-        print(f"{name}: no recorded results yet")
-
-# %%
-own = {label: table[table.index.str.startswith("2a")] for label, table in tables.items()}
-result_plots.effect_plot(own)
+kept = {
+    name: recorded(of_name, Path("../data/results"))
+    for name, of_name in RECORDED_COMPARISON.items()
+    if "shakespeare" not in name
+}
+of_record, tables = claims.decide_recorded(kept, "2a")
+result_plots.effect_plot({found[0]["data"]["label"]: table} | tables)
 
 # %% [markdown]
 # **What to see.** The first colour is what this notebook computed, as in the table above. Any
@@ -383,4 +376,5 @@ answer = f"""On {clients} held-out **synthetic** writers, Reptile with Adam afte
 more rounds of FedAvg changes the initial accuracy by {in_words("2a-initial")}, and the personalized
 accuracy by {in_words("2a-personalized")}. (Profile `{profile}`, {len(found)} seeds.)"""
 display(Markdown(answer))
-VerdictTable(tuple(v for some in judged.values() for v in some if v.claim.startswith("2a")))
+own = [one for one in verdicts if one.claim.startswith("2a")]
+VerdictTable((*own, *of_record))

@@ -58,7 +58,7 @@ from fl_meta.studies import (
     parts,
     path,
 )
-from fl_meta.verdicts import RECORDED, VerdictTable
+from fl_meta.verdicts import VerdictTable
 
 config = for_profile(COMPARISON, profile)["writers"]
 config
@@ -223,9 +223,7 @@ pd.DataFrame(
 
 # %%
 table = effects[effects.index.str.startswith("2b")]
-points = ["effect", "low", "high", "spread"]
-shown = table.assign(seeds=[np.round(100 * np.array(s), 1) for s in table.seeds])
-shown.assign(**{name: (100 * table[name]).round(2) for name in points}).round(3)
+claims.in_points(table)
 
 # %% [markdown]
 # **What to see.** Reptile's personalized accuracy is 0.2 points above FedSGD's, interval −1.8 to
@@ -254,18 +252,13 @@ result_plots.gain_plot(found, [REPTILE, FEDSGD, SMALL_E])
 # them, it does not compute them again (`fl-meta rerun` does, if you have the data).
 
 # %%
-judged, tables = {found[0]["data"]["label"]: verdicts}, {found[0]["data"]["label"]: effects}
-for name in ("mnist_by_writer", "unipen62"):
-    results = recorded(RECORDED_COMPARISON[name], Path("../data/results"))
-    if results:
-        judged[name], tables[name] = claims.decide_comparison(results, RECORDED)
-    else:
-        judged[name] = claims.not_run("2b", name, RECORDED)
-        print(f"{name}: no recorded results yet")
-
-# %%
-own = {label: table[table.index.str.startswith("2b")] for label, table in tables.items()}
-result_plots.effect_plot(own)
+kept = {
+    name: recorded(of_name, Path("../data/results"))
+    for name, of_name in RECORDED_COMPARISON.items()
+    if "shakespeare" not in name
+}
+of_record, tables = claims.decide_recorded(kept, "2b")
+result_plots.effect_plot({found[0]["data"]["label"]: table} | tables)
 
 # %% [markdown]
 # **What to see.** The first colour is what this notebook computed, as in the table above. Any
@@ -383,4 +376,5 @@ differs from the one after FedSGD with Adam, tuned for global accuracy alone, by
 {in_words("2b-FedSGD")}, and from the one after FedAvg(E=1) by {in_words("2b-small-E")}; a positive
 number speaks for the paper's claim. (Profile `{profile}`, {len(found)} seeds.)"""
 display(Markdown(answer))
-VerdictTable(tuple(v for some in judged.values() for v in some if v.claim.startswith("2b")))
+own = [one for one in verdicts if one.claim.startswith("2b")]
+VerdictTable((*own, *of_record))

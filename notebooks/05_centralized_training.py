@@ -54,7 +54,7 @@ from fl_meta.experiments import COMPARISON, RECORDED_COMPARISON, for_profile
 from fl_meta.params import add, relative_error
 from fl_meta.results import load_or_run, own_folder, recorded
 from fl_meta.studies import CONTINUED, FEDSGD, LOCAL_ONLY, MODELS, REPTILE, SMALL_E, parts
-from fl_meta.verdicts import RECORDED, VerdictTable
+from fl_meta.verdicts import VerdictTable
 
 config = for_profile(COMPARISON, profile)["writers"]
 config
@@ -255,9 +255,7 @@ result_plots.gain_plot(found, rivals)
 # %%
 print("the centralized optimizer that counts:", [claims.centralized(r) for r in found])
 table = effects[effects.index.str.startswith("3")]
-points = ["effect", "low", "high", "spread"]
-shown = table.assign(seeds=[np.round(100 * np.array(s), 1) for s in table.seeds])
-shown.assign(**{name: (100 * table[name]).round(2) for name in points}).round(3)
+claims.in_points(table)
 
 # %% [markdown]
 # **What to see.** `3-matched`: FedAvg gains 3.2 points more, interval 0.3 to 6.1. Taken alone
@@ -283,18 +281,13 @@ shown.assign(**{name: (100 * table[name]).round(2) for name in points}).round(3)
 # them, it does not compute them again (`fl-meta rerun` does, if you have the data).
 
 # %%
-judged, tables = {found[0]["data"]["label"]: verdicts}, {found[0]["data"]["label"]: effects}
-for name in ("mnist_by_writer", "unipen62"):
-    results = recorded(RECORDED_COMPARISON[name], Path("../data/results"))
-    if results:
-        judged[name], tables[name] = claims.decide_comparison(results, RECORDED)
-    else:
-        judged[name] = claims.not_run("3", name, RECORDED)
-        print(f"{name}: no recorded results yet")
-
-# %%
-own = {label: table[table.index.str.startswith("3")] for label, table in tables.items()}
-result_plots.effect_plot(own)
+kept = {
+    name: recorded(of_name, Path("../data/results"))
+    for name, of_name in RECORDED_COMPARISON.items()
+    if "shakespeare" not in name
+}
+of_record, tables = claims.decide_recorded(kept, "3")
+result_plots.effect_plot({found[0]["data"]["label"]: table} | tables)
 
 # %% [markdown]
 # **What to see.** The first colour is what this notebook computed, as in the table above. Any
@@ -464,4 +457,5 @@ minus that of a centrally trained one, matched in initial accuracy on the valida
 {in_words("3-best")}. A positive number speaks for the paper's claim. (Profile `{profile}`,
 {len(found)} seeds.)"""
 display(Markdown(answer))
-VerdictTable(tuple(v for some in judged.values() for v in some if v.claim.startswith("3")))
+own = [one for one in verdicts if one.claim.startswith("3")]
+VerdictTable((*own, *of_record))

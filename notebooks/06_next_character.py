@@ -51,7 +51,7 @@ from fl_meta.local import LocalTraining, adapted
 from fl_meta.results import load_or_run, own_folder, recorded
 from fl_meta.statistics import bootstrap_mean, smallest_effect
 from fl_meta.streams import stream
-from fl_meta.verdicts import RECORDED, VerdictTable
+from fl_meta.verdicts import VerdictTable
 
 pd.set_option("display.max_colwidth", None)
 
@@ -301,17 +301,16 @@ in_points.join(table[["p_holm", "clients"]]).round(3)
 # table at the end says *not run*.
 
 # %%
-LABEL = "shakespeare_tff"
-kept = recorded(RECORDED_COMPARISON[LABEL], Path("../data/results"))
-tables = {found[0]["data"]["label"]: table}
-if kept:
-    verdicts_kept, tables[LABEL] = claims.decide_comparison(kept, RECORDED)
-else:
-    verdicts_kept = [v for n in "23" for v in claims.not_run(n, LABEL, RECORDED)]
-print(f"{len(kept)} recorded results")
+kept = {
+    name: recorded(of_name, Path("../data/results"))
+    for name, of_name in RECORDED_COMPARISON.items()
+    if "shakespeare" in name
+}
+of_record, tables = claims.decide_recorded(kept, ("2", "3"))
+{name: f"{len(results)} recorded results" for name, results in kept.items()}
 
 # %% tags=["figure-effects"]
-result_plots.effect_plot(tables)
+result_plots.effect_plot({found[0]["data"]["label"]: table} | tables)
 
 # %% [markdown]
 # **What to see** for `shakespeare`. The column `spread` in the table above: 1.0 to 2.0 points
@@ -564,4 +563,4 @@ from personalization minus that of a centralized model of equal initial accuracy
 best, is {told("3-best")}. (Profile `{profile}`, seeds {seeds[0]} to {seeds[-1]}.)"""
     )
 )
-VerdictTable((*verdicts, *verdicts_kept))
+VerdictTable((*verdicts, *of_record))

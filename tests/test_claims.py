@@ -21,8 +21,10 @@ from fl_meta.claims import (
     cells,
     centralized,
     decide_comparison,
+    decide_recorded,
     decide_table_one,
     differences,
+    in_points,
     measured,
     model_named,
     not_run,
@@ -88,7 +90,9 @@ def comparison(seed: int, accuracy: Accuracy, noise: float = 0.01, better: str =
         )
     data = {"name": "toy", "label": "toy (synthetic)", "sha256": ""}
     ids = [f"client_{seed}_{i}" for i in range(CLIENTS)]
-    return {"kind": "comparison", "seed": seed, "data": data, "clients": ids, "models": models}
+    config = {"setting": {"model": "mlp"}}
+    header = {"kind": "comparison", "config": config, "seed": seed, "data": data}
+    return header | {"clients": ids, "models": models}
 
 
 def comparisons(accuracy: Accuracy, **options: Any) -> list[Result]:
@@ -233,6 +237,31 @@ def test_a_match_that_does_not_hold_for_the_held_out_clients_decides_nothing(
     assert table.loc["3-matched"].apart == pytest.approx(apart)
     assert table.apart.drop("3-matched").isna().all()
     assert words(verdicts)["3-matched"] == expected
+
+
+def test_recorded_results_are_judged_by_name_and_the_missing_ones_are_not_run() -> None:
+    small = [result | {"config": {"setting": {"model": "small_cnn"}}} for result in comparisons(AS_THE_PAPER)]
+    recorded = {"usual": comparisons(AS_THE_PAPER), "other": small, "missing": []}
+    verdicts, tables = decide_recorded(recorded, "2a")
+    label = recorded["usual"][0]["data"]["label"]
+    assert [one.dataset for one in verdicts] == [label] * 4 + [f"{label}, small_cnn"] * 4 + ["missing"] * 4
+    assert {one.profile for one in verdicts} == {"recorded"}
+    assert all((one.verdict == "not run") == (one.dataset == "missing") for one in verdicts)
+    assert list(tables) == [f"{label}, recorded", f"{label}, small_cnn, recorded"]
+    for table in tables.values():
+        assert list(table.index) == [one.claim for one in verdicts[:4]]
+    both, _ = decide_recorded({"missing": []}, ("2", "3"))
+    assert {one.claim for one in both} == {contrast.claim for contrast in CONTRASTS}
+
+
+def test_effects_are_shown_in_points() -> None:
+    table = decide_comparison(comparisons(AS_THE_PAPER), "laptop")[1]
+    shown = in_points(table)
+    assert shown.loc["3-best", "effect"] == pytest.approx(100 * table.loc["3-best", "effect"], abs=0.005)
+    assert shown.loc["3-best", "seeds"] == pytest.approx([100 * s for s in table.loc["3-best", "seeds"]])
+    assert shown.loc["3-best", "p_holm"] == pytest.approx(table.loc["3-best", "p_holm"], abs=0.0005)
+    # How far starts are apart is known only where gains are compared.
+    assert "apart" in shown and "apart" not in in_points(table.loc[["2a-initial"]])
 
 
 def test_each_seed_has_its_own_centralized_optimizer() -> None:

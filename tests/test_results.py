@@ -49,7 +49,6 @@ ALL = [
     *[config for table in experiments.COMPARISON.values() for config in table.values()],
     *experiments.RECORDED_TABLE_ONE.values(),
     *experiments.RECORDED_COMPARISON.values(),
-    *experiments.RECORDED_OTHER_MODELS.values(),
 ]
 
 

@@ -488,7 +488,9 @@ def test_matched_models_are_as_good_as_candidates_allow(
         table = personalize(tiny(training), snapshot.params, rest, epochs=0)
         return float(table.accuracies()[0].mean())
 
-    reached = {side: {one.round_number: initial(one) for one in candidates[side]} for side in (name, "FedAvg")}
+    reached = {
+        side: {one.round_number: initial(one) for one in candidates[side]} for side in (name, "FedAvg")
+    }
     target = min(max(reached[name].values()), max(reached["FedAvg"].values())) - 0.01
     matched = []
     for side, title in ((name, f"{name}, matched"), ("FedAvg", f"FedAvg, matched to {name}")):
