@@ -15,7 +15,7 @@ The paper: Jiang, Konečný, Rush, Kannan, 2019, arXiv 1909.12488.
 from importlib.metadata import version
 
 from fl_meta import models
-from fl_meta.algorithms import Algorithm, Sends, fedavg, fedsgd, fomaml, maml, reptile
+from fl_meta.algorithms import Algorithm, Sends, fedavg, fedprox, fedsgd, fomaml, maml, reptile
 from fl_meta.checkpoints import CheckpointError
 from fl_meta.data import load_dataset
 from fl_meta.data.federated import FederatedDataset
@@ -23,7 +23,7 @@ from fl_meta.local import client_update
 from fl_meta.models import Model
 from fl_meta.optimizers import SGD, Adam, adam, sgd
 from fl_meta.personalization import Evaluation, PersonalizationTable, personalize
-from fl_meta.rounds import Stage, TrainingDivergedError, pseudo_gradient
+from fl_meta.rounds import Stage, TrainingDivergedError, decayed, pseudo_gradient
 from fl_meta.statistics import bootstrap_mean
 from fl_meta.training import (
     Checkpoint,
@@ -55,7 +55,9 @@ __all__ = [
     "adam",
     "bootstrap_mean",
     "client_update",
+    "decayed",
     "fedavg",
+    "fedprox",
     "fedsgd",
     "fomaml",
     "load_dataset",

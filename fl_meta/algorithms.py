@@ -1,4 +1,4 @@
-"""The table of algorithms: five rows that differ only in which inner gradients a client sends home.
+"""The table of algorithms: rows that differ only in which inner gradients a client sends home.
 
 Client i runs local SGD with rate β from the global parameters θ: θ_0 = θ, g_j = ∇L_i(θ_{j−1}; batch j),
 θ_j = θ_{j−1} − β g_j. Then
@@ -7,15 +7,18 @@ Client i runs local SGD with rate β from the global parameters θ: θ_0 = θ, g
 |------------|-------------|------------------------|----------------|----------------|
 | FedSGD     | 1           | g_1                    | examples       | SGD            |
 | FedAvg(E)  | E epochs    | g_1 + … + g_K          | examples       | SGD + momentum |
+| FedProx(E) | E epochs    | g_1 + … + g_K          | examples       | SGD + momentum |
 | Reptile(K) | K           | g_1 + … + g_K          | equal          | Adam           |
 | FOMAML(K)  | K + 1       | g_{K+1}                | equal          | Adam           |
 | MAML(K)    | K + 1       | (∏(I − β∇²L)) g_{K+1}  | equal          | Adam           |
+
+FedProx is FedAvg with a term more in each client's loss, L_i(θ) + μ/2·‖θ − θ_0‖².
 
 The server's pseudo-gradient is β times the weighted mean of what the clients send, in every row. So FedAvg
 with server SGD(1.0) is the plain average of the clients' models.
 
 Source: the paper's sections on FedAvg, Reptile and MAML; MAML is Finn et al. 2017,
-Reptile Nichol et al. 2018.
+Reptile Nichol et al. 2018, FedProx Li et al. 2020.
 """
 
 from __future__ import annotations
@@ -52,6 +55,12 @@ class Algorithm:
         client: the client optimizer; its learning rate is β.
         server: the server optimizer.
         batch_size: examples per local batch; None means all of a client's train part.
+        proximal: FedProx's μ, 0 or more: the local loss has the term μ/2·‖θ − θ_0‖².
+        keeps_momentum: each client's momentum buffer goes on from round to round and from stage to stage,
+            as if it had one `torch.optim.SGD` for the whole run; otherwise it starts at zero in every round.
+
+    `proximal` and `keeps_momentum` are for rows that send their whole movement. Rows that send g_{K+1} alone
+    refuse both: their local steps are a rehearsal that nobody keeps, and MAML's product knows no such terms.
     """
 
     name: str
@@ -62,6 +71,8 @@ class Algorithm:
     client: SGD
     server: SGD | Adam
     batch_size: int | None
+    proximal: float = 0.0
+    keeps_momentum: bool = False
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.steps is None):
@@ -77,13 +88,31 @@ class Algorithm:
             )
         if self.weights not in ("examples", "equal"):
             raise ValueError(f"{self.name}: weights={self.weights!r}; choose 'examples' or 'equal'")
+        if not 0 <= self.proximal < float("inf"):
+            raise ValueError(f"{self.name}: proximal (FedProx's mu) = {self.proximal} is not 0 or more")
+        object.__setattr__(self, "proximal", float(self.proximal))  # NumPy's numbers have no JSON
+        if (self.proximal or self.keeps_momentum) and self.sends_last:
+            raise ValueError(
+                f"{self.name} sends {self.sends.value}, so it takes neither proximal={self.proximal} nor "
+                f"keeps_momentum={self.keeps_momentum}; both are for FedAvg, FedProx, Reptile and FedSGD"
+            )
+        if self.keeps_momentum and not self.client.momentum:
+            raise ValueError(
+                f"{self.name}: keeps_momentum=True, but the client's momentum is 0; give it one, for example "
+                "client=sgd(0.02, momentum=0.9)"
+            )
+
+    @property
+    def sends_last(self) -> bool:
+        """Whether g_{K+1} goes home, for which no local step is made."""
+        return self.sends in (Sends.LAST, Sends.LAST_THROUGH_STEPS)
 
     @property
     def planned_steps(self) -> int | None:
         """Number of batches a client needs: K, or K + 1 where g_{K+1} is sent; None if counted in epochs."""
         if self.steps is None:
             return None
-        return self.steps + (self.sends in (Sends.LAST, Sends.LAST_THROUGH_STEPS))
+        return self.steps + self.sends_last
 
     def weight(self, num_examples: int) -> int:
         """How much a client with so many train examples weighs."""
@@ -109,6 +138,7 @@ def fedavg(
     server: SGD | Adam = sgd(1.0, momentum=0.9),
     weights: ClientWeights = "examples",
     batch_size: int | None = 20,
+    keeps_momentum: bool = False,
 ) -> Algorithm:
     """FedAvg(E) with `epochs` local epochs, or FedAvg(K) with exactly `steps` local steps.
 
@@ -119,7 +149,30 @@ def fedavg(
     Source: McMahan et al. 2017; the server's momentum from the code that follows the paper (second-hand).
     """
     name = f"FedAvg(E={epochs})" if steps is None else f"FedAvg(K={steps})"
-    return Algorithm(name, Sends.SUM, epochs, steps, weights, client, server, batch_size)
+    return Algorithm(name, Sends.SUM, epochs, steps, weights, client, server, batch_size, 0.0, keeps_momentum)
+
+
+def fedprox(
+    mu: float,
+    epochs: int | None = None,
+    *,
+    steps: int | None = None,
+    client: SGD = sgd(0.02),
+    server: SGD | Adam = sgd(1.0, momentum=0.9),
+    weights: ClientWeights = "examples",
+    batch_size: int | None = 20,
+    keeps_momentum: bool = False,
+) -> Algorithm:
+    """FedProx: FedAvg whose clients also minimize μ/2·‖θ − θ_0‖², so that they stay near the global model.
+
+    With `mu=0` it is FedAvg. Under weight decay and momentum the term is part of the loss: its gradient
+    μ(θ − θ_0) goes through the momentum buffer like any other.
+
+    Source: Li et al. 2020, "Federated Optimization in Heterogeneous Networks". FedEM's released code (Marfoq
+    et al. 2021) runs FedProx without client momentum, where it makes no difference where the term is added.
+    """
+    name = f"FedProx(mu={mu}, E={epochs})" if steps is None else f"FedProx(mu={mu}, K={steps})"
+    return Algorithm(name, Sends.SUM, epochs, steps, weights, client, server, batch_size, mu, keeps_momentum)
 
 
 def reptile(
@@ -129,9 +182,11 @@ def reptile(
     server: SGD | Adam = adam(1e-3),
     weights: ClientWeights = "equal",
     batch_size: int | None = 20,
+    keeps_momentum: bool = False,
 ) -> Algorithm:
     """Reptile(K): K local steps, every client weighs the same (Nichol et al. 2018)."""
-    return Algorithm(f"Reptile({steps})", Sends.SUM, None, steps, weights, client, server, batch_size)
+    name = f"Reptile({steps})"
+    return Algorithm(name, Sends.SUM, None, steps, weights, client, server, batch_size, 0.0, keeps_momentum)
 
 
 def fomaml(

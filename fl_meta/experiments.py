@@ -156,20 +156,43 @@ class Comparison:
             )
 
 
+@dataclass(frozen=True)
+class Benchmark:
+    """Notebook 07: one method on one row of the published table.
+
+    Attributes:
+        setting: data and model; where there is a partition, `num_clients` is among how many to divide.
+        folds: seed k leaves fold k of so many unseen.
+        partition: a name in `benchmark.PARTITIONS`; None takes the data set's own clients.
+        method: a name in `benchmark.METHODS`.
+        rounds: rounds with all clients; of local training, epochs.
+        client_rate: of local SGD at the beginning.
+        batch_size: examples per local batch.
+    """
+
+    setting: Setting
+    folds: int
+    partition: str | None
+    method: str
+    rounds: int
+    client_rate: float
+    batch_size: int
+
+
 FIRST_LOOK = {
     "smoke": FirstLook(60, 40, 10, 10, 2, 2),
-    "laptop": FirstLook(200, 200, 120, 20, 2, 5),
+    "laptop": FirstLook(200, 200, 80, 20, 2, 5),
     "paper": FirstLook(3400, 715, 1500, 20, 10, 10),
 }
 CLAIM_ONE = {
     "smoke": ClaimOne(2, 2, 4, (2,), 4),
-    "laptop": ClaimOne(4, 4, 10, (2, 3), 12),
+    "laptop": ClaimOne(4, 4, 10, (2, 3), 9),
     "paper": ClaimOne(20, 10, 20, (2, 3, 4, 5), 100),
 }
 
 
 WRITERS = Setting("writers", "mlp", least=20, most=60, num_clients=100)
-SHAKESPEARE = Setting("shakespeare", "char_mlp", least=10, most=20, num_clients=100)
+SHAKESPEARE = Setting("shakespeare", "char_mlp", least=10, most=20, num_clients=75)
 
 # Rates of handwriting and of text differ in scale; every method has as many values to choose from.
 HANDWRITING = Comparison(
@@ -177,8 +200,8 @@ HANDWRITING = Comparison(
     folds=3,
     clients_per_round=10,
     local_epochs=5,
-    rounds=50,
-    fine_tuning_rounds=15,
+    rounds=40,
+    fine_tuning_rounds=12,
     client_rates=(0.03, 0.08, 0.2),
     reptile=((5, 1e-3), (5, 4e-3), (15, 1e-3)),
     server_rates=(1.0, 0.3, 0.1),
@@ -194,8 +217,8 @@ TEXT = replace(
     HANDWRITING,
     setting=SHAKESPEARE,
     local_epochs=3,
-    rounds=25,
-    fine_tuning_rounds=8,
+    rounds=20,
+    fine_tuning_rounds=6,
     client_rates=(0.3, 0.6, 1.2),
     reptile=((2, 1e-3), (2, 4e-3), (5, 1e-3)),
     centralized_rates=(0.1, 0.3, 1.0),
@@ -254,18 +277,18 @@ LAPTOP_TABLE_ONE = {
         WRITERS,
         folds=3,
         client_rate=0.06,
-        rounds=30,
-        every=5,
+        rounds=24,
+        every=4,
         personalization_epochs=3,
         threshold=0.5,
         **_CELLS,
     ),
     "shakespeare": TableOne(
-        replace(SHAKESPEARE, num_clients=90),
+        SHAKESPEARE,
         folds=3,
         client_rate=0.3,
-        rounds=8,
-        every=4,
+        rounds=6,
+        every=3,
         personalization_epochs=2,
         threshold=0.3,
         **_CELLS,
@@ -334,16 +357,18 @@ RECORDED_COMPARISON = {
     name: replace(_RECORDED_TEXT if "shakespeare" in name else _RECORDED_HANDWRITING, setting=setting)
     for name, setting in _SETTINGS.items()
 }
-# The same questions put to other models; fewer clients and rounds, since they take several times as long.
+# The same questions put to other models, which take several times as long: fewer clients, rounds and folds.
 RECORDED_COMPARISON["mnist_by_writer-small_cnn"] = replace(
     _RECORDED_HANDWRITING,
     setting=replace(_SETTINGS["mnist_by_writer"], model="small_cnn", num_clients=100),
+    folds=3,
     rounds=40,
     clients_per_round=10,
 )
 RECORDED_COMPARISON["shakespeare_tff-small_lstm"] = replace(
     _RECORDED_TEXT,
     setting=replace(_SETTINGS["shakespeare_tff"], model="small_lstm", num_clients=100),
+    folds=3,
     rounds=40,
 )
 RECORDED_TABLE_ONE = {
@@ -358,6 +383,68 @@ RECORDED_TABLE_ONE = {
         **_CELLS,
     )
     for name, setting in _SETTINGS.items()
+}
+
+
+BENCHMARK_METHODS = (
+    "Local",
+    "FedAvg",
+    "FedProx",
+    "Per-FedAvg (FOMAML)",
+    "Per-FedAvg (MAML)",
+    "Personalized FedAvg",
+)
+
+
+# Data set, most examples of a client's part, how its examples are divided and among how many clients.
+_HANDWRITING_ROWS = (
+    ("mnist_by_writer", 400, None, None),
+    ("emnist_tff", 400, None, 539),
+    ("unipen62", 400, "labels", 100),
+    ("emnist", 10_000, "labels, a tenth", 100),
+)
+_IMAGE_ROWS = (
+    ("cifar10_subset", 10_000, "groups of labels", 80),
+    ("cifar10", 10_000, "groups of labels", 80),
+    ("cifar100_subset", 1000, "Pachinko", 100),
+    ("cifar100", 1000, "Pachinko", 100),
+)
+_SYNTHETIC_ROWS = (("synthetic", 10_000, None, None),)
+
+
+def _benchmarks(
+    rows: tuple[tuple[str, int, str | None, int | None], ...],
+    model: str,
+    client_rate: float,
+    batch_size: int,
+    rounds: int,
+) -> dict[str, dict[str, Benchmark]]:
+    """Rows by data set and method that share a model and its training."""
+    return {
+        name: {
+            method: Benchmark(
+                Setting(name, model, 2, most, clients), 5, partition, method, rounds, client_rate, batch_size
+            )
+            for method in BENCHMARK_METHODS
+        }
+        for name, most, partition, clients in rows
+    }
+
+
+BENCHMARKS = {
+    "smoke": _benchmarks(_SYNTHETIC_ROWS, "linear_binary", 0.1, 128, 4)
+    | _benchmarks(_HANDWRITING_ROWS, "mlp", 0.03, 128, 4)
+    | _benchmarks(_IMAGE_ROWS, "colour_cnn", 0.03, 20, 4)
+    | _benchmarks((("shakespeare_tff", 20, None, 30),), "char_mlp", 0.3, 20, 4),
+    "laptop": _benchmarks(_SYNTHETIC_ROWS, "linear_binary", 0.1, 128, 200)
+    | _benchmarks(_HANDWRITING_ROWS, "small_cnn", 0.03, 128, 60)
+    | _benchmarks(_IMAGE_ROWS, "colour_cnn", 0.03, 20, 60)
+    | _benchmarks((("shakespeare_tff", 40, None, None),), "char_mlp", 0.3, 20, 60),
+    "paper": _benchmarks(_SYNTHETIC_ROWS, "linear_binary", 0.1, 128, 200)
+    | _benchmarks(_HANDWRITING_ROWS[:2], "fedem_cnn", 0.03, 128, 200)
+    | _benchmarks(_HANDWRITING_ROWS[2:], "fedem_cnn", 0.01, 128, 200)
+    | _benchmarks(_IMAGE_ROWS, "mobilenet_v2", 0.01, 128, 200)
+    | _benchmarks((("shakespeare_tff", 10_000, None, None),), "char_lstm", 0.01, 128, 200),
 }
 
 

@@ -14,10 +14,11 @@ from fl_meta.data.batches import BatchPlan, batch_plan
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.models import Model
 from fl_meta.optimizers import SGD
-from fl_meta.params import Params, add, scale, zeros_like
+from fl_meta.params import Params, add, scale, unflatten, zeros_like
 from fl_meta.streams import torch_seed
 
 Batch = tuple[Tensor, Tensor, int]  # inputs, labels, dropout seed
+ClientMomentum = dict[str, Tensor]  # client id -> its SGD momentum buffer, flat [num_parameters]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class LocalStep:
         batch: inputs, labels and dropout seed of batch j.
         loss: the batch's mean loss at θ_{j−1}, in nats.
         gradient: g_j, the gradient of that loss.
-        direction: d_j with θ_j = θ_{j−1} − β d_j; it is g_j without momentum and weight decay.
+        direction: d_j with θ_j = θ_{j−1} − β d_j; it is g_j without momentum, weight decay and FedProx's
+            term. With momentum it is also the buffer after the step.
     """
 
     params: Params
@@ -49,6 +51,7 @@ class ClientUpdate:
         num_examples: size of the client's train part.
         num_steps: number of gradients that the client evaluated.
         loss_before: mean loss of its first batch at the global parameters, in nats.
+        momentum: its buffer after the last step, where training keeps it.
     """
 
     client_id: str
@@ -56,6 +59,7 @@ class ClientUpdate:
     num_examples: int
     num_steps: int
     loss_before: float
+    momentum: Params | None = None
 
 
 def gradient(model: Model, params: Params, batch: Batch) -> tuple[float, Params]:
@@ -82,15 +86,35 @@ def hessian_vector_product(model: Model, params: Params, batch: Batch, vector: P
     return dict(zip(leaves, product, strict=True))
 
 
-def local_steps(model: Model, params: Params, batches: Iterator[Batch], client: SGD) -> Iterator[LocalStep]:
+def local_steps(
+    model: Model,
+    params: Params,
+    batches: Iterator[Batch],
+    client: SGD,
+    *,
+    proximal: float = 0.0,
+    momentum: Params | None = None,
+) -> Iterator[LocalStep]:
     """Local SGD from `params`, step by step; the work of a step is done when it is asked for.
 
-    Source: the paper's notation θ_j = θ_{j−1} − β g_j; momentum and weight decay as in `torch.optim.SGD`.
+    Args:
+        model: the model.
+        params: θ_0.
+        batches: one for each step.
+        client: the client optimizer.
+        proximal: FedProx's μ.
+        momentum: the momentum buffer before the first step; None is zero.
+
+    Source: the paper's notation θ_j = θ_{j−1} − β g_j; momentum and weight decay as in `torch.optim.SGD`;
+    FedProx's term is part of the loss (Li et al. 2020).
     """
-    momentum = zeros_like(params)
+    start = params
+    momentum = zeros_like(params) if momentum is None else momentum
     for batch in batches:
         loss, inner_gradient = gradient(model, params, batch)
         direction = inner_gradient
+        if proximal:
+            direction = add(direction, add(params, start, -1.0), proximal)
         if client.weight_decay:
             direction = add(direction, params, client.weight_decay)
         if client.momentum:
@@ -132,6 +156,12 @@ class LocalTraining:
         steps: number of local steps; None if counted in epochs.
         seed: of the run.
         round_number: the round; personalization is round 0.
+        proximal: FedProx's μ.
+        momentum: the clients' buffers before the first step, zero for who has none here; they are read and
+            never written into. None: all start at zero and nobody's last buffer is wanted.
+
+    Raises:
+        ValueError: if there are buffers, but no client momentum, or of another size than the model.
     """
 
     model: Model
@@ -143,6 +173,21 @@ class LocalTraining:
     steps: int | None
     seed: int
     round_number: int = 0
+    proximal: float = 0.0
+    momentum: ClientMomentum | None = None
+
+    def __post_init__(self) -> None:
+        if self.momentum is not None and not self.client.momentum:
+            raise ValueError(
+                "momentum buffers are to be kept, but the client's momentum is 0; leave them out, or give it "
+                "one, for example client=sgd(0.02, momentum=0.9)"
+            )
+        for client_id, buffer in (self.momentum or {}).items():
+            if buffer.shape != (self.model.num_parameters,):
+                raise ValueError(
+                    f"the momentum buffer of client {client_id!r} has the shape {tuple(buffer.shape)}, but "
+                    f"the model has {self.model.num_parameters} parameters; it belongs to another model"
+                )
 
     @property
     def device(self) -> torch.device:
@@ -152,6 +197,18 @@ class LocalTraining:
     def num_examples(self, client_id: str) -> int:
         """Size of the client's train part."""
         return int(self.data.train_counts[self.data.position(client_id)])
+
+    def steps_of(self, client_id: str) -> Iterator[LocalStep]:
+        """The client's local steps, in its planned batches."""
+        kept = None if self.momentum is None else self.momentum.get(client_id)
+        return local_steps(
+            self.model,
+            self.params,
+            self.batches(client_id),
+            self.client,
+            proximal=self.proximal,
+            momentum=None if kept is None else unflatten(kept, self.params),
+        )
 
     def plan(self, client_id: str) -> BatchPlan:
         """The client's batches; ValueError if it has no train examples, unless no epoch is asked for."""
@@ -189,8 +246,9 @@ def round_of(
     *,
     seed: int,
     round_number: int,
+    momentum: ClientMomentum | None = None,
 ) -> LocalTraining:
-    """The local training of one round of an algorithm."""
+    """The local training of one round of an algorithm; for `momentum` see `LocalTraining`."""
     return LocalTraining(
         model,
         params,
@@ -201,6 +259,8 @@ def round_of(
         algorithm.planned_steps,
         seed,
         round_number,
+        algorithm.proximal,
+        momentum,
     )
 
 
@@ -230,7 +290,7 @@ def update_in(training: LocalTraining, client_id: str, algorithm: Algorithm) -> 
     trajectory: list[tuple[Params, Batch]] = []
     losses: list[float] = []
     sent = zeros_like(params)
-    for step in local_steps(model, params, training.batches(client_id), algorithm.client):
+    for step in training.steps_of(client_id):
         losses.append(step.loss)
         # FedSGD's g_1 is the sum of its only step.
         summed = algorithm.sends in (Sends.FIRST, Sends.SUM)
@@ -239,16 +299,20 @@ def update_in(training: LocalTraining, client_id: str, algorithm: Algorithm) -> 
             trajectory.append((step.params, step.batch))
     if trajectory:
         sent = through_local_steps(model, trajectory[:-1], sent, algorithm.client)
-    return ClientUpdate(client_id, sent, training.num_examples(client_id), len(losses), losses[0])
+    kept = None if training.momentum is None else step.direction
+    return ClientUpdate(client_id, sent, training.num_examples(client_id), len(losses), losses[0], kept)
+
+
+def last_steps(training: LocalTraining, client_id: str) -> Iterator[LocalStep]:
+    """The last step of each of the client's epochs."""
+    if training.epochs:
+        steps_per_epoch = len(training.plan(client_id)) // training.epochs
+        steps = enumerate(training.steps_of(client_id), start=1)
+        yield from (step for number, step in steps if number % steps_per_epoch == 0)
 
 
 def adapted(training: LocalTraining, client_id: str) -> Iterator[Params]:
     """The client's parameters after 0, 1, … epochs of local training on its train part."""
     yield training.params
-    if not training.epochs:
-        return
-    steps_per_epoch = len(training.plan(client_id)) // training.epochs
-    steps = local_steps(training.model, training.params, training.batches(client_id), training.client)
-    for number, step in enumerate(steps, start=1):
-        if number % steps_per_epoch == 0:
-            yield add(step.params, step.direction, -training.client.learning_rate)
+    for step in last_steps(training, client_id):
+        yield add(step.params, step.direction, -training.client.learning_rate)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from fl_meta.algorithms import Algorithm
-from fl_meta.local import LocalTraining, adapted, update_in
-from fl_meta.params import flatten
+from fl_meta.local import ClientMomentum, LocalTraining, last_steps, update_in
+from fl_meta.params import add, flatten
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Collected:
         local_gradients: number of gradients that all these clients evaluated.
         places: number of places for examples in the stacks of an engine that has stacks.
         padding: how many of those places were empty, and computed for nothing.
+        momentum: the last buffers of the clients in `gradient`, where training keeps them.
     """
 
     gradient: Tensor
@@ -35,6 +36,7 @@ class Collected:
     local_gradients: int
     places: int = 0
     padding: int = 0
+    momentum: ClientMomentum = field(default_factory=dict)
 
 
 def collected(
@@ -45,6 +47,7 @@ def collected(
     places: int = 0,
     padding: int = 0,
     add_up: Callable[[Tensor, Tensor], Tensor] = lambda weights, sent: weights @ sent,
+    momentum: ClientMomentum | None = None,
 ) -> Collected:
     """Add up what clients send, without those that send NaN or infinity.
 
@@ -56,16 +59,18 @@ def collected(
         places: see `Collected`.
         padding: see `Collected`.
         add_up: makes the weighted sum [num_parameters] of the rows.
+        momentum: of all clients, in the order of the rows, where training keeps it.
     """
-    left_out = 0
+    left_out, kept = 0, momentum or {}
     # A sum of finite numbers may overflow, but one with NaN or infinity in it is never finite.
     if not bool(torch.isfinite(sent.sum(1)).all()):
         finite = torch.isfinite(sent).all(1)
         sent, weights = sent.where(finite[:, None], 0), weights.where(finite, 0)
         losses = losses.where(finite, 0)
         left_out = int((~finite).sum())
+        kept = {client_id: kept[client_id] for client_id, good in zip(kept, finite, strict=False) if good}
     weight, loss = float(weights.sum()), float(weights @ losses)
-    return Collected(add_up(weights, sent), weight, loss, left_out, local_gradients, places, padding)
+    return Collected(add_up(weights, sent), weight, loss, left_out, local_gradients, places, padding, kept)
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ class Score:
         loss: summed over predictions, in nats.
         correct: number of correct predictions.
         predictions: number of predictions.
+        momentum: the client's buffer after the last epoch, flat [num_parameters], where training keeps it.
     """
 
     client_id: str
@@ -85,6 +91,7 @@ class Score:
     loss: float
     correct: int
     predictions: int
+    momentum: Tensor | None = None
 
 
 class Engine(Protocol):
@@ -110,12 +117,19 @@ class LoopEngine:
             update = update_in(training, client_id, algorithm)
             sent = flatten(update.gradient)[None]
             weight, loss = algorithm.weight(update.num_examples), update.loss_before
-            yield collected(sent, sent.new_tensor([weight]), sent.new_tensor([loss]), update.num_steps)
+            kept = None if update.momentum is None else {client_id: flatten(update.momentum)}
+            yield collected(
+                sent, sent.new_tensor([weight]), sent.new_tensor([loss]), update.num_steps, momentum=kept
+            )
 
     def scores(self, training: LocalTraining, client_ids: Sequence[str]) -> Iterator[Score]:
         """See `Engine`."""
         for client_id in client_ids:
             examples = training.data[client_id]
             x, y = (torch.from_numpy(p).to(training.device) for p in (examples.test_x, examples.test_y))
-            for epoch, params in enumerate(adapted(training, client_id)):
-                yield Score(client_id, epoch, *training.model.score(params, x, y))
+            yield Score(client_id, 0, *training.model.score(training.params, x, y))
+            for epoch, step in enumerate(last_steps(training, client_id), start=1):
+                params = add(step.params, step.direction, -training.client.learning_rate)
+                keeps = training.momentum is not None and epoch == training.epochs
+                kept = flatten(step.direction) if keeps else None
+                yield Score(client_id, epoch, *training.model.score(params, x, y), kept)

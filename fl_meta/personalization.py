@@ -14,7 +14,7 @@ from fl_meta.algorithms import Algorithm
 from fl_meta.checks import whole_number
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.engines import engine_named
-from fl_meta.local import LocalTraining
+from fl_meta.local import ClientMomentum, LocalTraining
 from fl_meta.loop import Engine
 from fl_meta.models import Model
 from fl_meta.optimizers import SGD, sgd
@@ -47,7 +47,9 @@ class PersonalizationTable:
         prediction does): `test_loss_…` in nats; `test_accuracy_…`; `gain_…` = personalized − initial
         accuracy, with its 95 % paired bootstrap interval over clients `gain_low`, `gain_high`;
         `share_of_clients_hurt` = share whose accuracy fell below the initial one; `bottom_decile_of_clients`
-        = 10 % quantile of accuracy over clients. At epoch 0 gain and share are not defined: NaN.
+        = 10 % quantile of accuracy over clients, each counted once whatever `weights` is: of n accuracies in
+        rising order the one at place 0.1·(n − 1), counted from 0, with straight lines between the places
+        (NumPy's method "linear"). At epoch 0 gain and share are not defined: NaN.
 
         Raises:
             ValueError: if `weights` is neither 'client' nor 'example'.
@@ -98,10 +100,12 @@ def personalize(
     batch_size: int | None = 20,
     seed: int = 0,
     engine: str | Engine = "stacked",
+    momentum: ClientMomentum | None = None,
 ) -> PersonalizationTable:
     """Adapt to each client's train part for `epochs` epochs; score on its test part before and after each.
 
     `epochs=0` scores the initial model only. Starting from untrained parameters this is local-only training.
+    One epoch with the client optimizer of training's last stage is FedAvg+ (Marfoq et al. 2021).
 
     Args:
         model: the model.
@@ -112,10 +116,14 @@ def personalize(
         batch_size: examples per local batch; None means all.
         seed: of the local batches.
         engine: how the local loop is run: 'stacked' is fast, 'loop' is readable, and both give the same.
+        momentum: None starts every client with a fresh optimizer, which is the sound way. A dictionary of
+            buffers [num_parameters] by client carries momentum from one call to the next, as FedEM's released
+            code does (see `Evaluation`): a client starts with its buffer, or with zero, and its last one
+            replaces it in the dictionary, unless it has NaN or infinity in it.
 
     Raises:
-        ValueError: if `epochs` is negative, a client has no train or no test part, or model, `params` and
-            data do not fit together.
+        ValueError: if `epochs` is negative, a client has no train or no test part, model, `params` and data
+            do not fit together, or there is `momentum` and the client optimizer has none.
 
     Source: the paper's step 3 of Personalized FedAvg; the protocol (scored after each epoch) is second-hand.
     """
@@ -128,8 +136,11 @@ def personalize(
                 f"subset(), or split its examples with test_fraction above 0"
             )
     model.check(params, torch.from_numpy(data.x[:1]), data.num_classes)
-    adaptation = LocalTraining(model, params, data, client, batch_size, epochs, None, seed)
-    scores = engine_named(engine).scores(adaptation, data.client_ids)
+    adaptation = LocalTraining(model, params, data, client, batch_size, epochs, None, seed, momentum=momentum)
+    scores = list(engine_named(engine).scores(adaptation, data.client_ids))
+    if momentum is not None:
+        last = {score.client_id: score.momentum for score in scores if score.momentum is not None}
+        momentum |= {name: buffer for name, buffer in last.items() if bool(buffer.isfinite().all())}
     rows = [
         {
             "client_id": score.client_id,
@@ -148,28 +159,53 @@ def personalize(
 class Evaluation:
     """When and on whom a run is scored.
 
+    With one personalization epoch after FedAvg this is FedAvg+ (Marfoq et al. 2021). The default is the sound
+    reading of it: the rate of the stage, decayed as in training, and a fresh optimizer each time. What the
+    authors' released code (github.com/omarfoq/FedEM) does is
+    `Evaluation(held_out, every=5, personalization_epochs=1, client=undecayed, keeps_momentum=True)`.
+    There each client has a second optimizer for evaluation, copied before the first round, so the momentum
+    of training and that of evaluation never mix. The second one goes on from one evaluation to the next,
+    the first of which is of the untrained model. Its rate scheduler counts evaluations and not rounds: with
+    one in 5 or 10 of 200 rounds, as in the published runs, it never comes to its first decay at 100. So what
+    that code reports depends on `every`.
+
     Attributes:
-        held_out: clients that training does not see.
+        held_out: clients that training does not see; or those that it does, for scores on their test parts.
         every: score after this many rounds, and before the first and after the last one.
         personalization_epochs: epochs of adaptation for the personalized scores; 0 leaves them out.
         client: the client optimizer of adaptation; None takes the one of the stage's algorithm.
+        keeps_momentum: whether a client's momentum goes on from one evaluation to the next; it needs
+            `client`, with momentum, and at least one epoch.
     """
 
     held_out: FederatedDataset
     every: int
     personalization_epochs: int = 0
     client: SGD | None = None
+    keeps_momentum: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "every", whole_number("evaluation every", self.every))
         epochs = whole_number("personalization_epochs", self.personalization_epochs, least=0)
         object.__setattr__(self, "personalization_epochs", epochs)
+        if self.keeps_momentum and not (epochs and self.client and self.client.momentum):
+            raise ValueError(
+                f"keeps_momentum=True with client={self.client} and personalization_epochs={epochs}; an "
+                "evaluation that keeps momentum needs at least one epoch and a client optimizer of its own "
+                "that has momentum, for example client=sgd(0.02, momentum=0.9)"
+            )
 
-    def scores(
-        self, model: Model, params: Params, algorithm: Algorithm, seed: int, engine: str | Engine
-    ) -> dict[str, float]:
-        """Plain means over the held-out clients; batches are as large as the algorithm's."""
-        table = personalize(
+    def table(
+        self,
+        model: Model,
+        params: Params,
+        algorithm: Algorithm,
+        seed: int,
+        engine: str | Engine,
+        momentum: ClientMomentum | None = None,
+    ) -> PersonalizationTable:
+        """Scores per client; batches are as large as the algorithm's, for `momentum` see `personalize`."""
+        return personalize(
             model,
             params,
             self.held_out,
@@ -178,7 +214,11 @@ class Evaluation:
             batch_size=algorithm.batch_size,
             seed=seed,
             engine=engine,
+            momentum=momentum,
         )
+
+    def scores(self, table: PersonalizationTable) -> dict[str, float]:
+        """Plain means over the clients of a table, by the names that a history has for them."""
         means = table.rows.groupby("epoch")[["test_accuracy", "test_loss"]].mean()
         result = {}
         for title, epoch in {"initial": 0, "personalized": self.personalization_epochs}.items():

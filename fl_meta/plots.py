@@ -7,9 +7,10 @@ from html import escape
 
 import numpy as np
 import seaborn
-from matplotlib.colors import to_hex
+from matplotlib.colors import PowerNorm, to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.personalization import PersonalizationTable
@@ -111,6 +112,54 @@ def same_ink_sheet(data: FederatedDataset, *, count: int = 10, examples: int = 3
             axes.set_title(f"{writer}: {data.class_names[labels[i]]}", fontsize=9, pad=2)
     figure.suptitle(f"{data.label}: two clients, nearly the same ink, two classes", fontsize=10)
     return figure
+
+
+def partition_plot(data: FederatedDataset) -> Figure:
+    """Who has what: each client's share of every label as a shade, and its number of examples above it.
+
+    A column is a client, a row a label. Labels that the same clients have much of are neighbours, and so are
+    clients with the same most frequent label, the purest first. White is no example at all.
+
+    Args:
+        data: of any kind; train and test parts are counted together.
+    """
+    counts = data.class_counts()
+    totals = counts.sum(axis=1)
+    shares = counts / totals.clip(min=1)[:, None]
+    shares = shares[:, (labels := _chain(shares))]
+    clients = np.lexsort((-shares.max(axis=1), shares.argmax(axis=1)))
+    height = min(max(0.22 * len(labels), 1.2), 7.0)
+    figure = Figure(figsize=(8.0, 1.8 + height), layout="constrained")
+    sizes, axes = figure.subplots(2, 1, sharex=True, height_ratios=(1, height))
+    sizes.stairs(totals[clients], np.arange(len(clients) + 1) - 0.5, fill=True, color=PALETTE[0])
+    sizes.set(
+        ylabel="labels" if data.y.ndim > 1 else "examples", title=f"{data.label}: {len(data):,} clients"
+    )
+    image = axes.imshow(
+        shares[clients].T,
+        cmap="Blues",
+        norm=PowerNorm(0.5, vmin=0, vmax=shares.max()),  # the eye tells few from none
+        aspect="auto",
+        interpolation="nearest",
+    )
+    names = [data.class_names[label] if data.class_names else str(label) for label in labels]
+    every = -(-len(names) // 35)
+    axes.set_yticks(np.arange(len(names))[::every], names[::every])
+    axes.set(xlabel="clients, by their most frequent label", ylabel="label", xticks=[])
+    figure.colorbar(image, ax=axes, label="share of the client's labels", pad=0.01)
+    return figure
+
+
+def _chain(shares: NDArray[np.float64]) -> list[int]:
+    """Labels from shares [clients, labels]: after each the one left that most goes to the same clients."""
+    centred = shares - shares.mean(axis=0)
+    centred /= np.linalg.norm(centred, axis=0).clip(min=1e-12)
+    alike = centred.T @ centred
+    chain = [0]
+    while len(chain) < len(alike):
+        left = np.setdiff1d(np.arange(len(alike)), chain)
+        chain.append(int(left[alike[chain[-1], left].argmax()]))
+    return chain
 
 
 def prediction_sheet(

@@ -9,10 +9,10 @@ import platform
 import signal
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from multiprocessing import active_children, get_context
 from pathlib import Path
@@ -21,16 +21,39 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from fl_meta.experiments import Comparison, Setting, TableOne
+from fl_meta.benchmark import benchmark, clients_of_row
+from fl_meta.data.federated import FederatedDataset
+from fl_meta.experiments import Benchmark, Comparison, Setting, TableOne
 from fl_meta.files import write_atomically
 from fl_meta.studies import clients_of, compare, table_one
 
-Experiment = TableOne | Comparison
+Experiment = TableOne | Comparison | Benchmark
 Result = dict[str, Any]
 
+
+@dataclass(frozen=True)
+class Study:
+    """A kind of experiment.
+
+    Attributes:
+        config: its type.
+        data: a config to the clients that take part.
+        run: a config and a seed to what is found out.
+        parts: where in that the accuracies are.
+    """
+
+    config: type[Experiment]
+    data: Callable[[Any], FederatedDataset]
+    run: Callable[[Any, int], Result]
+    parts: str
+
+
 FORMAT = 1
-STUDIES = {"table_one": (TableOne, table_one), "comparison": (Comparison, compare)}
-PARTS = {"table_one": "cells", "comparison": "models"}  # what has the accuracies
+STUDIES = {
+    "table_one": Study(TableOne, lambda config: clients_of(config.setting), table_one, "cells"),
+    "comparison": Study(Comparison, lambda config: clients_of(config.setting), compare, "models"),
+    "benchmark": Study(Benchmark, clients_of_row, benchmark, "methods"),
+}
 AGREEMENT = 0.02  # largest difference of a mean accuracy that another machine's rounding may make
 
 
@@ -40,7 +63,16 @@ class ResultError(ValueError):
 
 def kind_of(config: Experiment) -> str:
     """The name of an experiment's kind, as files have it."""
-    return next(name for name, (kind, _) in STUDIES.items() if isinstance(config, kind))
+    return next(name for name, study in STUDIES.items() if isinstance(config, study.config))
+
+
+def data_of(config: Experiment) -> FederatedDataset:
+    """The clients that take part in an experiment.
+
+    Raises:
+        FileNotFoundError, ModuleNotFoundError, ValueError: if they cannot be loaded.
+    """
+    return STUDIES[kind_of(config)].data(config)
 
 
 def compute(config: Experiment, seed: int) -> Result:
@@ -50,8 +82,7 @@ def compute(config: Experiment, seed: int) -> Result:
     name, label and sha256.
     """
     begin = time.perf_counter()
-    kind = kind_of(config)
-    data = clients_of(config.setting)
+    kind, data = kind_of(config), data_of(config)
     header = {
         "format": FORMAT,
         "kind": kind,
@@ -62,8 +93,8 @@ def compute(config: Experiment, seed: int) -> Result:
         "torch": torch.__version__,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
     }
-    study: Result = STUDIES[kind][1](config, seed)  # type: ignore[operator]
-    return header | {"seconds": round(time.perf_counter() - begin, 1)} | study
+    found = STUDIES[kind].run(config, seed)
+    return header | {"seconds": round(time.perf_counter() - begin, 1)} | found
 
 
 def file_name(config: Experiment, seed: int) -> str:
@@ -83,7 +114,7 @@ def read_result(path: Path) -> Result:
         if result["format"] != FORMAT:
             raise ResultError(f"{path} has format {result['format']}; this version reads {FORMAT}")
         config_of(result)
-        for field in ("seed", "data", "clients", PARTS[result["kind"]]):
+        for field in ("seed", "data", "clients", STUDIES[result["kind"]].parts):
             result[field]  # a KeyError names what is missing
     except ResultError:
         raise
@@ -99,8 +130,7 @@ def config_of(result: Result) -> Experiment:
         KeyError, TypeError, ValueError: if it is of none.
     """
     fields = {name: _tuples(value) for name, value in result["config"].items()}
-    kind: type[Experiment] = STUDIES[result["kind"]][0]
-    return kind(**fields | {"setting": Setting(**result["config"]["setting"])})
+    return STUDIES[result["kind"]].config(**fields | {"setting": Setting(**result["config"]["setting"])})
 
 
 def load_or_run(
@@ -206,7 +236,7 @@ def largest_difference(one: Result, other: Result) -> float:
 
 
 def _accuracies(result: Result) -> list[list[list[float]]]:
-    return [part["accuracy"] for part in result[PARTS[result["kind"]]]]
+    return [part["accuracy"] for part in result[STUDIES[result["kind"]].parts]]
 
 
 def _mean(values: list[float]) -> float:

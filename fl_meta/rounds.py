@@ -1,19 +1,20 @@
-"""One round: sample clients, collect what they send, let the server step."""
+"""One round: sample clients, collect what they send, let the server step; and what rounds are laid out by."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from fl_meta.algorithms import Algorithm
 from fl_meta.checks import whole_number
 from fl_meta.data.batches import sample_clients
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.engines import engine_named
-from fl_meta.local import round_of
+from fl_meta.local import ClientMomentum, round_of
 from fl_meta.loop import Engine
 from fl_meta.models import Model
-from fl_meta.optimizers import OptimizerState, server_step
+from fl_meta.optimizers import Adam, OptimizerState, server_step
 from fl_meta.params import Params, all_finite, flatten, norm, unflatten, zeros_like
 from fl_meta.threads import one_thread
 
@@ -29,16 +30,54 @@ class Stage:
     Attributes:
         algorithm: a row of the table of algorithms.
         rounds: number of rounds, at least 1.
-        clients_per_round: number of clients sampled without replacement in each round.
+        clients_per_round: number of clients sampled without replacement in each round; None takes all
+            clients in every round (full participation).
     """
 
     algorithm: Algorithm
     rounds: int
-    clients_per_round: int = 20
+    clients_per_round: int | None = 20
 
     def __post_init__(self) -> None:
         for name in ("rounds", "clients_per_round"):
-            object.__setattr__(self, name, whole_number(name, getattr(self, name)))
+            if name == "rounds" or self.clients_per_round is not None:
+                object.__setattr__(self, name, whole_number(name, getattr(self, name)))
+
+
+def decayed(stage: Stage, at: Sequence[int], factor: float = 0.1) -> list[Stage]:
+    """The stage with a step-decayed client rate: times `factor` from each of the rounds `at` on.
+
+    `decayed(Stage(algorithm, 200), at=(100, 150))` has 100 rounds with the rate β, 50 with β/10 and 50 with
+    β/100, as `torch.optim.lr_scheduler.MultiStepLR` has. A kept client momentum goes on from one to the next.
+
+    Args:
+        stage: what to run; its server must be SGD without momentum, as others start afresh in each stage.
+        at: numbers of rounds in the stage after which the rate falls, rising, above 0 and below
+            `stage.rounds`.
+        factor: above 0 and below 1.
+
+    Raises:
+        ValueError: if `at`, `factor` or the server is none of these.
+
+    Source: FedEM's protocol (Marfoq et al. 2021): 200 rounds, ×0.1 at rounds 100 and 150.
+    """
+    algorithm = stage.algorithm
+    if isinstance(algorithm.server, Adam) or algorithm.server.momentum:
+        raise ValueError(
+            f"{algorithm.name} has the server {algorithm.server}, which would start afresh at every decay; "
+            "take server=sgd(1.0) to average the clients' models"
+        )
+    bounds = [0, *(whole_number("at", number) for number in at), stage.rounds]
+    if any(later <= earlier for earlier, later in pairwise(bounds)):
+        raise ValueError(f"at={tuple(at)} must rise, above 0 and below the stage's {stage.rounds} rounds")
+    if not 0 < factor < 1:
+        raise ValueError(f"factor={factor} is not above 0 and below 1")
+    rate = algorithm.client.learning_rate
+    clients = [replace(algorithm.client, learning_rate=rate * factor**i) for i in range(len(bounds) - 1)]
+    return [
+        replace(stage, algorithm=replace(algorithm, client=client), rounds=last - first)
+        for client, (first, last) in zip(clients, pairwise(bounds), strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -49,11 +88,16 @@ class TrainingState:
         round_number: number of rounds done, over all stages.
         params: the global model's parameters.
         server: the server optimizer's state in the current stage.
+        momentum: where the stage's algorithm keeps momentum, the buffer of every client that took part so
+            far; a round replaces those of its own clients and copies no other.
+        evaluation_momentum: the same of the evaluated clients, where the evaluation keeps momentum.
     """
 
     round_number: int
     params: Params
     server: OptimizerState
+    momentum: ClientMomentum = field(default_factory=dict)
+    evaluation_momentum: ClientMomentum = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,18 +133,27 @@ def pseudo_gradient(
     seed: int,
     round_number: int,
     engine: str | Engine = "stacked",
+    momentum: ClientMomentum | None = None,
 ) -> tuple[Params, RoundInfo]:
     """β times the weighted mean of what these clients send in this round; updates with NaN are left out.
 
+    With `momentum` every client starts with its buffer in there, or with zero, and its last one takes the
+    place of that, but for clients that are left out: they keep what they had. Without it all start at zero.
+
     Raises:
-        ValueError: if there are no clients.
+        ValueError: if there are no clients, or there is `momentum` and the algorithm does not keep it.
         TrainingDivergedError: if every update has NaN or infinity.
 
     Source: the "pseudo-gradient" of the paper's reading of FedAvg's server step.
     """
     if not client_ids:
         raise ValueError("client_ids is empty; a round needs at least one client")
-    training = round_of(algorithm, model, params, data, seed=seed, round_number=round_number)
+    if momentum is not None and not algorithm.keeps_momentum:
+        raise ValueError(f"momentum is given, but {algorithm.name} has keeps_momentum=False; set it to True")
+    training = round_of(
+        algorithm, model, params, data, seed=seed, round_number=round_number, momentum=momentum
+    )
+    kept: ClientMomentum = {}
     total = flatten(zeros_like(params))
     weight, loss, left_out, local_gradients, places, padding = 0.0, 0.0, 0, 0, 0, 0
     for part in engine_named(engine).collect(training, client_ids, algorithm):
@@ -111,12 +164,15 @@ def pseudo_gradient(
         local_gradients += part.local_gradients
         places += part.places
         padding += part.padding
+        kept |= part.momentum
     if left_out == len(client_ids):
         raise TrainingDivergedError(
             f"all {left_out} client updates of round {round_number} have NaN or infinity; lower the learning "
             f"rates (client {algorithm.client.learning_rate}, server {algorithm.server.learning_rate}) or "
             "look for extreme values in the data"
         )
+    if momentum is not None:
+        momentum |= kept
     result = unflatten(total * (algorithm.client.learning_rate / weight), params)
     info = RoundInfo(
         len(client_ids), left_out, loss / weight, norm(result), local_gradients, padding / max(places, 1)
@@ -135,13 +191,16 @@ def run_round(
 ) -> tuple[TrainingState, RoundInfo]:
     """One round of stage `number`, counted from 0: a pure function of the state.
 
-    The stage's server optimizer starts afresh in its first round.
+    The stage's server optimizer starts afresh in its first round. Client momentum does not, where this stage
+    and the one before keep it.
 
     Raises:
         TrainingDivergedError: if every client update has NaN or infinity, or the new parameters have.
     """
     stage = stages[number]
-    clients = sample_clients(seed, state.round_number, data.client_ids, stage.clients_per_round)
+    count = len(data) if stage.clients_per_round is None else stage.clients_per_round
+    clients = sample_clients(seed, state.round_number, data.client_ids, count)
+    momentum = dict(state.momentum) if stage.algorithm.keeps_momentum else None
     direction, info = pseudo_gradient(
         model,
         state.params,
@@ -151,6 +210,7 @@ def run_round(
         seed=seed,
         round_number=state.round_number,
         engine=engine,
+        momentum=momentum,
     )
     begins = state.round_number == sum(earlier.rounds for earlier in stages[:number])
     params, server = server_step(
@@ -162,4 +222,5 @@ def run_round(
             f"the server's step of round {state.round_number} led to NaN or infinity; lower the learning "
             f"rates (client {client.learning_rate}, server {server_rate})"
         )
-    return TrainingState(state.round_number + 1, params, server), info
+    number = state.round_number + 1
+    return TrainingState(number, params, server, momentum or {}, state.evaluation_momentum), info

@@ -333,6 +333,9 @@ RULES: dict[type[nn.Module], Rule] = {
         # In the order of the inputs, which is not always that of the rows: mixed orders are slow.
         lambda module, x, y, d: torch.empty_like(x).copy_(d.view(x.shape)),
     ),
+    nn.ZeroPad1d: _without_parameters(
+        _each, lambda module, x, y, d: nn.functional.pad(d, [-n for n in cast(nn.ZeroPad1d, module).padding])
+    ),
     nn.Dropout: Rule(_dropout),
     Blanks: _without_parameters(_each, lambda module, x, y, d: d),
     Windows: _without_parameters(_each, _windows_backward),

@@ -27,7 +27,7 @@ from fl_meta.layers import (
     layers_of,
     seeded_by_layer,
 )
-from fl_meta.local import LocalTraining
+from fl_meta.local import ClientMomentum, LocalTraining
 from fl_meta.loop import Collected, LoopEngine, Score, collected
 from fl_meta.models import score_logits
 from fl_meta.params import Params, flatten, unflatten
@@ -43,6 +43,11 @@ SCORING_LIMIT = 0.5  # the same for test parts: a forward pass of few examples c
 # What a chunk of clients may take. On a CPU it should stay in the cache; on a GPU it should fill it.
 CHUNK_BYTES = {"cpu": 12 * 2**20, "cuda": 2**32}
 TEST_ROWS = 1024  # examples of one client that are scored at a time
+
+
+def stays_in_span(training: LocalTraining) -> bool:
+    """Whether local training only ever adds the round's own examples to a first linear layer's weight."""
+    return not training.client.weight_decay and training.momentum is None
 
 
 def segments(sizes: Sequence[int], limit: float) -> Iterator[tuple[int, int]]:
@@ -142,6 +147,9 @@ class Stack:
         self.params = self.start.expand(len(self.clients), -1).clone()
         self.direction_sum = torch.zeros_like(self.params)  # Σ d_j, so that θ_j = θ_0 − β Σ d_j
         self.momentum = torch.zeros_like(self.params) if training.client.momentum else self.direction_sum
+        for i, client_id in enumerate(client_ids):
+            if training.momentum and client_id in training.momentum:
+                self.momentum[i] = training.momentum[client_id]
         self.params_by_name = unflatten(self.params, self.like)
         self.momentum_by_name = unflatten(self.momentum, self.like)
         self.losses_before = self.start.new_zeros(len(self.clients))
@@ -233,10 +241,20 @@ class Stack:
             direction.mul_(client.momentum)
         if client.weight_decay:
             direction.add_(params, alpha=client.weight_decay)
+        if self.training.proximal:
+            # θ_{j−1} − θ_0 = −β Σ d, so nothing of the size of the parameters is subtracted.
+            direction.add_(total, alpha=-self.training.proximal * client.learning_rate)
         self.add_gradients(step, self.momentum_by_name)
         if client.momentum:
             total.add_(direction)
         torch.add(self.start, total, alpha=-client.learning_rate, out=params)
+
+    def kept_momentum(self) -> ClientMomentum | None:
+        """Each client's buffer by itself, so that the stack's memory can go; None if training keeps none."""
+        if self.training.momentum is None:
+            return None
+        ids = (client.client_id for client in self.clients)
+        return {client_id: row.clone() for client_id, row in zip(ids, self.momentum, strict=True)}
 
     def hessian_vector_product(self, step: int, params: Tensor, vector: Tensor) -> Tensor:
         """∇²L(params; batch of this step) · vector for each client [clients, numbers]."""
@@ -297,8 +315,10 @@ class Stack:
                 for x_part, y_part in zip(*(torch.split(z, TEST_ROWS, 1) for z in (x, y)), strict=True)
             ]
             losses, correct, counts = (torch.stack(column).sum(0) for column in zip(*parts, strict=True))
+            keeps = training.momentum is not None and epoch == training.epochs
             for i, client in enumerate(clients[a:b]):
-                yield Score(client.client_id, epoch, float(losses[i]), int(correct[i]), int(counts[i]))
+                kept = self.momentum[first + a + i].clone() if keeps else None
+                yield Score(client.client_id, epoch, float(losses[i]), int(correct[i]), int(counts[i]), kept)
         self.module.train()
 
 
@@ -352,6 +372,7 @@ class StackedEngine:
                 stack.places,
                 stack.padding,
                 stack.add_up,
+                stack.kept_momentum(),
             )
 
         return self._run(task, training, client_ids, second_order)
@@ -386,7 +407,7 @@ class StackedEngine:
     ) -> Iterator[T]:
         """The task's results for every chunk, in the order of the chunks, whoever is ready first."""
         own, stop = threading.local(), threading.Event()
-        in_span = not training.client.weight_decay  # which leaves the span of the examples
+        in_span = stays_in_span(training)
 
         def check() -> None:
             if stop.is_set():
@@ -454,7 +475,7 @@ class StackedEngine:
         batch = min(training.batch_size or num_examples, num_examples)
         parameters, examples = training.model.num_parameters, num_examples * features
         used = batch * training.steps if training.steps else num_examples * (training.epochs or 0)
-        place = None if training.client.weight_decay else place_in_span(layers, features, num_examples, used)
+        place = place_in_span(layers, features, num_examples, used) if stays_in_span(training) else None
         if place is not None:
             units, width = cast(Tensor, layers[place].module.weight).shape
             parameters += units * (num_examples - width)

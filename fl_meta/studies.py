@@ -16,7 +16,7 @@ from fl_meta.algorithms import fedavg, fedsgd, reptile
 from fl_meta.data import load_dataset
 from fl_meta.data.batches import batch_plan
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.data.real import play_of
+from fl_meta.data.tff import play_of
 from fl_meta.experiments import Comparison, Setting, TableOne
 from fl_meta.local import LocalTraining, adapted, gradient, hessian_vector_product
 from fl_meta.models import Model
@@ -181,6 +181,8 @@ class _Rivals:
         self.models: list[dict[str, Any]] = []
         self.courses: dict[str, list[dict[str, Any]]] = {}
         self.initials: dict[str, list[float]] = {}
+        # One model stands at the fork of four ways, or at the end of a course: it is scored once.
+        self.known: dict[int, tuple[Params, float, FloatArray, FloatArray]] = {}
 
     def score(self, params: Params, data: FederatedDataset, rate: float, epochs: int) -> FloatArray:
         return accuracies(self.model, params, data, rate, epochs, self.seed)
@@ -256,20 +258,26 @@ class _Rivals:
         self.follow(name, [s for s in snapshots if s.round_number in course])
         return snapshots, best, option
 
-    def personalization_rate(self, params: Params) -> tuple[float, FloatArray]:
-        """The rate under which the validation clients are best off, and their mean accuracies by epoch."""
-        epochs = self.config.personalization_epochs
-        means = {
-            rate: self.score(params, self.validation, rate, epochs).mean(1)
-            for rate in self.config.personalization_rates
-        }
-        rate = max(means, key=lambda rate: float(means[rate][-1]))
-        return rate, means[rate]
+    def scored(self, params: Params) -> tuple[float, FloatArray, FloatArray]:
+        """The personalization rate under which the validation clients are best off, and accuracies by epoch.
+
+        Of the validation clients the means [epochs + 1], of the held-out ones all [epochs + 1, clients].
+        """
+        if id(params) not in self.known:
+            epochs = self.config.personalization_epochs
+            means = {
+                rate: self.score(params, self.validation, rate, epochs).mean(1)
+                for rate in self.config.personalization_rates
+            }
+            rate = max(means, key=lambda rate: float(means[rate][-1]))
+            found = self.score(params, self.held_out, rate, epochs)
+            # With the parameters themselves, so that no others get their id.
+            self.known[id(params)] = params, rate, means[rate], found
+        return self.known[id(params)][1:]
 
     def record(self, name: str, snapshot: Snapshot, option: Any) -> None:
         """Personalize a model to the held-out clients and keep what comes out."""
-        rate, means = self.personalization_rate(snapshot.params)
-        found = self.score(snapshot.params, self.held_out, rate, self.config.personalization_epochs)
+        rate, means, found = self.scored(snapshot.params)
         self.models.append(
             {
                 "name": name,
@@ -294,8 +302,7 @@ class _Rivals:
         """Keep a method's course: mean accuracies of the held-out clients; the rate chosen at each point."""
         self.courses[method] = []
         for snapshot in snapshots:
-            rate, _ = self.personalization_rate(snapshot.params)
-            found = self.score(snapshot.params, self.held_out, rate, self.config.personalization_epochs)
+            rate, _, found = self.scored(snapshot.params)
             initial, *_, personalized = _rounded(found.mean(1))
             self.courses[method].append(
                 {

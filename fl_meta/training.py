@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +43,13 @@ class Run:
             `held_out_initial_test_accuracy_by_client`, `held_out_initial_test_loss_by_client` (nats) and
             the same two of the personalized model; NaN where not measured.
         state: what training would need to go on.
+        table: the scores of every evaluated client after the last round; None without `evaluation`.
     """
 
     params: Params
     history: pd.DataFrame
     state: TrainingState
+    table: PersonalizationTable | None = None
 
     def __repr__(self) -> str:
         return f"Run of {self.state.round_number} rounds\n{self.history.tail(3).round(4).T.to_string()}"
@@ -85,6 +87,8 @@ def train(
 ) -> Run:
     """Train a global model, stage after stage; the server optimizer starts afresh in each stage.
 
+    Clients start afresh in every round, unless the algorithm keeps their momentum.
+
     A run that is stopped and resumed from its checkpoint ends with the same parameters, bit for bit, as one
     that was never stopped: all that is random is a function of (seed, round, client). A client update with
     NaN or infinity is left out of its round, counted, and warned of once.
@@ -116,18 +120,21 @@ def train(
     start = model.init(seed) if params is None else params
     start = {name: tensor.detach().to(device) for name, tensor in start.items()}
     model.check(start, torch.from_numpy(data.x[:1]), data.num_classes)
-    state, rows = TrainingState(0, start, {}), []
+    state, rows, table = TrainingState(0, start, {}), [], None
     config = _config(model, data, stages, seed, start, evaluation) if checkpoint else {}
     if checkpoint and Path(checkpoint.path).exists():
         tensors, done = read_checkpoint(Path(checkpoint.path), config)
         # Counters, tensors of no dimension, are the processor's everywhere.
         tensors = {name: tensor.to(device) if tensor.ndim else tensor for name, tensor in tensors.items()}
         state, rows = _unpack(tensors, list(start)), done["history"]
+        if evaluation and done.get("table"):  # files of earlier versions have none
+            table = PersonalizationTable(pd.DataFrame(done["table"]), evaluation.held_out.label)
     saved = state.round_number if rows else None
     if not rows:
         rows = [{"round": 0, "stage": 0, "algorithm": "none"}]
         if evaluation:
-            rows[0] |= evaluation.scores(model, start, stages[0].algorithm, seed, engine)
+            state, table = _evaluated(evaluation, model, state, stages[0], seed, engine)
+            rows[0] |= evaluation.scores(table)
     schedule = [(i, stage) for i, stage in enumerate(stages) for _ in range(stage.rounds)]
 
     def save() -> None:
@@ -135,7 +142,10 @@ def train(
         if checkpoint and saved != state.round_number:
             # A row beyond the state belongs to a round that was interrupted before it was kept.
             history = rows[: state.round_number + 1]
-            write_checkpoint(Path(checkpoint.path), _pack(state), config, {"history": history})
+            scored = table.rows.to_dict("list") if table else None
+            write_checkpoint(
+                Path(checkpoint.path), _pack(state), config, {"history": history, "table": scored}
+            )
             saved = state.round_number
 
     save()  # a folder that cannot be written to is noticed now, not after hours
@@ -159,7 +169,8 @@ def train(
                     )
                 last = new_state.round_number == len(schedule)
                 if evaluation and (last or new_state.round_number % evaluation.every == 0):
-                    scores = evaluation.scores(model, new_state.params, stage.algorithm, seed, engine)
+                    new_state, table = _evaluated(evaluation, model, new_state, stage, seed, engine)
+                    scores = evaluation.scores(table)
                     row |= scores
                     bar.set_postfix(
                         {k.split("_")[2]: f"{v:.3f}" for k, v in scores.items() if "accuracy" in k}
@@ -179,7 +190,16 @@ def train(
             )
             raise KeyboardInterrupt(message) from None
     history = pd.DataFrame(rows).set_index("round")
-    return Run(state.params, history, state)
+    return Run(state.params, history, state, table)
+
+
+def _evaluated(
+    evaluation: Evaluation, model: Model, state: TrainingState, stage: Stage, seed: int, engine: str | Engine
+) -> tuple[TrainingState, PersonalizationTable]:
+    """The scores of a state, and the state with the momentum that the evaluation keeps."""
+    momentum = dict(state.evaluation_momentum) if evaluation.keeps_momentum else None
+    table = evaluation.table(model, state.params, stage.algorithm, seed, engine, momentum)
+    return replace(state, evaluation_momentum=momentum or {}), table
 
 
 def _check_training(model: Model, data: FederatedDataset, stages: Sequence[Stage]) -> None:
@@ -190,10 +210,10 @@ def _check_training(model: Model, data: FederatedDataset, stages: Sequence[Stage
     if isinstance(stages, Stage) or not stages:
         raise ValueError(f"stages={stages!r}; give a list of at least one Stage(algorithm, rounds)")
     for stage in stages:
-        if stage.clients_per_round > len(data):
+        if stage.clients_per_round is not None and stage.clients_per_round > len(data):
             raise ValueError(
                 f"clients_per_round={stage.clients_per_round}, but {data.name!r} has {len(data)} training "
-                f"clients; choose a number from 1 to {len(data)}"
+                f"clients; choose a number from 1 to {len(data)}, or None for all"
             )
     if data.train_counts.min() == 0:
         raise ValueError(
@@ -225,6 +245,7 @@ def _config(
         "evaluation.personalization_epochs": evaluation.personalization_epochs if evaluation else None,
         "evaluation.client": asdict(evaluation.client) if evaluation and evaluation.client else None,
         "evaluation.held_out": evaluation.held_out.fingerprint[:16] if evaluation else None,
+        "evaluation.keeps_momentum": evaluation.keeps_momentum if evaluation else None,
     }
     for i, stage in enumerate(stages):
         config |= _flat(f"stages[{i}]", asdict(stage))
@@ -241,6 +262,8 @@ def _pack(state: TrainingState) -> dict[str, Tensor]:
     tensors = {f"params/{name}": tensor for name, tensor in state.params.items()}
     for name, parts in state.server.items():
         tensors |= {f"server/{name}/{key}": tensor for key, tensor in parts.items()}
+    tensors |= {f"momentum/{client}": buffer for client, buffer in state.momentum.items()}
+    tensors |= {f"evaluation/{client}": buffer for client, buffer in state.evaluation_momentum.items()}
     return tensors | {"round_number": torch.tensor(state.round_number)}
 
 
@@ -251,7 +274,11 @@ def _unpack(tensors: dict[str, Tensor], names: Sequence[str]) -> TrainingState:
             _, name, key = title.split("/")
             server.setdefault(name, {})[key] = tensor
     params = {name: tensors[f"params/{name}"] for name in names}
-    return TrainingState(int(tensors["round_number"]), params, server)
+    momentum, evaluation = (
+        {title.removeprefix(kind): tensor for title, tensor in tensors.items() if title.startswith(kind)}
+        for kind in ("momentum/", "evaluation/")
+    )
+    return TrainingState(int(tensors["round_number"]), params, server, momentum, evaluation)
 
 
 def personalized_fedavg(
@@ -270,7 +297,13 @@ def personalized_fedavg(
     Source: the paper's algorithm "Personalized FedAvg".
     """
     algorithm = first.algorithm
-    fine_tuning = reptile(steps, client=algorithm.client, server=server, batch_size=algorithm.batch_size)
+    fine_tuning = reptile(
+        steps,
+        client=algorithm.client,
+        server=server,
+        batch_size=algorithm.batch_size,
+        keeps_momentum=algorithm.keeps_momentum,
+    )
     return [first, Stage(fine_tuning, rounds, first.clients_per_round)]
 
 

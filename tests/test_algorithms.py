@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fl_meta.algorithms import Algorithm, Sends, fedavg, fedsgd, fomaml, maml, reptile
+from fl_meta.algorithms import Algorithm, Sends, fedavg, fedprox, fedsgd, fomaml, maml, reptile
 from fl_meta.data.batches import batch_plan
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.local import client_update
@@ -25,7 +25,7 @@ Vector = NDArray[np.float64]
 # --- the rows -------------------------------------------------------------------------------------------
 
 
-def test_the_five_rows() -> None:
+def test_the_rows() -> None:
     rows = [fedsgd(), fedavg(epochs=3), reptile(3), fomaml(3), maml(3)]
     assert [row.name for row in rows] == ["FedSGD", "FedAvg(E=3)", "Reptile(3)", "FOMAML(3)", "MAML(3)"]
     assert [row.sends for row in rows] == [
@@ -40,6 +40,10 @@ def test_the_five_rows() -> None:
     assert [row.weights for row in rows] == ["examples", "examples", "equal", "equal", "equal"]
     assert [row.server for row in rows[:2]] == [sgd(1.0), sgd(1.0, momentum=0.9)]
     assert all(isinstance(row.server, Adam) for row in rows[2:])
+    # FedProx is FedAvg and a term in the loss.
+    assert fedprox(0.1, 3).name == "FedProx(mu=0.1, E=3)"
+    assert replace(fedprox(0.1, 3), name="FedAvg(E=3)", proximal=0.0) == fedavg(3)
+    assert fedprox(0.1, steps=4).name == "FedProx(mu=0.1, K=4)"
 
 
 def test_fedavg_counts_epochs_or_steps() -> None:
@@ -102,6 +106,13 @@ SLOPE_AT_ONE = -1 / (1 + math.e)
         (fedsgd(client=sgd(2.0)), -0.5),
         (fedavg(steps=2, client=sgd(2.0)), -0.5 + SLOPE_AT_ONE),
         (fedavg(epochs=2, client=sgd(2.0)), -0.5 + SLOPE_AT_ONE),
+        # The second step starts at θ = 1, where FedProx's term has the slope μ.
+        (fedprox(0.25, steps=2, client=sgd(2.0)), -0.5 + SLOPE_AT_ONE + 0.25),
+        # With momentum and weight decay: 1/2 of the first direction, and 1/8 of θ = 1.
+        (
+            fedprox(0.25, 2, client=sgd(2.0, momentum=0.5, weight_decay=0.125)),
+            -0.5 + (SLOPE_AT_ONE + 0.25 + 0.125 - 0.25),
+        ),
         (reptile(2, client=sgd(2.0)), -0.5 + SLOPE_AT_ONE),
         (fomaml(1, client=sgd(2.0)), SLOPE_AT_ONE),
         (maml(1, client=sgd(2.0)), (1 - 2 * 0.25) * SLOPE_AT_ONE),

@@ -12,13 +12,17 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
 
 from fl_meta import cli, experiments, notebooks, results, twins
+from fl_meta.data.catalogue import CATALOGUE, DataSet, Download, Form
 from fl_meta.experiments import Setting, TableOne
 from fl_meta.notebooks import Failure, NotebookRun, Plan
 from fl_meta.verdicts import PROFILES
@@ -119,13 +123,13 @@ def test_bad_input_is_one_line_and_status_two(
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
-    some = ["reproduce", "notebooks build", "record", "rerun"]
+    some = ["reproduce", "notebooks build", "data", "data fetch", "record", "rerun"]
     for arguments in (["--help"], *([*one.split(), "--help"] for one in some), ["--version"]):
         with pytest.raises(SystemExit) as stopped:
             cli.main(arguments)
         assert stopped.value.code == 0
     text = capsys.readouterr().out
-    for command in ("reproduce", "verdicts", "lab", "test", "notebooks", "record", "rerun"):
+    for command in ("reproduce", "verdicts", "lab", "test", "notebooks", "data", "record", "rerun"):
         assert f"\n    {command} " in text
     assert "fl-meta reproduce --profile smoke" in text and "exit status" in text
     assert all(profile in text for profile in PROFILES)
@@ -280,7 +284,9 @@ TINY = TableOne(
 @pytest.fixture(autouse=True)
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Writers are drawn for these tests alone; no real data set is there."""
-    monkeypatch.setenv("FL_META_CACHE", str(tmp_path_factory.mktemp("cache")))
+    folder = str(tmp_path_factory.mktemp("cache"))
+    monkeypatch.setenv("FL_META_CACHE", folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", folder)
     monkeypatch.delenv("FL_META_DATA", raising=False)
 
 
@@ -462,3 +468,116 @@ def test_rerun_refuses_what_it_cannot_compare_before_it_computes(
     results.write_result(result | change, bad)
     monkeypatch.setattr(results, "compute", lambda *_: pytest.fail("nothing is computed"))
     assert message in fails_with_two(["rerun", str(good), str(bad)], capsys)
+
+
+# Data sets ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of data sets, and no other."""
+    monkeypatch.setenv("FL_META_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "data"
+
+
+def put_cifar(places: Path, content: bytes) -> Path:
+    """A file where that of CIFAR-10 belongs."""
+    path = places / "cifar10" / "cifar-10-python.tar.gz"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    return path
+
+
+def test_data_list_says_what_is_here_and_how_to_get_the_rest(
+    places: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = put_cifar(places, b"12345" * 100_000)
+    assert cli.main(["data", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines if line[:1].strip()}
+    assert set(CATALOGUE) < set(rows)
+    assert rows["cifar10"] == f"0.5 MB   yes, in {path.parent}"
+    assert rows["cifar100"] == "169.0 MB   no: fl-meta data fetch cifar100"
+    assert rows["unipen62"] == "?   no; at no address" and rows["synthetic"] == "-   yes, made here"
+    assert rows["writers"].startswith("-   yes, Hershey-Fonts 2")
+    below = lines[lines.index(next(line for line in lines if line.startswith("cifar100 "))) + 1 :][:3]
+    assert "CIFAR-100" in below[0] and "licence: " in below[1] and "https://www.cs.toronto.edu" in below[2]
+    assert lines[-1] == f"files are fetched into {places}"
+
+
+def test_data_fetch_of_what_is_here_does_nothing(places: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = put_cifar(places, b"anything")
+    assert cli.main(["data", "fetch", "cifar10"]) == 0
+    assert capsys.readouterr() == (f"cifar10 is here already: {path}\n", "")
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("command", ["fetch", "check"])
+def test_data_of_an_unknown_name_is_bad_input(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    message = fails_with_two(["data", command, "cifar11"], capsys)
+    assert "no data set 'cifar11'; there are writers, " in message
+
+
+def test_data_fetch_of_what_has_no_address_says_what_to_put_where(
+    places: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = fails_with_two(["data", "fetch", "unipen62"], capsys)
+    assert f"Put unipen62.npz there, as {places / 'unipen62' / 'unipen62.npz'}" in message
+
+
+def fails_with_one(name: str, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["data", "check", name])
+    assert stopped.value.code == 1
+    (error,) = capsys.readouterr().err.splitlines()
+    return error
+
+
+def test_data_check_of_what_is_missing_or_wrong_is_one_line_and_status_one(
+    places: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "Run `fl-meta data fetch cifar10`" in fails_with_one("cifar10", capsys)
+    path = put_cifar(places, b"anything")
+    assert f"{path}: has 8 bytes, but it must have 170,498,071" in fails_with_one("cifar10", capsys)
+
+
+def test_data_check_loads_and_counts(
+    places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = places / "unipen62" / "unipen62.npz"
+    path.parent.mkdir(parents=True)
+    arrays = {
+        "images": np.zeros((10, 28, 28), dtype=np.uint8),
+        "labels": np.arange(10) % 2,
+        "writers": np.arange(10) // 5,
+        "writer_codes": np.array(["abc00", "xyz00"]),
+        "classes": np.array(["0", "1"]),
+    }
+    np.savez(path, **arrays)
+    assert "holds 2 classes, 2 writers, 10 images; the whole" in fails_with_one("unipen62", capsys)
+    counts = {"classes": 2, "writers": 2, "images": 10}
+    monkeypatch.setitem(CATALOGUE, "unipen62", replace(CATALOGUE["unipen62"], counts=counts))
+    assert cli.main(["data", "check", "unipen62"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"{path}: {path.stat().st_size:,} bytes, checksum not known\n")
+    assert "unipen62: 2 clients, 10 examples" in shown
+
+
+def test_data_fetch_says_where_the_files_are(
+    places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "toy.bin").write_bytes(b"12345")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(tmp_path)))
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    download = Download(f"http://127.0.0.1:{server.server_port}/toy.bin", bytes=5)
+    toy = DataSet("a toy", "none", forms=(Form(("toy.bin",), (download,)),))
+    monkeypatch.setitem(CATALOGUE, "toy", toy)
+    with server, ThreadPoolExecutor(1) as pool:
+        pool.submit(server.serve_forever, 0.01)
+        try:
+            assert cli.main(["data", "fetch", "toy"]) == 0
+        finally:
+            server.shutdown()
+    assert capsys.readouterr().out == f"toy is here: {places / 'toy' / 'toy.bin'}\n"
+    assert (places / "toy" / "toy.bin").read_bytes() == b"12345"

@@ -83,6 +83,7 @@ IMAGES: dict[str, Callable[[FederatedDataset], Model]] = {
         nn.Flatten,
         lambda: nn.Linear(27, 4),
     ),
+    "padded logits": built(nn.Flatten, lambda: nn.Linear(64, 2), lambda: nn.ZeroPad1d((2, 0)), nn.Tanh),
     "dropout": built(
         nn.Flatten,
         lambda: nn.Linear(64, 9),

@@ -11,9 +11,12 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, cross_entropy, max_pool2d
 
 from fl_meta import models
+from fl_meta.algorithms import fedavg
 from fl_meta.data.federated import PADDING, FederatedDataset
 from fl_meta.models import Model
-from fl_meta.params import Params
+from fl_meta.optimizers import sgd
+from fl_meta.params import Params, relative_error
+from fl_meta.rounds import pseudo_gradient
 
 IMAGE_MODELS = [models.logistic, models.mlp, models.small_cnn, models.emnist_cnn, models.fedem_cnn]
 TEXT_MODELS = [models.char_mlp, models.char_lstm]
@@ -227,6 +230,66 @@ def test_any_module_will_do(tiny_images: FederatedDataset) -> None:
     params = {"1.weight": torch.eye(4, 64)}
     assert model.num_parameters == 256
     assert torch.equal(model.apply(params, x), x.flatten(1)[:, :4])
+
+
+def test_one_output_for_two_classes_is_binary_cross_entropy() -> None:
+    random = np.random.default_rng(0)
+    data = FederatedDataset.from_arrays(random.normal(size=(9, 150)), random.integers(2, size=9), ["a"] * 9)
+    model = models.linear_binary(data)
+    assert model.num_parameters == 151
+    params, x, y = model.init(0, torch.float64), torch.from_numpy(data.x), torch.from_numpy(data.y)
+    z = x @ params["1.weight"][0] + params["1.bias"]
+    torch.testing.assert_close(model.apply(params, x), torch.stack([torch.zeros_like(z), z], dim=1))
+    error = torch.sigmoid(z) - y
+    gradient = torch.func.grad(model.loss)(params, x, y)
+    torch.testing.assert_close(gradient["1.weight"][0], error @ x / 9)
+    torch.testing.assert_close(gradient["1.bias"][0], error.mean())
+    assert model.score(params, x, y)[1] == int(((z > 0) == (y == 1)).sum())
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_both_engines_train_one_output_for_two_classes(epochs: int) -> None:
+    random = np.random.default_rng(0)
+    owners = np.repeat(["a", "b", "c"], [9, 14, 10])
+    data = FederatedDataset.from_arrays(random.normal(size=(33, 5)), random.integers(2, size=33), owners)
+    model = models.linear_binary(data)
+    params = model.init(0, torch.float64)
+    algorithm = fedavg(epochs, client=sgd(0.1, momentum=0.9, weight_decay=5e-4), batch_size=4)
+    (expected, _), (found, _) = (
+        pseudo_gradient(model, params, data, data.client_ids, algorithm, seed=0, round_number=1, engine=name)
+        for name in ("loop", "stacked")
+    )
+    assert relative_error(found, expected) < 1e-12
+
+
+def test_one_output_tells_two_classes_apart() -> None:
+    with pytest.raises(ValueError, match="has 5 classes; linear_binary tells two apart, use logistic"):
+        models.linear_binary(images_of(4, 4, classes=5))
+
+
+def test_colours_by_hand() -> None:
+    x = np.random.default_rng(0).random((3, 3, 32, 32), dtype=np.float32)
+    data = FederatedDataset.from_arrays(x, [0, 1, 9], ["a"] * 3, name="colours")
+    model = models.colour_cnn(data)
+    # 32 → 16 → 8 pixels.
+    expected = (3 * 25 * 16 + 16) + (16 * 9 * 32 + 32) + (8 * 8 * 32 * 10 + 10)
+    assert model.num_parameters == expected == 26_346
+    p = model.init(0)
+    h = conv2d(torch.from_numpy(x), p["0.weight"], p["0.bias"], stride=2, padding=2).clamp(min=0)
+    h = conv2d(h, p["2.weight"], p["2.bias"], stride=2, padding=1).clamp(min=0)
+    logits = h.flatten(1) @ p["5.weight"].T + p["5.bias"]
+    torch.testing.assert_close(model.apply(p, torch.from_numpy(x)), logits)
+
+
+@pytest.mark.parametrize(
+    "x", [np.zeros((2, 32, 32, 3)), np.zeros((2, 3, 32, 32), np.uint8), np.zeros((2, 28, 28))]
+)
+def test_what_is_not_in_colour_or_in_another_order(x: np.ndarray) -> None:
+    data = FederatedDataset.from_arrays(x, [0, 1], ["a", "a"], name="odd")
+    with pytest.raises(
+        ValueError, match=r"'odd' has .*colour images \[3, height, width\] of floats.*transpose"
+    ):
+        models.colour_cnn(data)
 
 
 # Dropout --------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 REQUIRED = [Requirement(text) for text in PROJECT["dependencies"]]
 REQUIRED_BY_TESTS = [Requirement(text) for text in PROJECT["optional-dependencies"]["test"]]
-CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
+CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "msgpack": "msgpack-python"}
 # Needed by conda, while pip brings or presupposes them.
 CONDA_ONLY = {"python", "make", "pip"}
 

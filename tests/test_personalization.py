@@ -407,8 +407,10 @@ def test_scores_of_a_run_are_means_over_held_out_clients(
     for when, epoch in (("initial", 0), ("personalized", 2)):
         for measure in ("test_accuracy", "test_loss"):
             expected[f"held_out_{when}_{measure}_by_client"] = rows[rows.epoch == epoch][measure].mean()
-    assert evaluation.scores(model, params, algorithm, 4, "loop") == pytest.approx(expected)
-    only_initial = replace(evaluation, personalization_epochs=0).scores(model, params, algorithm, 4, "loop")
+    table = evaluation.table(model, params, algorithm, 4, "loop")
+    assert evaluation.scores(table) == pytest.approx(expected)
+    without = replace(evaluation, personalization_epochs=0)
+    only_initial = without.scores(without.table(model, params, algorithm, 4, "loop"))
     assert only_initial == pytest.approx({name: expected[name] for name in expected if "initial" in name})
 
 

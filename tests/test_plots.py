@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -89,3 +91,48 @@ def test_mistakes_in_text_are_marked_and_text_stays_text() -> None:
     assert ">&lt;</span>b" in html
     with pytest.raises(ValueError, match="shorter"):
         plots.mistakes_html("abc", [True])
+
+
+def divided(counts: list[list[int]]) -> FederatedDataset:
+    """Clients with so many examples of each label [clients, labels]."""
+    labels = [np.repeat(np.arange(len(row)), row) for row in counts]
+    owners = np.repeat([f"client_{i:02d}" for i in range(len(counts))], [sum(row) for row in counts])
+    return FederatedDataset.from_arrays(
+        np.zeros((len(owners), 1), dtype=np.float32),
+        np.concatenate(labels),
+        owners,
+        num_classes=len(counts[0]),
+        class_names="ABCDEF"[: len(counts[0])],
+        name="toy",
+        synthetic=True,
+    )
+
+
+def test_the_partition_plot_puts_alike_labels_and_clients_together() -> None:
+    # A and C are the first and the third client's, B and D the others'.
+    figure = plots.partition_plot(divided([[6, 0, 4, 0], [0, 8, 0, 2], [7, 0, 1, 0], [0, 3, 0, 2]]))
+    sizes, heat, bar = figure.axes
+    assert sizes.get_title() == "toy (synthetic): 4 clients" and sizes.get_ylabel() == "examples"
+    assert "".join(tick.get_text() for tick in heat.get_yticklabels()) in ("ACBD", "ACDB")
+    (image,) = heat.images
+    shares = np.asarray(image.get_array())
+    np.testing.assert_allclose(shares.sum(axis=0), 1)
+    # The purest first: seven of eight, six of ten; then eight of ten, three of five.
+    np.testing.assert_allclose(shares[:2], [[7 / 8, 0.6, 0, 0], [1 / 8, 0.4, 0, 0]])
+    np.testing.assert_allclose(np.sort(shares[2:], axis=0), [[0, 0, 0.2, 0.4], [0, 0, 0.8, 0.6]])
+    np.testing.assert_array_equal(sizes.patches[0].get_data().values, [8, 10, 10, 5])
+    assert image.get_clim() == (0, 7 / 8)
+    assert bar.get_ylabel() == "share of the client's labels"
+
+
+def test_the_partition_plot_of_text_counts_labels(tiny_text: FederatedDataset) -> None:
+    figure = plots.partition_plot(tiny_text)
+    assert figure.axes[0].get_ylabel() == "labels"
+    assert figure.axes[0].patches[0].get_data().values.sum() == (tiny_text.y >= 0).sum()
+
+
+def test_the_partition_plot_names_at_most_35_labels_of_many() -> None:
+    data = divided([[2] * 6, [1, 2, 3, 4, 5, 6]])
+    many = replace(data, num_classes=100, class_names=())
+    names = [tick.get_text() for tick in plots.partition_plot(many).axes[1].get_yticklabels()]
+    assert len(names) == 34 and len(set(names)) == 34

@@ -69,8 +69,8 @@ class Study:
 @pytest.fixture
 def study(monkeypatch: pytest.MonkeyPatch, tiny_images: FederatedDataset) -> Study:
     one = Study()
-    monkeypatch.setitem(results.STUDIES, "table_one", (TableOne, one))
-    monkeypatch.setattr(results, "clients_of", lambda setting: tiny_images)
+    kind = replace(results.STUDIES["table_one"], run=one, data=lambda config: tiny_images)
+    monkeypatch.setitem(results.STUDIES, "table_one", kind)
     return one
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fl_meta import stacked
-from fl_meta.algorithms import Algorithm, fedavg, fedsgd, fomaml, maml, reptile
+from fl_meta.algorithms import Algorithm, fedavg, fedprox, fedsgd, fomaml, maml, reptile
 from fl_meta.data.federated import PADDING, FederatedDataset
 from fl_meta.data.on_demand import OnDemand
 from fl_meta.local import LocalTraining, round_of
@@ -271,6 +271,9 @@ ALGORITHMS = {
     "FedAvg of epochs, heavy": fedavg(2, client=HEAVY, batch_size=5),
     "FedAvg of 20 steps": fedavg(steps=20, client=PLAIN, batch_size=4, weights="equal"),
     "FedAvg of full batches": fedavg(3, client=PLAIN, batch_size=None),
+    "FedProx": fedprox(0.8, 4, client=PLAIN, batch_size=4),
+    "FedProx of 20 steps, momentum": fedprox(0.3, steps=20, client=sgd(0.05, momentum=0.8), batch_size=4),
+    "FedProx, heavy": fedprox(0.5, 2, client=HEAVY, batch_size=5),
     "Reptile": reptile(3, client=HEAVY, batch_size=4),
     "FOMAML": fomaml(3, client=sgd(0.1, momentum=0.5), batch_size=4),
     "FOMAML, plain": fomaml(9, client=PLAIN, batch_size=4, weights="examples"),

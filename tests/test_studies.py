@@ -19,7 +19,7 @@ from fl_meta.algorithms import Algorithm, fedavg, fedsgd, reptile
 from fl_meta.claims import CONTRASTS, differences
 from fl_meta.data.batches import batch_plan
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.data.real import TITLES
+from fl_meta.data.tff import TITLES
 from fl_meta.experiments import Comparison, Setting, TableOne
 from fl_meta.models import Model, logistic, mlp
 from fl_meta.optimizers import SGD, Adam, adam, sgd

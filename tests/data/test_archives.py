@@ -1,0 +1,169 @@
+"""Archives: what is wanted comes out, and nothing that could do harm."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import stat
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from fl_meta.data import archives
+from fl_meta.data.archives import LARGEST_RATIO, unpack
+
+TEXT = bytes(range(256)) * 4
+KINDS = {"gz": gzip.compress, "bz2": bz2.compress, "lzma": lzma.compress}
+
+
+def tar_of(path: Path, *members: tarfile.TarInfo | tuple[str, bytes]) -> Path:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for member in members:
+            if isinstance(member, tarfile.TarInfo):
+                tar.addfile(member)
+            else:
+                info = tarfile.TarInfo(member[0])
+                info.size = len(member[1])
+                tar.addfile(info, io.BytesIO(member[1]))
+    path.write_bytes(KINDS[path.suffix[1:]](packed.getvalue()))
+    return path
+
+
+def zip_of(path: Path, *members: tuple[str | zipfile.ZipInfo, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as opened:
+        for name, content in members:
+            opened.writestr(name, content)
+    return path
+
+
+def special(name: str, kind: bytes, link: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, link
+    return info
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """An empty folder; whatever else changes beside it is harm."""
+    (tmp_path / "target").mkdir()
+    return tmp_path / "target"
+
+
+def refused(archive: Path, target: Path, message: str, *, limit: int = 10**6) -> None:
+    before = sorted(target.parent.rglob("*"))
+    with pytest.raises(ValueError, match=message) as caught:
+        unpack(archive, target, ["a.bin"], limit)
+    assert str(archive) in str(caught.value)
+    assert sorted(target.parent.rglob("*")) == before and list(target.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_wanted_comes_out_of_a_tar(tmp_path: Path, target: Path, kind: str) -> None:
+    folder = special("in", tarfile.DIRTYPE)
+    members = (folder, ("in/b.bin", b"b"), ("in/a.bin", TEXT), ("in/read.me", b"no"))
+    unpack(tar_of(tmp_path / f"x.tar.{kind}", *members), target, ["a.bin", "b.bin"], 10**6)
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == {"a.bin": TEXT, "b.bin": b"b"}
+
+
+def test_what_is_wanted_comes_out_of_a_zip(tmp_path: Path, target: Path) -> None:
+    archive = zip_of(tmp_path / "x.zip", ("in/", b""), ("in/b.bin", b"b"), ("in/a.bin", TEXT))
+    unpack(archive, target, ["a.bin"], 10**6)
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == {"a.bin": TEXT}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_compressed_file_gets_its_name(tmp_path: Path, target: Path, kind: str) -> None:
+    (tmp_path / f"x.{kind}").write_bytes(KINDS[kind](TEXT))
+    unpack(tmp_path / f"x.{kind}", target, ["a.bin"], 10**6)
+    assert (target / "a.bin").read_bytes() == TEXT
+
+
+@pytest.mark.parametrize("name", ["../a.bin", "in/../../a.bin", "/tmp/a.bin", "..\\a.bin"])
+def test_a_path_that_leads_out_is_refused(tmp_path: Path, target: Path, name: str) -> None:
+    # Also where it is another file than the one wanted.
+    refused(tar_of(tmp_path / "x.tar.gz", (name, b"x"), ("a.bin", TEXT)), target, "leads out of the folder")
+    refused(zip_of(tmp_path / "x.zip", ("a.bin", TEXT), (f"{name}2", b"x")), target, "leads out")
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        special("a.bin", tarfile.SYMTYPE, "/etc/passwd"),
+        special("a.bin", tarfile.LNKTYPE, "../other"),
+        special("b.bin", tarfile.LNKTYPE, "a.bin"),
+        special("a.bin", tarfile.CHRTYPE),
+        special("a.bin", tarfile.BLKTYPE),
+        special("a.bin", tarfile.FIFOTYPE),
+    ],
+)
+def test_links_and_devices_are_refused(tmp_path: Path, target: Path, member: tarfile.TarInfo) -> None:
+    refused(tar_of(tmp_path / "x.tar.gz", ("read.me", b"x"), member), target, "is a link or no plain file")
+
+
+def test_links_in_a_zip_are_refused(tmp_path: Path, target: Path) -> None:
+    info = zipfile.ZipInfo("a.bin")
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    refused(zip_of(tmp_path / "x.zip", (info, b"/etc/passwd")), target, "is a link or no plain file")
+
+
+@pytest.mark.parametrize("kind", ["x.tar.gz", "x.tar.bz2", "x.zip", "x.gz", "x.bz2", "x.lzma"])
+def test_a_bomb_is_refused(tmp_path: Path, target: Path, kind: str) -> None:
+    """By the absolute bound, and by the ratio where that allows much."""
+    zeros, path = bytes(3_000_000), tmp_path / kind
+    if ".tar" in kind:
+        tar_of(path, ("a.bin", zeros))
+    elif kind == "x.zip":
+        zip_of(path, ("a.bin", zeros))
+    else:
+        path.write_bytes(KINDS[path.suffix[1:]](zeros))
+    assert path.stat().st_size * LARGEST_RATIO < len(zeros)
+    refused(path, target, "more than 1,000 bytes come out of it", limit=1_000)
+    refused(path, target, f"more than {path.stat().st_size * LARGEST_RATIO:,} bytes", limit=10**12)
+
+
+def test_the_bound_is_on_all_files_together(tmp_path: Path, target: Path) -> None:
+    archive = zip_of(tmp_path / "x.zip", ("a.bin", TEXT), ("b.bin", TEXT))
+    refused(archive, target, "more than 2,047 bytes", limit=2_047)
+    unpack(archive, target, ["a.bin", "b.bin"], 2_048)
+
+
+def test_a_file_that_is_there_twice_or_not_at_all_is_refused(tmp_path: Path, target: Path) -> None:
+    twice = tar_of(tmp_path / "x.tar.gz", ("a.bin", TEXT), ("in/a.bin", b"x"))
+    refused(twice, target, "holds a.bin twice")
+    refused(zip_of(tmp_path / "x.zip", ("b.bin", TEXT)), target, "holds no a.bin")
+
+
+@pytest.mark.parametrize("kind", ["x.tar.gz", "x.tar.bz2", "x.tar.lzma", "x.zip", "x.gz", "x.bz2", "x.lzma"])
+def test_what_is_damaged_or_truncated_is_refused(tmp_path: Path, target: Path, kind: str) -> None:
+    path = tmp_path / kind
+    whole = zip_of(path, ("a.bin", TEXT)) if kind == "x.zip" else tar_of(path, ("a.bin", TEXT))
+    content = whole.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    refused(path, target, "damaged, or of another kind")
+    path.write_bytes(b"<html>please log in</html>")
+    refused(path, target, "damaged, or of another kind")
+
+
+def test_a_stop_in_the_middle_leaves_nothing(
+    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = zip_of(tmp_path / "x.zip", ("a.bin", TEXT), ("b.bin", TEXT))
+    members = archives._members
+
+    def stopped(path: Path, single: str) -> Iterator[tuple[str, int, IO[bytes]]]:
+        opened = members(path, single)
+        yield next(opened)
+        assert list(target.rglob("a.bin"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(archives, "_members", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        unpack(archive, target, ["a.bin", "b.bin"], 10**6)
+    assert list(target.iterdir()) == []

@@ -1,0 +1,372 @@
+"""Fetching from a server that resumes, cuts, lies or is not there; each in this process, none elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import lzma
+import os
+import socket
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fl_meta.data.catalogue import CATALOGUE, DataSet, Download, Form
+from fl_meta.data.download import check_files, fetch
+
+CONTENT = np.random.default_rng(0).bytes(1_000_000)
+OTHER = np.random.default_rng(1).bytes(1_000_000)
+DATES = ("Mon, 01 Jan 2024 00:00:00 GMT", "Tue, 02 Jan 2024 00:00:00 GMT")
+
+
+def sha256(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+@dataclass
+class Site:
+    """A server, what it has, and what it was asked for."""
+
+    url: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    ranges: bool = True
+    modified: str | None = DATES[0]
+    # After so many bytes of an answer the connection is cut; one entry is used up by each request.
+    cuts: list[int] = field(default_factory=list)
+    asked: list[tuple[str, str | None]] = field(default_factory=list)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    here = Site()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            name, wanted = self.path[1:], self.headers["Range"]
+            here.asked.append((name, wanted))
+            if name not in here.files:
+                self.send_error(404)
+                return
+            content, start = here.files[name], 0
+            if wanted and here.ranges:
+                start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+            if start >= len(content):
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{len(content)}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            self.send_response(206 if wanted and here.ranges else 200)
+            if wanted and here.ranges:
+                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            if here.modified:
+                self.send_header("Last-Modified", here.modified)
+            self.send_header("Content-Length", str(len(content) - start))
+            self.end_headers()
+            end = start + here.cuts.pop(0) if here.cuts else len(content)
+            self.wfile.write(content[start:end])
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    here.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield here
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def offer(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Put a data set of one download into the catalogue; returns the folder into which it is fetched."""
+    monkeypatch.setenv("FL_META_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def offered(content: bytes = CONTENT, file: str = "toy.bin", **known: object) -> Path:
+        site.files[file] = content
+        download = Download(**({"url": f"{site.url}/{file}"} | known))
+        form = Form(download.unpacks_to or (file,), (download,))
+        monkeypatch.setitem(CATALOGUE, "toy", DataSet("a toy", "none", forms=(form,)))
+        return tmp_path / "data" / "toy"
+
+    return offered
+
+
+def quiet(*_: object) -> None:
+    """Progress that nobody sees."""
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.rglob("*")}
+
+
+def wrong(name: str, message: str) -> str:
+    with pytest.raises(ValueError, match=message) as caught:
+        fetch(name, quiet)
+    return str(caught.value)
+
+
+# Whole, and in pieces -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("checksum", [None, sha256(CONTENT), f"md5:{hashlib.md5(CONTENT).hexdigest()}"])
+@pytest.mark.parametrize("size", [None, len(CONTENT)])
+def test_a_file_is_fetched_once_and_its_checksum_kept(
+    site: Site, offer: Callable[..., Path], checksum: str | None, size: int | None
+) -> None:
+    folder = offer(bytes=size, checksum=checksum)
+    shown: list[tuple[str, int, int | None]] = []
+    assert fetch("toy", lambda *now: shown.append(now)) == [folder / "toy.bin"]
+    assert (folder / "toy.bin").read_bytes() == CONTENT and names(folder) == {"toy.bin", "fetched.json"}
+    seen = json.loads((folder / "fetched.json").read_text())["toy.bin"]
+    assert seen == {"bytes": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()}
+    assert shown[-1] == ("toy.bin", len(CONTENT), len(CONTENT)) and shown == sorted(shown)
+    fetch("toy", quiet)
+    assert site.asked == [("toy.bin", None)]
+
+
+def test_a_download_that_is_cut_goes_on_where_it_stopped(site: Site, offer: Callable[..., Path]) -> None:
+    folder = offer(checksum=sha256(CONTENT))
+    site.cuts = [300_000, 200_000]
+    fetch("toy", quiet)
+    assert (folder / "toy.bin").read_bytes() == CONTENT
+    offsets = [int(wanted[6:-1]) for _, wanted in site.asked if wanted]
+    assert len(offsets) == 2 and 200_000 <= offsets[0] <= 300_000 <= offsets[1] <= 500_000
+
+
+def test_a_stopped_download_leaves_a_part_and_the_next_fetch_completes_it(
+    site: Site, offer: Callable[..., Path]
+) -> None:
+    folder = offer(checksum=sha256(CONTENT))
+
+    def stop(_file: str, here: int, _all: int | None) -> None:
+        if here > 400_000:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch("toy", stop)
+    assert names(folder) == {"toy.bin.part"}
+    part = (folder / "toy.bin.part").read_bytes()
+    assert len(part) > 400_000 and CONTENT.startswith(part)
+    fetch("toy", quiet)
+    assert site.asked == [("toy.bin", None), ("toy.bin", f"bytes={len(part)}-")]
+    assert (folder / "toy.bin").read_bytes() == CONTENT and "toy.bin.part" not in names(folder)
+
+
+def test_a_server_that_sends_all_again_does_not_spoil_the_file(
+    site: Site, offer: Callable[..., Path]
+) -> None:
+    folder = offer(checksum=sha256(CONTENT))
+    site.ranges, site.cuts = False, [300_000]
+    fetch("toy", quiet)
+    assert (folder / "toy.bin").read_bytes() == CONTENT and len(site.asked) == 2
+
+
+def test_a_part_that_is_complete_is_used(site: Site, offer: Callable[..., Path]) -> None:
+    folder = offer(checksum=sha256(CONTENT))
+    folder.mkdir(parents=True)
+    (folder / "toy.bin.part").write_bytes(CONTENT)
+    fetch("toy", quiet)
+    assert names(folder) == {"toy.bin", "fetched.json"} and len(site.asked) == 1
+
+
+def test_a_part_that_is_too_long_is_not_used(site: Site, offer: Callable[..., Path]) -> None:
+    folder = offer(checksum=sha256(CONTENT))
+    folder.mkdir(parents=True)
+    (folder / "toy.bin.part").write_bytes(CONTENT + b"more")
+    fetch("toy", quiet)
+    assert (folder / "toy.bin").read_bytes() == CONTENT and len(site.asked) == 2
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_without_a_checksum_two_files_are_not_put_together(
+    site: Site, offer: Callable[..., Path], changed: bool
+) -> None:
+    folder = offer()
+
+    def stop(_file: str, here: int, _all: int | None) -> None:
+        if here > 400_000:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch("toy", stop)
+    if changed:
+        site.files["toy.bin"], site.modified = OTHER, DATES[1]
+    fetch("toy", quiet)
+    assert (folder / "toy.bin").read_bytes() == (OTHER if changed else CONTENT)
+    assert [wanted is None for _, wanted in site.asked] == [True, False, *([True] if changed else [])]
+
+
+def test_a_file_that_is_being_fetched_is_not_fetched_by_another(offer: Callable[..., Path]) -> None:
+    folder = offer()
+
+    def again(*_: object) -> None:
+        with pytest.raises(OSError, match=r"another fetch is writing .*toy.bin.part; wait for it"):
+            fetch("toy", quiet)
+
+    fetch("toy", again)
+    assert (folder / "toy.bin").read_bytes() == CONTENT
+
+
+# Wrong bytes ----------------------------------------------------------------------------------------------
+
+
+def test_another_checksum_is_an_error_and_leaves_nothing(offer: Callable[..., Path]) -> None:
+    folder = offer(OTHER, checksum=sha256(CONTENT))
+    message = wrong("toy", "does not match")
+    assert sha256(CONTENT)[7:] in message and sha256(OTHER)[7:] in message and "/toy.bin" in message
+    assert names(folder) == set()
+
+
+@pytest.mark.parametrize("size", [len(CONTENT) - 1, len(CONTENT) + 1])
+def test_another_size_is_an_error_and_leaves_nothing(offer: Callable[..., Path], size: int) -> None:
+    folder = offer(bytes=size)
+    wrong("toy", f"has 1,000,000 bytes, but it must have {size:,}")
+    assert names(folder) == set()
+
+
+def test_a_second_download_is_compared_with_the_first(site: Site, offer: Callable[..., Path]) -> None:
+    folder = offer()
+    fetch("toy", quiet)
+    (folder / "toy.bin").unlink()
+    site.files["toy.bin"] = OTHER
+    wrong("toy", "does not match .* that of the first download, in fetched.json")
+    assert names(folder) == {"fetched.json"}
+
+
+def test_a_file_put_there_by_hand_is_verified_and_kept(site: Site, offer: Callable[..., Path]) -> None:
+    archive = lzma.compress(CONTENT)
+    folder = offer(
+        archive, "toy.lzma", checksum=sha256(archive), unpacks_to=("toy.bin",), unpacked_bytes=2_000_000
+    )
+    folder.mkdir(parents=True)
+    (folder / "toy.lzma").write_bytes(archive[:-1] + b"?")
+    wrong("toy", "toy.lzma: has not the checksum sha256:.*delete it, and fetch it again")
+    (folder / "toy.lzma").write_bytes(archive)
+    assert fetch("toy", quiet) == [folder / "toy.bin"]
+    assert names(folder) == {"toy.lzma", "toy.bin", "fetched.json"} and site.asked == []
+
+
+# No network -----------------------------------------------------------------------------------------------
+
+
+def test_without_a_network_it_says_what_to_download_and_where_to_put_it(offer: Callable[..., Path]) -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # a port at which nobody listens
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}/toy.bin"
+        folder = offer(url=url)
+        with pytest.raises(ConnectionError, match="no connection") as caught:
+            fetch("toy", quiet)
+    message = str(caught.value)
+    assert f"{url} as {folder / 'toy.bin'}" in message and "`fl-meta data fetch toy`" in message
+    assert "\n" not in message and names(folder) == set()
+
+
+def test_what_the_server_refuses_is_said(site: Site, offer: Callable[..., Path]) -> None:
+    folder = offer()
+    del site.files["toy.bin"]
+    with pytest.raises(ConnectionError, match="the server answers 404 Not Found"):
+        fetch("toy", quiet)
+    assert names(folder) == set()
+
+
+def test_a_connection_that_stays_cut_leaves_what_came(site: Site, offer: Callable[..., Path]) -> None:
+    folder = offer()
+    site.cuts = [300_000, 0]
+    with pytest.raises(ConnectionError, match="the connection was cut"):
+        fetch("toy", quiet)
+    assert names(folder) == {"toy.bin.part"}
+
+
+def test_what_has_no_address_is_an_error_that_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FL_META_DATA", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    wrong("writers", "writers has no files to fetch: it comes with the package Hershey-Fonts")
+    with pytest.raises(FileNotFoundError, match=r"Put unipen62.npz there"):
+        fetch("unipen62", quiet)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_named(offer: Callable[..., Path], tmp_path: Path) -> None:
+    folder = offer()
+    (tmp_path / "data").write_text("a file")
+    with pytest.raises(OSError, match=f"cannot make the folder {folder}"):
+        fetch("toy", quiet)
+
+
+# Archives, and checking -----------------------------------------------------------------------------------
+
+
+def test_an_archive_is_unpacked_and_goes(offer: Callable[..., Path], tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "toy.tar.bz2", "w:bz2") as tar:
+        for name, content in (("a.bin", CONTENT), ("b.bin", OTHER)):
+            (tmp_path / name).write_bytes(content)
+            tar.add(tmp_path / name, f"inner/{name}")
+    archive = (tmp_path / "toy.tar.bz2").read_bytes()
+    both = ("a.bin", "b.bin")
+    folder = offer(archive, "toy.tar.bz2", unpacks_to=both, unpacked_bytes=3_000_000)
+    assert fetch("toy", quiet) == [folder / name for name in both]
+    assert names(folder) == {*both, "fetched.json"}
+    assert (folder / "b.bin").read_bytes() == OTHER
+    assert [(path, size) for path, size, _ in check_files("toy")] == [
+        (folder / name, 1_000_000) for name in both
+    ]
+    (folder / "b.bin").write_bytes(OTHER[:-1] + b"?")
+    with pytest.raises(ValueError, match=f"{folder / 'b.bin'}: has not the checksum {sha256(OTHER)}"):
+        list(check_files("toy"))
+    (folder / "b.bin").write_bytes(OTHER[:-1])
+    with pytest.raises(ValueError, match=r"b.bin: has 999,999 bytes, but it must have 1,000,000"):
+        list(check_files("toy"))
+    (folder / "b.bin").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no file .*b.bin"):
+        list(check_files("toy"))
+
+
+def test_checking_says_what_the_checksum_was_compared_with(offer: Callable[..., Path]) -> None:
+    folder = offer(checksum=sha256(CONTENT))
+    folder.mkdir(parents=True)
+    path = folder / "toy.bin"
+    path.write_bytes(CONTENT)
+    assert list(check_files("toy")) == [(path, 1_000_000, "checksum as published")]
+    path.write_bytes(OTHER)
+    with pytest.raises(ValueError, match="has not the checksum"):
+        list(check_files("toy"))
+    offer()
+    assert list(check_files("toy")) == [(path, 1_000_000, "checksum not known")]
+    path.unlink()
+    fetch("toy", quiet)
+    assert list(check_files("toy")) == [(path, 1_000_000, "checksum as it was fetched")]
+    (folder / "fetched.json").write_text("{")
+    with pytest.raises(ValueError, match=r"fetched.json: damaged"):
+        list(check_files("toy"))
+
+
+def test_the_second_of_two_files_is_fetched_where_the_first_is_here(
+    site: Site, offer: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = offer()
+    site.files["second.bin"] = OTHER
+    (form,) = CATALOGUE["toy"].forms
+    second = Download(f"{site.url}/second.bin")
+    both = replace(form, files=("toy.bin", "second.bin"), downloads=(*form.downloads, second))
+    monkeypatch.setitem(CATALOGUE, "toy", replace(CATALOGUE["toy"], forms=(both,)))
+    site.cuts = [len(CONTENT), 0]
+    with pytest.raises(ConnectionError) as caught:
+        fetch("toy", quiet)
+    assert f"{site.url}/toy.bin as " in str(caught.value) and f"{second.url} as " in str(caught.value)
+    assert names(folder) == {"toy.bin", "fetched.json"}
+    fetch("toy", quiet)
+    assert [name for name, _ in site.asked] == ["toy.bin", "second.bin", "second.bin"]
+    assert names(folder) == {"toy.bin", "second.bin", "fetched.json"}
+    assert os.access(folder / "second.bin", os.R_OK)

@@ -1,0 +1,304 @@
+"""Every example goes to one client at most, and the clients' shares follow the laws that are promised."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fl_meta.data.federated import FederatedDataset
+from fl_meta.data.partition import _Shares, by_labels_dirichlet, pachinko
+
+COARSE = np.arange(8) // 2  # four coarse labels of two fine ones each
+
+
+def pooled(labels: Any, num_classes: int | None = None) -> FederatedDataset:
+    """One client; the one feature of an example is its number."""
+    labels = np.asarray(labels)
+    return FederatedDataset.from_arrays(
+        np.arange(len(labels), dtype=np.int32)[:, None],
+        labels,
+        ["pooled"] * len(labels),
+        test_mask=np.zeros(len(labels), dtype=bool),  # they stay in order
+        num_classes=num_classes,
+        source="numbers",
+    )
+
+
+def numbers(data: FederatedDataset) -> list[int]:
+    """The examples of all clients, both parts."""
+    return [int(x) for client in data for x in (*client.train_x[:, 0], *client.test_x[:, 0])]
+
+
+def left_out(data: FederatedDataset) -> tuple[int, int]:
+    """How many clients and examples were left out, by the data set's own words."""
+    found = re.search(r"fewer than 2 are left out: (\d+) clients, (\d+) examples", data.source)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def by_client(data: FederatedDataset, num_clients: int) -> np.ndarray:
+    """`class_counts` with a row of zeros for who is left out [num_clients, classes]."""
+    table = np.zeros((num_clients, data.num_classes), dtype=np.int64)
+    table[[int(client_id.removeprefix("client_")) for client_id in data.client_ids]] = data.class_counts()
+    return table
+
+
+def check_examples(data: FederatedDataset, labels: np.ndarray, num_clients: int, expected: int) -> None:
+    """No example twice, each with its label, all that are promised, and 80 % of each client to train on."""
+    found = numbers(data)
+    clients, examples = left_out(data)
+    assert len(set(found)) == len(found) == expected - examples
+    assert len(data) == num_clients - clients and examples <= clients
+    np.testing.assert_array_equal(labels[np.asarray(data.x)[:, 0]], data.y)
+    for client in data:
+        both = len(client.train_y) + len(client.test_y)
+        assert len(client.train_y) == int(0.8 * both) and len(client.test_y) >= 1
+    assert data.x.dtype == np.int32
+
+
+# Every example once ---------------------------------------------------------------------------------------
+
+TASKS = {
+    "seed": st.integers(0, 2**40),
+    "num_clients": st.integers(1, 12),
+    "labels": st.lists(st.integers(0, 7), min_size=30, max_size=90).map(np.array),
+    "alpha": st.floats(0.001, 100),
+    "fraction": st.sampled_from([1.0, 1.0, 0.81]),
+}
+
+
+@given(**TASKS, num_groups=st.none() | st.integers(1, 8))
+def test_dirichlet_divides_every_example(
+    seed: int,
+    num_clients: int,
+    labels: np.ndarray,
+    alpha: float,
+    fraction: float,
+    num_groups: int | None,
+) -> None:
+    whole = pooled(labels, 8)
+    options: dict[str, Any] = {"alpha": alpha, "num_groups": num_groups, "fraction": fraction}
+    data = by_labels_dirichlet(whole, num_clients, **options, seed=seed)
+    check_examples(data, labels, num_clients, int(fraction * len(labels)))
+    again = by_labels_dirichlet(whole, num_clients, **options, seed=seed)
+    assert again.fingerprint == data.fingerprint
+
+
+@given(**TASKS, beta=st.floats(0.001, 100), coarse=st.permutations(list(COARSE)))
+def test_pachinko_gives_every_client_equally_many(
+    seed: int,
+    num_clients: int,
+    labels: np.ndarray,
+    alpha: float,
+    fraction: float,
+    beta: float,
+    coarse: list[int],
+) -> None:
+    whole = pooled(labels, 8)
+    options: dict[str, Any] = {"alpha": alpha, "beta": beta, "fraction": fraction, "seed": seed}
+    data = pachinko(whole, num_clients, coarse, **options)
+    each, rest = divmod(int(fraction * len(labels)), num_clients)
+    check_examples(data, labels, num_clients, each * num_clients)
+    assert (data.counts == each).all()
+    assert (f"a rest of {rest} examples is left out" in data.source) == (rest > 0)
+    assert pachinko(whole, num_clients, coarse, **options).fingerprint == data.fingerprint
+
+
+@pytest.mark.parametrize("divide", [by_labels_dirichlet, lambda d, n: pachinko(d, n, [0, 0, 1, 1])])
+def test_clients_and_parts_are_put_together(
+    divide: Callable[[FederatedDataset, int], FederatedDataset], tiny_images: FederatedDataset
+) -> None:
+    some = tiny_images.subset(tiny_images.client_ids[1:5])  # not those where the arrays begin and end
+    data = divide(some, 2)
+    wanted = np.sort([x.sum() for c in some for x in (*c.train_x, *c.test_x)])
+    np.testing.assert_array_equal(np.sort([x.sum() for c in data for x in (*c.train_x, *c.test_x)]), wanted)
+    assert (data.num_classes, data.name, data.synthetic) == (4, "tiny images", True)
+    assert data.source.startswith("drawn for the tests; divided among artificial clients: ")
+
+
+def test_other_seeds_divide_otherwise() -> None:
+    whole = pooled(np.arange(200) % 8)
+    for divide in (by_labels_dirichlet, lambda d, n, seed: pachinko(d, n, COARSE, seed=seed)):
+        parts = [numbers(divide(whole, 4, seed=seed)) for seed in range(3)]
+        assert len({tuple(part) for part in parts}) == 3
+
+
+def test_the_train_part_is_random() -> None:
+    data = by_labels_dirichlet(pooled(np.repeat(np.arange(4), 500)), 1)
+    assert abs(data["client_000"].train_x.mean() - 999.5) < 4 * 577 / np.sqrt(1600)
+    assert set(data["client_000"].test_y) == set(range(4))
+
+
+# The benchmark rows ---------------------------------------------------------------------------------------
+
+
+def test_emnist_row_divides_a_tenth_of_the_images_among_100_clients() -> None:
+    labels = np.random.default_rng(0).integers(62, size=814_255)
+    data = by_labels_dirichlet(pooled(labels), 100, fraction=0.1)
+    assert int(data.counts.sum()) == 81_425 and len(data) == 100
+
+
+def test_cifar10_row_has_groups_of_3_3_and_4_labels_with_shares_of_their_own() -> None:
+    data = by_labels_dirichlet(pooled(np.arange(60_000) % 10), 80, num_groups=3)
+    shares = by_client(data, 80) / 6000
+    distance = np.abs(shares[:, :, None] - shares[:, None, :]).sum(axis=0)
+    together = distance < 0.3  # two draws of 6,000 by the same shares; those of two groups are about 1 apart
+    assert sorted(len(group) for group in {tuple(np.flatnonzero(row)) for row in together}) == [3, 3, 4]
+    assert distance[~together].min() > 0.6
+
+
+def test_cifar100_row_has_480_train_and_120_test_images_of_each_client() -> None:
+    data = pachinko(pooled(np.arange(60_000) % 100), 100, np.arange(100) // 5)
+    assert set(data.train_counts) == {480} and set(data.test_counts) == {120} and len(data) == 100
+    np.testing.assert_array_equal(data.class_counts().sum(axis=0), 600)
+
+
+# Laws -----------------------------------------------------------------------------------------------------
+
+
+def four_errors(values: np.ndarray) -> float:
+    """Four standard errors of a mean."""
+    return float(4 * values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def check_shares(shares: np.ndarray, parts: int, concentration: float, examples: int) -> None:
+    """Mean and variance of one Dirichlet share, seen through so many multinomial examples."""
+    mean = 1 / parts
+    variance = mean * (1 - mean) / (parts * concentration + 1)
+    variance += (mean - mean**2 - variance) / examples
+    assert abs(shares.mean() - mean) < four_errors(shares)
+    squares = (shares - mean) ** 2
+    assert abs(squares.mean() - variance) < four_errors(squares)
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.4, 5.0])
+def test_shares_of_a_label_are_dirichlet_and_those_of_two_labels_independent(alpha: float) -> None:
+    whole = pooled(np.arange(600) % 2)
+    tables = [
+        by_client(by_labels_dirichlet(whole, 5, alpha=alpha, seed=seed), 5) / 300 for seed in range(600)
+    ]
+    one, other = np.array(tables)[:, 0].T  # of the first client
+    check_shares(one, 5, alpha, 300)
+    check_shares(other, 5, alpha, 300)
+    assert abs(np.corrcoef(one, other)[0, 1]) < 4 / np.sqrt(600)
+
+
+def test_shares_of_two_clients_follow_the_arcsine_law() -> None:
+    # Dirichlet(½, ½) is the arcsine law: a share is below x with the probability 2/π · arcsin √x.
+    whole = pooled(np.zeros(400, dtype=int))
+    shares = np.array(
+        [by_client(by_labels_dirichlet(whole, 2, alpha=0.5, seed=s), 2)[0, 0] / 400 for s in range(600)]
+    )
+    for x, probability in ((0.25, 1 / 3), (0.5, 1 / 2), (0.75, 2 / 3)):
+        assert abs((shares < x).mean() - probability) < 4 * 0.5 / np.sqrt(600)
+
+
+def test_labels_of_one_group_have_the_same_shares() -> None:
+    whole = pooled(np.arange(600) % 2)
+    tables = [by_client(by_labels_dirichlet(whole, 5, num_groups=1, seed=s), 5) / 300 for s in range(200)]
+    one, other = np.array(tables)[:, 0].T
+    assert np.corrcoef(one, other)[0, 1] > 0.95
+    # Both labels by one share: 600 examples, not 300 twice.
+    check_shares((one + other) / 2, 5, 0.4, 600)
+
+
+def test_labels_of_pachinko_are_dirichlet_of_dirichlet() -> None:
+    whole, beta = pooled(np.arange(320) % 8), 1.0
+    # The first client has 32 examples and there are 40 of each label: nothing is used up.
+    tables = np.array(
+        [pachinko(whole, 10, COARSE, beta=beta, seed=seed).class_counts()[0] for seed in range(500)]
+    )
+    coarse = tables.reshape(500, 4, 2).sum(axis=2)
+    for column in coarse.T:
+        check_shares(column / 32, 4, 0.4, 32)
+    # Within a coarse label of m examples: beta-binomial(m, beta, beta).
+    first = tables[:, ::2]
+    excess = (first - coarse / 2) ** 2 - coarse / 4 * (2 * beta + coarse) / (2 * beta + 1)
+    assert abs((first - coarse / 2).mean()) < four_errors((first - coarse / 2).mean(axis=1))
+    assert abs(excess.mean()) < four_errors(excess.mean(axis=1))
+
+
+def test_first_and_last_clients_of_pachinko_have_the_same_mean() -> None:
+    whole = pooled(np.arange(800) % 8)
+    tables = np.array([pachinko(whole, 8, COARSE, seed=seed).class_counts() for seed in range(60)])
+    for client in (0, 7):
+        for label in range(8):
+            assert abs(tables[:, client, label].mean() - 12.5) < four_errors(tables[:, client, label])
+
+
+def test_what_is_left_grows_in_proportion() -> None:
+    shares = _Shares(1.0, np.array([True, True, False, True]), np.random.default_rng(0))
+    before = shares.shares.copy()
+    assert before[2] == 0 and before.sum() == pytest.approx(1)
+    shares.remove(1)
+    assert shares.at(0.0) == 0 and shares.at(1 - 1e-9) == 3
+    border = before[0] / (before[0] + before[3])
+    assert shares.at(border - 1e-9) == 0 and shares.at(border + 1e-9) == 3
+
+
+def test_pachinko_with_shares_so_small_that_they_are_zero() -> None:
+    labels = np.arange(80) % 8
+    data = pachinko(pooled(labels), 4, COARSE, alpha=1e-8, beta=1e-8)
+    check_examples(data, labels, 4, 80)
+    # A client takes up whole labels: 20 examples of 10 each.
+    assert (np.sort(data.class_counts(), axis=1)[:, -2:] == 10).all()
+
+
+# Bad input ------------------------------------------------------------------------------------------------
+
+
+def test_clients_with_too_few_examples_are_left_out_and_counted() -> None:
+    labels = np.zeros(60, dtype=int)
+    data = by_labels_dirichlet(pooled(labels), 30, alpha=0.1)
+    clients, _ = left_out(data)
+    assert 5 < clients == 30 - len(data)
+    check_examples(data, labels, 30, 60)
+
+
+@pytest.mark.parametrize("bad", [0, -1.0, float("nan"), float("inf")])
+def test_concentrations_must_be_positive(bad: float) -> None:
+    whole = pooled(np.arange(40) % 8)
+    with pytest.raises(ValueError, match=f"alpha={bad} must be a finite number above 0"):
+        by_labels_dirichlet(whole, 2, alpha=bad)
+    with pytest.raises(ValueError, match=f"alpha={bad} must be"):
+        pachinko(whole, 2, COARSE, alpha=bad)
+    with pytest.raises(ValueError, match=f"beta={bad} must be"):
+        pachinko(whole, 2, COARSE, beta=bad)
+
+
+@pytest.mark.parametrize("divide", [by_labels_dirichlet, lambda d, n, **o: pachinko(d, n, COARSE, **o)])
+def test_what_cannot_be_divided(divide: Callable[..., FederatedDataset], tiny_text: FederatedDataset) -> None:
+    whole = pooled(np.arange(40) % 8)
+    assert len(pachinko(whole, 20, COARSE)) == 20
+    with pytest.raises(ValueError, match=r"num_clients=21, but there are 40 examples.*at most 20 clients"):
+        divide(whole, 21)
+    with pytest.raises(ValueError, match="num_clients=3, but there are 4 examples"):
+        divide(whole, 3, fraction=0.1)
+    for count in (0, -2, 2.0, True):
+        with pytest.raises(ValueError, match=f"num_clients={count}"):
+            divide(whole, count)
+    for fraction in (0, -0.1, 1.01, float("nan")):
+        with pytest.raises(ValueError, match=f"fraction={fraction} is not in"):
+            divide(whole, 2, fraction=fraction)
+    with pytest.raises(ValueError, match="seed=-1 is negative"):
+        divide(whole, 2, seed=-1)
+
+
+def test_text_has_no_label_to_divide_by(tiny_text: FederatedDataset) -> None:
+    with pytest.raises(ValueError, match=r"'tiny text' has labels of shape \(6,\)"):
+        by_labels_dirichlet(tiny_text, 2)
+
+
+@pytest.mark.parametrize("groups", [0, 9])
+def test_groups_that_cannot_be(groups: int) -> None:
+    with pytest.raises(ValueError, match=f"num_groups={groups}"):
+        by_labels_dirichlet(pooled(np.arange(40) % 8), 2, num_groups=groups)
+
+
+@pytest.mark.parametrize("coarse", [[0] * 7, [0.0] * 8, [0] * 7 + [-1], [[0] * 8]])
+def test_coarse_labels_that_cannot_be(coarse: Any) -> None:
+    with pytest.raises(ValueError, match="coarse_of_class has shape"):
+        pachinko(pooled(np.arange(40) % 8), 2, coarse)

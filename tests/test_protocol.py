@@ -1,0 +1,559 @@
+"""FedEM's protocol: kept momentum, weight decay, a decayed rate, full participation; FedProx and FedAvg+."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from fl_meta.algorithms import Algorithm, fedavg, fedprox, fomaml, maml, reptile
+from fl_meta.checkpoints import CheckpointError, read_checkpoint, write_checkpoint
+from fl_meta.data.batches import batch_plan, sample_clients
+from fl_meta.data.federated import FederatedDataset
+from fl_meta.engines import ENGINES
+from fl_meta.local import ClientMomentum
+from fl_meta.loop import Engine
+from fl_meta.models import Model, mlp, small_cnn
+from fl_meta.optimizers import adam, sgd
+from fl_meta.params import Params, flatten, relative_error
+from fl_meta.personalization import Evaluation, personalize
+from fl_meta.rounds import Stage, TrainingState, decayed, pseudo_gradient, run_round
+from fl_meta.stacked import StackedEngine
+from fl_meta.training import Checkpoint, Run, personalized_fedavg, train
+
+SEED, BATCH = 3, 4
+CLIENT = sgd(0.1, momentum=0.9, weight_decay=5e-4)
+AVERAGE = sgd(1.0)
+ENGINES_TRIED: dict[str, Engine] = ENGINES | {
+    "one worker": StackedEngine(workers=1),
+    # Three clients a chunk at most, two chunks at once.
+    "two workers": StackedEngine(workers=2, chunk_bytes=40_000),
+}
+
+
+@pytest.fixture(params=ENGINES_TRIED)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    return ENGINES_TRIED[request.param]
+
+
+def kept(mu: float = 0.0, client: object = CLIENT) -> Algorithm:
+    """FedAvg, or FedProx, of one epoch, whose clients keep their momentum."""
+    return fedprox(mu, 1, client=client, server=AVERAGE, batch_size=BATCH, keeps_momentum=True)
+
+
+def schedule(algorithm: Algorithm, clients: int | None) -> list[Stage]:
+    """Six rounds, with a tenth of the rate from the third on and a hundredth from the fifth."""
+    return decayed(Stage(algorithm, 6, clients), at=(2, 4))
+
+
+# --- an oracle: one torch.optim.SGD per client for the whole run ----------------------------------------
+
+
+class Client:
+    """A client with a module and an optimizer of its own, as one would write it by hand."""
+
+    def __init__(self, model: Model, data: FederatedDataset, client_id: str) -> None:
+        self.module = model.build().double()
+        self.examples, self.client_id = data[client_id], client_id
+        self.optimizer = torch.optim.SGD(self.module.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+
+    def epoch(self, params: Params, rate: float, round_number: int, mu: float) -> Params:
+        """One epoch from `params`; the optimizer goes on where it was."""
+        self.module.load_state_dict(params)
+        self.optimizer.param_groups[0]["lr"] = rate
+        x, y = (torch.from_numpy(part) for part in (self.examples.train_x, self.examples.train_y))
+        for rows in batch_plan(SEED, round_number, self.client_id, len(x), batch_size=BATCH, epochs=1):
+            loss = nn.functional.cross_entropy(self.module(x[rows].double()), y[rows])
+            for name, parameter in self.module.named_parameters():
+                loss = loss + mu / 2 * (parameter - params[name]).square().sum()
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+        return {name: tensor.detach().clone() for name, tensor in self.module.named_parameters()}
+
+    def score(self) -> tuple[float, float]:
+        """Loss and accuracy on the test part."""
+        with torch.no_grad():
+            logits = self.module(torch.from_numpy(self.examples.test_x).double())
+        y = torch.from_numpy(self.examples.test_y)
+        return float(nn.functional.cross_entropy(logits, y)), float((logits.argmax(1) == y).double().mean())
+
+
+def oracle(model: Model, data: FederatedDataset, clients: int | None, mu: float) -> Iterator[Params]:
+    """The global parameters before the first and after every round of `schedule`."""
+    everyone = {client_id: Client(model, data, client_id) for client_id in data.client_ids}
+    params = model.init(SEED, torch.float64)
+    yield params
+    for number, rate in enumerate((0.1, 0.1, 0.01, 0.01, 0.001, 0.001)):
+        chosen = sample_clients(SEED, number, data.client_ids, clients or len(data))
+        sizes = np.array([len(data[client_id].train_x) for client_id in chosen])
+        ends = [everyone[client_id].epoch(params, rate, number, mu) for client_id in chosen]
+        shares = sizes / sizes.sum()
+        params = {
+            name: sum((share * end[name] for share, end in zip(shares, ends, strict=True)), torch.zeros(()))
+            for name in params
+        }
+        yield params
+
+
+@pytest.mark.parametrize("mu", [0.0, 0.7])
+@pytest.mark.parametrize("clients", [None, 3])
+@pytest.mark.parametrize("make", [lambda data: mlp(data, hidden=7), small_cnn], ids=["mlp", "cnn"])
+def test_clients_have_one_optimizer_for_the_whole_run(
+    tiny_images: FederatedDataset,
+    engine: Engine,
+    make: Callable[[FederatedDataset], Model],
+    clients: int | None,
+    mu: float,
+) -> None:
+    model = make(tiny_images)
+    *_, expected = oracle(model, tiny_images, clients, mu)
+    stages = schedule(kept(mu), clients)
+    start = model.init(SEED, torch.float64)
+    run = train(model, tiny_images, stages, seed=SEED, params=start, engine=engine, progress=False)
+    assert relative_error(run.params, expected) < 1e-12
+    # It matters that they keep it.
+    afresh = [replace(stage, algorithm=replace(stage.algorithm, keeps_momentum=False)) for stage in stages]
+    other = train(model, tiny_images, afresh, seed=SEED, params=start, engine=engine, progress=False)
+    assert relative_error(other.params, expected) > 1e-3
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_an_evaluation_that_keeps_momentum_has_optimizers_of_its_own(
+    tiny_images: FederatedDataset, engine: Engine, every: int
+) -> None:
+    # As in FedEM's code: never the training's buffers, never the decayed rate, from the untrained model on.
+    model = mlp(tiny_images, hidden=7)
+    held_out = tiny_images.subset(tiny_images.client_ids[:4])
+    evaluation = Evaluation(held_out, every, 1, client=CLIENT, keeps_momentum=True)
+    run = train(
+        model,
+        tiny_images,
+        schedule(kept(), None),
+        seed=SEED,
+        params=model.init(SEED, torch.float64),
+        evaluation=evaluation,
+        engine=engine,
+        progress=False,
+    )
+    evaluated = {client_id: Client(model, held_out, client_id) for client_id in held_out.client_ids}
+    for number, params in enumerate(oracle(model, tiny_images, None, 0.0)):
+        if number % every == 0:
+            for client in evaluated.values():
+                client.epoch(params, 0.1, 0, 0.0)
+            scores = np.array([client.score() for client in evaluated.values()])
+            row = run.history.loc[number]
+            assert row.held_out_personalized_test_loss_by_client == pytest.approx(scores[:, 0].mean())
+            assert row.held_out_personalized_test_accuracy_by_client == pytest.approx(scores[:, 1].mean())
+    assert run.table is not None
+    last = run.table.rows[run.table.rows.epoch == 1].set_index("client_id").loc[list(evaluated)]
+    np.testing.assert_allclose(last[["test_loss", "test_accuracy"]], scores, rtol=1e-10)
+    assert run.state.evaluation_momentum.keys() == evaluated.keys()
+
+
+def test_evaluation_with_the_stages_optimizer_is_the_sound_reading(tiny_images: FederatedDataset) -> None:
+    # FedAvg+ in two lines: the decayed rate of the last stage, and a fresh optimizer.
+    model = mlp(tiny_images, hidden=7)
+    stages = schedule(kept(), None)
+    run = train(
+        model, tiny_images, stages, seed=SEED, evaluation=Evaluation(tiny_images, 6, 1), progress=False
+    )
+    by_hand = personalize(
+        model,
+        run.params,
+        tiny_images,
+        epochs=1,
+        client=sgd(0.001, 0.9, 5e-4),
+        batch_size=BATCH,
+        seed=SEED,
+    )
+    assert run.table is not None
+    pd.testing.assert_frame_equal(run.table.rows, by_hand.rows, check_exact=False, rtol=1e-12)
+    assert run.state.evaluation_momentum == {}
+
+
+# --- by hand: one parameter, two classes ----------------------------------------------------------------
+# Logits (0, θx) and label 1 give the loss log(1 + exp(−θx)); with x = 1 its slope is −1 / (1 + exp(θ)).
+
+
+class OneParameter(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.theta = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([torch.zeros_like(x), self.theta * x], dim=1)
+
+
+ONE_PARAMETER = Model("one parameter", OneParameter)
+ONE_CLIENT = FederatedDataset.from_arrays(
+    np.array([1.0]), np.array([1]), np.array(["a"]), test_fraction=0, num_classes=2
+)
+
+
+def test_kept_momentum_by_hand() -> None:
+    # A step a round: d_1 = −1/2 leads to θ = 1, where d_2 = slope(1) + d_1 / 2.
+    row = fedavg(steps=1, client=sgd(2.0, momentum=0.5), server=AVERAGE, keeps_momentum=True)
+    run = train(
+        ONE_PARAMETER,
+        ONE_CLIENT,
+        [Stage(row, 2, None)],
+        params=ONE_PARAMETER.init(0, torch.float64),
+        progress=False,
+    )
+    second = -1 / (1 + np.e) - 0.25
+    assert run.params["theta"].item() == pytest.approx(1 - 2 * second, rel=1e-14)
+    assert run.state.momentum["a"].tolist() == pytest.approx([second], rel=1e-14)
+
+
+# --- what is kept, and of whom --------------------------------------------------------------------------
+
+
+def rounds_of(
+    model: Model, data: FederatedDataset, stages: Sequence[Stage], engine: Engine
+) -> list[TrainingState]:
+    """The states before the first round and after each."""
+    states = [TrainingState(0, model.init(SEED, torch.float64), {})]
+    for number, stage in enumerate(stages):
+        for _ in range(stage.rounds):
+            states.append(run_round(model, data, states[-1], stages, number, SEED, engine)[0])
+    return states
+
+
+def test_a_round_touches_its_own_clients_and_copies_no_other(
+    tiny_images: FederatedDataset, engine: Engine
+) -> None:
+    model = mlp(tiny_images, hidden=7)
+    states = rounds_of(model, tiny_images, [Stage(kept(), 5, 2)], engine)
+    seen: set[str] = set()
+    for number, (before, after) in enumerate(pairwise(states)):
+        chosen = sample_clients(SEED, number, tiny_images.client_ids, 2)
+        seen |= set(chosen)
+        assert after.momentum.keys() == seen
+        for client_id in seen:
+            same = after.momentum[client_id] is before.momentum.get(client_id)
+            assert same == (client_id not in chosen)
+    # A round is a function of the state, which it leaves as it is.
+    again, _ = run_round(model, tiny_images, states[1], [Stage(kept(), 5, 2)], 0, SEED, engine)
+    assert all(torch.equal(again.momentum[name], buffer) for name, buffer in states[2].momentum.items())
+
+
+def test_a_buffer_holds_no_memory_but_its_own(tiny_images: FederatedDataset, engine: Engine) -> None:
+    # A view would keep the memory of a whole chunk, of clients that took part long ago too.
+    model = mlp(tiny_images, hidden=7)
+    [_, state] = rounds_of(model, tiny_images, [Stage(kept(), 1, None)], engine)
+    momentum: ClientMomentum = {}
+    personalize(model, state.params, tiny_images, epochs=1, client=CLIENT, momentum=momentum, engine=engine)
+    for buffers in (state.momentum, momentum):
+        assert len(buffers) == 6
+        assert {b.untyped_storage().nbytes() for b in buffers.values()} == {model.num_parameters * 8}
+
+
+def test_without_weight_decay_too(tiny_images: FederatedDataset, engine: Engine) -> None:
+    # Then the fast engine could do without the first layer's weights, but not with a buffer in them.
+    model = mlp(tiny_images, hidden=7)
+    stages = [Stage(kept(0.2, sgd(0.1, momentum=0.9)), 3, 4)]
+    found, expected = (rounds_of(model, tiny_images, stages, one)[-1] for one in (engine, ENGINES["loop"]))
+    assert relative_error(found.params, expected.params) < 1e-12
+    assert relative_error(found.momentum, expected.momentum) < 1e-12
+
+
+def test_a_stage_that_keeps_no_momentum_drops_it(tiny_images: FederatedDataset) -> None:
+    model = mlp(tiny_images, hidden=7)
+    keeping, dropping = Stage(kept(), 1, None), Stage(replace(kept(), keeps_momentum=False), 1, None)
+    states = rounds_of(model, tiny_images, [keeping, keeping, dropping, keeping], ENGINES["stacked"])
+    assert [len(state.momentum) for state in states] == [0, 6, 6, 0, 6]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_client_that_is_left_out_keeps_what_it_had(
+    tiny_images: FederatedDataset, engine: Engine, value: float
+) -> None:
+    model = mlp(tiny_images, hidden=7)
+    [first, second] = rounds_of(model, tiny_images, [Stage(kept(), 1, None)], engine)
+    assert not first.momentum
+    x = tiny_images.x.copy()
+    bad = tiny_images.client_ids[2]
+    x[tiny_images.starts[2]] = value  # one example of one client
+    broken = replace(tiny_images, x=x)
+    after, info = run_round(model, broken, second, [Stage(kept(), 2, None)], 0, SEED, engine)
+    assert info.clients_left_out == 1
+    assert after.momentum[bad] is second.momentum[bad]
+    # The others' are as if it had not been there.
+    rest = tiny_images.subset([name for name in tiny_images.client_ids if name != bad])
+    expected, _ = run_round(model, rest, second, [Stage(kept(), 2, None)], 0, SEED, ENGINES["loop"])
+    for name in rest.client_ids:
+        torch.testing.assert_close(after.momentum[name], expected.momentum[name], rtol=1e-10, atol=1e-14)
+    # Left out from the first round on, it has none, and starts at zero once its data are mended.
+    never, _ = run_round(model, broken, first, [Stage(kept(), 2, None)], 0, SEED, engine)
+    assert bad not in never.momentum and len(never.momentum) == 5
+
+
+def test_momentum_of_personalization_goes_on_where_it_was(
+    tiny_images: FederatedDataset, engine: Engine
+) -> None:
+    model = mlp(tiny_images, hidden=7)
+    params = model.init(SEED, torch.float64)
+    options = {"client": CLIENT, "batch_size": None, "seed": SEED, "engine": engine}
+    momentum: ClientMomentum = {}
+    first, second = (
+        personalize(model, params, tiny_images, epochs=1, momentum=momentum, **options) for _ in range(2)
+    )
+    fresh = personalize(model, params, tiny_images, epochs=1, **options)
+    assert first.rows.equals(fresh.rows)
+    # Full batches: after the first epoch the buffer is the gradient g (with weight decay), after the second
+    # 0.9 g + g, so the second ends at θ_0 − β · 1.9 g.
+    client_id = tiny_images.client_ids[0]
+    client = Client(model, tiny_images, client_id)
+    x, y = (torch.from_numpy(part) for part in (client.examples.train_x, client.examples.train_y))
+    client.module.load_state_dict(params)
+    loss = nn.functional.cross_entropy(client.module(x.double()), y)
+    g = flatten(dict(zip(params, torch.autograd.grad(loss, [*client.module.parameters()]), strict=True)))
+    g = g + 5e-4 * flatten(params)
+    torch.testing.assert_close(momentum[client_id], 1.9 * g, rtol=1e-10, atol=1e-14)
+    assert not second.rows.equals(first.rows)
+
+
+def test_a_buffer_that_diverged_is_not_kept(tiny_images: FederatedDataset, engine: Engine) -> None:
+    model = mlp(tiny_images, hidden=7)
+    params = model.init(SEED, torch.float64)
+    x = tiny_images.x.copy()
+    x[tiny_images.starts[1]] = np.nan
+    momentum: ClientMomentum = {}
+    for data in (tiny_images, replace(tiny_images, x=x)):
+        before = dict(momentum)
+        personalize(model, params, data, epochs=1, client=CLIENT, momentum=momentum, engine=engine)
+    changed = [momentum[name] is not before[name] for name in tiny_images.client_ids]
+    assert changed == [True, False, True, True, True, True]
+
+
+# --- FedProx --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine_name", ["loop", "stacked"])
+def test_fedprox_of_zero_is_fedavg_bit_for_bit(tiny_images: FederatedDataset, engine_name: str) -> None:
+    model = mlp(tiny_images, hidden=7)
+    params = model.init(SEED)
+    one, other = (
+        pseudo_gradient(
+            model,
+            params,
+            tiny_images,
+            tiny_images.client_ids,
+            row,
+            seed=0,
+            round_number=0,
+            engine=engine_name,
+        )[0]
+        for row in (fedavg(2, batch_size=BATCH), fedprox(0, 2, batch_size=BATCH))
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_strong_pull_keeps_clients_near_the_global_model(tiny_images: FederatedDataset) -> None:
+    model = mlp(tiny_images, hidden=7)
+    lengths = []
+    for mu in (0.0, 0.3, 1.0, 5.0):
+        row = fedprox(mu, 10, client=sgd(0.1), batch_size=BATCH)
+        _, info = pseudo_gradient(
+            model, model.init(SEED), tiny_images, tiny_images.client_ids, row, seed=0, round_number=0
+        )
+        lengths.append(info.pseudo_gradient_norm)
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[-1] < lengths[0] / 2
+
+
+# --- resuming -------------------------------------------------------------------------------------------
+
+
+def check_same(a: Run, b: Run) -> None:
+    """Parameters, kept buffers, history and table, bit for bit."""
+    pairs = [(a.params, b.params), (a.state.momentum, b.state.momentum)]
+    for one, other in [*pairs, (a.state.evaluation_momentum, b.state.evaluation_momentum)]:
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    pd.testing.assert_frame_equal(a.history, b.history, check_exact=True)
+    assert a.table is not None and b.table is not None
+    pd.testing.assert_frame_equal(a.table.rows, b.table.rows, check_exact=True)
+
+
+@pytest.mark.parametrize("clients", [None, 2])
+def test_resumed_bit_for_bit(
+    tiny_images: FederatedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clients: int | None
+) -> None:
+    model = mlp(tiny_images, hidden=7)
+    # A client may be called what it likes.
+    names = {name: f"{name}/of: a play" for name in tiny_images.client_ids}
+    data = replace(tiny_images, client_ids=tuple(names.values()))
+    evaluation = Evaluation(data, 2, 1, client=CLIENT, keeps_momentum=True)
+
+    def go(path: Path) -> Run:
+        return train(
+            model,
+            data,
+            schedule(kept(0.1), clients),
+            seed=SEED,
+            evaluation=evaluation,
+            checkpoint=Checkpoint(path, every=100),
+            progress=False,
+        )
+
+    whole = go(tmp_path / "whole")
+    check_same(go(tmp_path / "whole"), whole)  # read back, without a round
+    for stop in range(6):
+        path = tmp_path / f"{stop}"
+
+        def interrupted(*arguments: object, stop: int = stop) -> object:
+            if arguments[2].round_number == stop:
+                raise KeyboardInterrupt
+            return run_round(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("fl_meta.training.run_round", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                go(path)
+        check_same(go(path), whole)
+
+
+def test_a_checkpoint_from_before_there_were_such_options_goes_on(
+    tiny_images: FederatedDataset, tmp_path: Path
+) -> None:
+    model = mlp(tiny_images, hidden=7)
+
+    def go(algorithm: Algorithm) -> Run:
+        return train(
+            model,
+            tiny_images,
+            [Stage(algorithm, 2, 3)],
+            evaluation=Evaluation(tiny_images, 1),
+            checkpoint=Checkpoint(tmp_path / "run"),
+            progress=False,
+        )
+
+    plain = fedavg(1, client=CLIENT, batch_size=BATCH)
+    whole = go(plain)
+    with pytest.raises(CheckpointError) as error:
+        go(replace(plain, proximal=0.5, keeps_momentum=True))
+    for told in ("proximal is 0.0 in the checkpoint and 0.5", "keeps_momentum is False in the checkpoint"):
+        assert told in str(error.value)
+    with safe_open(tmp_path / "run", framework="pt") as file:
+        written = json.loads(file.metadata()["notes"])["config"]
+    tensors, progress = read_checkpoint(tmp_path / "run", written)
+    new = {name for name in written if re.search("proximal|keeps_momentum", name)}
+    assert len(new) == 3
+    old = {name: value for name, value in written.items() if name not in new}
+    write_checkpoint(tmp_path / "run", tensors, old, {"history": progress["history"]})
+    again = go(plain)
+    pd.testing.assert_frame_equal(again.history, whole.history, check_exact=True)
+    with pytest.raises(CheckpointError, match=r"proximal is None in the checkpoint and 0\.5"):
+        go(replace(plain, proximal=0.5))
+
+
+# --- the decayed rate and full participation ------------------------------------------------------------
+
+
+def test_fedems_schedule() -> None:
+    algorithm = kept(client=sgd(0.03, momentum=0.9, weight_decay=5e-4))
+    stages = decayed(Stage(algorithm, 200, None), at=(100, 150))
+    assert [stage.rounds for stage in stages] == [100, 50, 50]
+    rates = [stage.algorithm.client.learning_rate for stage in stages]
+    assert rates == pytest.approx([0.03, 0.003, 0.0003], rel=1e-14)
+    back = [replace(stage.algorithm, client=algorithm.client) for stage in stages]
+    assert back == [algorithm] * 3
+    assert {stage.clients_per_round for stage in stages} == {None}
+    assert decayed(Stage(algorithm, 7), at=()) == [Stage(algorithm, 7)]
+
+
+@pytest.mark.parametrize(
+    ("at", "factor", "message"),
+    [
+        ((0,), 0.1, "at=0 must be a whole number of 1 or more"),
+        ((2, 2), 0.1, "at=(2, 2) must rise, above 0 and below the stage's 9 rounds"),
+        ((4, 3), 0.1, "at=(4, 3) must rise"),
+        ((9,), 0.1, "at=(9,) must rise"),
+        ((3.5,), 0.1, "at=3.5 must be a whole number"),
+        ((3,), 1.0, "factor=1.0 is not above 0 and below 1"),
+        ((3,), 0.0, "factor=0.0 is not"),
+        ((3,), float("nan"), "factor=nan is not"),
+    ],
+)
+def test_a_decay_that_cannot_be_is_refused(at: tuple[float, ...], factor: float, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        decayed(Stage(kept(), 9), at, factor)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("server", [sgd(1.0, momentum=0.9), adam(1e-3)])
+def test_a_server_that_would_start_afresh_is_refused(server: object) -> None:
+    with pytest.raises(ValueError, match="would start afresh at every decay; take server=sgd"):
+        decayed(Stage(replace(kept(), server=server), 9), at=(3,))
+
+
+def test_none_is_all_clients_in_every_round(tiny_images: FederatedDataset) -> None:
+    model = mlp(tiny_images, hidden=7)
+    everyone, counted = (
+        train(model, tiny_images, [Stage(kept(), 2, clients)], progress=False) for clients in (None, 6)
+    )
+    assert list(everyone.history.clients[1:]) == [6, 6]
+    assert all(torch.equal(everyone.params[name], counted.params[name]) for name in counted.params)
+    with pytest.raises(ValueError, match="choose a number from 1 to 6, or None for all"):
+        train(model, tiny_images, [Stage(kept(), 2, 7)], progress=False)
+
+
+# --- what does not go together --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row", [fomaml(2, client=CLIENT), maml(2, client=CLIENT)])
+@pytest.mark.parametrize("option", [{"proximal": 0.1}, {"keeps_momentum": True}])
+def test_rows_that_send_the_last_gradient_refuse_both(row: Algorithm, option: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="both are for FedAvg, FedProx, Reptile and FedSGD"):
+        replace(row, **option)
+
+
+def test_momentum_that_is_not_there_cannot_be_kept(tiny_images: FederatedDataset) -> None:
+    for make in (fedavg, reptile):
+        with pytest.raises(ValueError, match="keeps_momentum=True, but the client's momentum is 0; give it"):
+            make(1, client=sgd(0.1), keeps_momentum=True)
+    model = mlp(tiny_images, hidden=7)
+    params = model.init(0)
+    with pytest.raises(ValueError, match="the client's momentum is 0"):
+        personalize(model, params, tiny_images, client=sgd(0.1), momentum={})
+    with pytest.raises(ValueError, match=r"has the shape \(3,\), but the model has \d+ parameters"):
+        personalize(model, params, tiny_images, client=CLIENT, momentum={"client_1": torch.zeros(3)})
+    with pytest.raises(ValueError, match="keeps_momentum=False"):
+        pseudo_gradient(
+            model,
+            params,
+            tiny_images,
+            tiny_images.client_ids,
+            fedavg(1, client=CLIENT),
+            seed=0,
+            round_number=0,
+            momentum={},
+        )
+
+
+@pytest.mark.parametrize(("epochs", "client"), [(1, None), (1, sgd(0.1)), (0, CLIENT)])
+def test_an_evaluation_keeps_momentum_of_an_optimizer_of_its_own(
+    tiny_images: FederatedDataset, epochs: int, client: object
+) -> None:
+    with pytest.raises(ValueError, match="needs at least one epoch and a client optimizer of its own"):
+        Evaluation(tiny_images, 1, epochs, client=client, keeps_momentum=True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [-0.1, float("nan"), float("inf")])
+def test_mu_must_be_finite_and_not_negative(wrong: float) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"proximal (FedProx's mu) = {wrong} is not 0 or more")):
+        fedprox(wrong, 1)
+
+
+def test_personalized_fedavg_goes_on_keeping_momentum() -> None:
+    first, second = personalized_fedavg(Stage(kept(), 3), steps=2, rounds=2)
+    assert first.algorithm.keeps_momentum and second.algorithm.keeps_momentum
