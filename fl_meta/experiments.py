@@ -437,8 +437,8 @@ BENCHMARKS = {
     | _benchmarks(_IMAGE_ROWS, "colour_cnn", 0.03, 20, 4)
     | _benchmarks((("shakespeare_tff", 20, None, 30),), "char_mlp", 0.3, 20, 4),
     "laptop": _benchmarks(_SYNTHETIC_ROWS, "linear_binary", 0.1, 128, 200)
-    | _benchmarks(_HANDWRITING_ROWS, "small_cnn", 0.03, 128, 60)
-    | _benchmarks(_IMAGE_ROWS, "colour_cnn", 0.03, 20, 60)
+    | _benchmarks(_HANDWRITING_ROWS, "small_cnn", 0.03, 128, 30)
+    | _benchmarks(_IMAGE_ROWS, "colour_cnn", 0.03, 20, 40)
     | _benchmarks((("shakespeare_tff", 40, None, None),), "char_mlp", 0.3, 20, 60),
     "paper": _benchmarks(_SYNTHETIC_ROWS, "linear_binary", 0.1, 128, 200)
     | _benchmarks(_HANDWRITING_ROWS[:2], "fedem_cnn", 0.03, 128, 200)
