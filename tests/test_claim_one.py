@@ -104,8 +104,8 @@ def wrong_rate(algorithm: Algorithm, *args: Any, **kwargs: Any) -> LocalTraining
     return round_of(replace(algorithm, client=client), *args, **kwargs)
 
 
-def batches_of_the_next_round(*args: Any, seed: int, round_number: int) -> LocalTraining:
-    return round_of(*args, seed=seed, round_number=round_number + 1)
+def batches_of_the_next_round(*args: Any, round_number: int, **options: Any) -> LocalTraining:
+    return round_of(*args, round_number=round_number + 1, **options)
 
 
 @pytest.mark.parametrize(

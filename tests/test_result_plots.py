@@ -34,7 +34,7 @@ def comparison(seed: int) -> dict[str, Any]:
     return {
         "seed": seed,
         "data": {"label": "toy (synthetic)"},
-        "config": {"local_only_epochs": 7},
+        "config": {"local_only_epochs": 7, "setting": {"model": "mlp"}},
         "models": [
             {
                 "name": name,
