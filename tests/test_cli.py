@@ -21,8 +21,9 @@ import nbformat
 import numpy as np
 import pytest
 
-from fl_meta import cli, experiments, notebooks, results, twins
+from fl_meta import benchmark, cli, experiments, notebooks, results, twins
 from fl_meta.data.catalogue import CATALOGUE, DataSet, Download, Form
+from fl_meta.data.synthetic import load_synthetic
 from fl_meta.experiments import Setting, TableOne
 from fl_meta.notebooks import Failure, NotebookRun, Plan
 from fl_meta.verdicts import PROFILES
@@ -341,6 +342,30 @@ def test_record_computes_what_is_missing_and_says_where(
     assert len(results.recorded(TINY, tmp_path / "elsewhere")) == 2
 
 
+def test_bench_shows_ours_beside_the_published(
+    tmp_path: Path,
+    pools: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    small = load_synthetic(num_clients=10, dimension=150, test_examples=10)
+    monkeypatch.setattr(benchmark, "load_dataset", lambda name: small)
+    asked = ["bench", "--dataset", "synthetic", "--profile", "smoke", "--results", str(tmp_path)]
+    assert cli.main([*asked, "--method", "FedAvg", "--method", "Local", "--seeds", "2"]) == 0
+    printed = capsys.readouterr().out
+    rows = [line.split() for line in printed.splitlines()]
+    (ours,) = (row for row in rows if row[:1] == ["FedAvg+"])
+    assert ours[1] == "2" and ours[-1] == "68.9"
+    # Not published, and shown as that.
+    (local,) = (row for row in rows if row[:1] == ["Local"])
+    assert local[1] == "2" and local[-1] == "–"
+    assert "rounds 4 (published: 200)" in printed
+    assert len(list(tmp_path.iterdir())) == 4
+
+    monkeypatch.setattr(results, "compute", lambda *what: pytest.fail(f"{what} is there already"))
+    assert cli.main([*asked, "--method", "FedAvg"]) == 0
+
+
 def test_record_keeps_what_is_done_before_an_error(
     tmp_path: Path, pools: list[int], two: dict[str, TableOne], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -366,6 +391,13 @@ def test_all_recorded_experiments_have_a_name() -> None:
         (["record", "comparison-unipen62"], "unipen62"),
         (["record", "--workers", "0"], "'0' is not a whole number from 1"),
         (["record", "--workers", "two"], "'two' is not a whole number from 1"),
+        (["bench", "--dataset", "femnist"], "no benchmark row 'femnist'; there are synthetic, "),
+        (
+            ["bench", "--dataset", "synthetic", "--method", "fedavg"],
+            "no method 'fedavg'; there are 'Local', 'FedAvg'",
+        ),
+        (["bench", "--dataset", "cifar10"], "cifar10"),
+        (["bench", "--dataset", "synthetic", "--seeds", "0"], "'0' is not a whole number from 1"),
         (["rerun"], "the following arguments are required: FILE"),
         (["rerun", "elsewhere.json"], "elsewhere.json is no result"),
     ],
