@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-# What comes out of an archive may be so many times its size; TFF's own have less than 30.
+# What comes out of an archive may be so many times its size; TFF's own have less than 30. So many bytes do no
+# harm whatever the archive's size.
 LARGEST_RATIO = 100
+HARMLESS = 32 << 20
 _CHUNK = 1 << 16
 _OPENERS: dict[str, Callable[..., Any]] = {".lzma": lzma.open, ".bz2": bz2.open, ".gz": gzip.open}
 _DAMAGED = (
@@ -37,7 +39,8 @@ def unpack(archive: Path, target: Path, wanted: Iterable[str], limit: int) -> No
             compressed file, which gets the one name wanted.
         target: a folder that exists.
         wanted: names of the files, without folders.
-        limit: the most bytes that may come out of it; not more than `LARGEST_RATIO` times its size, either.
+        limit: the most bytes that may come out of it; nor, beyond `HARMLESS`, more than
+            `LARGEST_RATIO` times its size.
 
     Raises:
         ValueError: if the archive is damaged, has links, special files or paths that lead out of it, is too
@@ -45,7 +48,7 @@ def unpack(archive: Path, target: Path, wanted: Iterable[str], limit: int) -> No
         OSError: if the files cannot be written.
     """
     names = list(wanted)
-    limit = min(limit, LARGEST_RATIO * archive.stat().st_size)
+    limit = min(limit, max(HARMLESS, LARGEST_RATIO * archive.stat().st_size))
     declared = written = 0
     with tempfile.TemporaryDirectory(dir=target, prefix=".unpacking-") as folder:
         try:
