@@ -22,10 +22,11 @@ import torch
 from tqdm import tqdm
 
 from fl_meta.benchmark import benchmark, clients_of_row
+from fl_meta.comparison import compare
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.experiments import Benchmark, Comparison, Setting, TableOne
 from fl_meta.files import write_atomically
-from fl_meta.studies import clients_of, compare, table_one
+from fl_meta.studies import clients_of, table_one
 
 Experiment = TableOne | Comparison | Benchmark
 Result = dict[str, Any]

@@ -41,7 +41,7 @@ ROOMS = (
         "expansion",
     ),
     ("statistics", "personalization", "rounds", "checkpoints", "training"),
-    ("verdicts", "experiments", "claim_one", "studies", "benchmark", "results", "claims"),
+    ("verdicts", "experiments", "claim_one", "studies", "comparison", "benchmark", "results", "claims"),
     ("plots", "result_plots", "widgets"),
     ("progress", "notebooks", "twins", "pages", "report", "cli"),
 )
@@ -66,6 +66,7 @@ COMPUTING = {
     "training",
     "claim_one",
     "studies",
+    "comparison",
     "claims",
 } - {"data"}
 

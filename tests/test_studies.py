@@ -14,9 +14,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_meta import studies
+from fl_meta import comparison, studies
 from fl_meta.algorithms import Algorithm, fedavg, fedsgd, reptile
 from fl_meta.claims import CONTRASTS, differences
+from fl_meta.comparison import compare, diagnose, geometric
 from fl_meta.data.batches import batch_plan
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.data.tff import TITLES
@@ -35,9 +36,6 @@ from fl_meta.studies import (
     SMALL_E,
     Snapshot,
     clients_of,
-    compare,
-    diagnose,
-    geometric,
     parts,
     path,
     table_one,
@@ -133,7 +131,7 @@ def candidates() -> dict[str, list[Snapshot]]:
 @pytest.fixture(scope="module")
 def result(candidates: dict[str, list[Snapshot]]) -> Result:
     """A comparison with seed 1, which many tests look at: do not write into it."""
-    trained = studies._Rivals.trained
+    trained = comparison._Rivals.trained
 
     def watched(self: Any, name: str, *rest: Any) -> Any:
         found = trained(self, name, *rest)
@@ -143,7 +141,7 @@ def result(candidates: dict[str, list[Snapshot]]) -> Result:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(studies, "load_dataset", lambda name: toy_data())
         patch.setitem(studies.MODELS, "tiny", tiny)
-        patch.setattr(studies._Rivals, "trained", watched)
+        patch.setattr(comparison._Rivals, "trained", watched)
         return compare(CONFIG, 1)
 
 
@@ -527,8 +525,8 @@ def test_held_out_clients_influence_no_choice(
         assert one["why"] is None or one["why"] != changed["why"]
     # And validation clients influence choices alone, not what an option leads to.
     monkeypatch.setattr(studies, "load_dataset", lambda name: relabelled(toy, validation.client_ids))
-    rivals = studies._Rivals(CONFIG, 1)
-    snapshots, *_ = studies._fedavg(rivals)
+    rivals = comparison._Rivals(CONFIG, 1)
+    snapshots, *_ = comparison._fedavg(rivals)
     assert rivals.search["FedAvg"] != result["search"]["FedAvg"]
     stages = [replace(stages_of(result, "FedAvg")[0], rounds=6)]
     client = sgd(rivals.models[0]["option"])
@@ -591,7 +589,7 @@ def test_a_broken_reptile_is_noticed(
     broken: Callable[..., Algorithm],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(studies, "reptile", broken)
+    monkeypatch.setattr(comparison, "reptile", broken)
     poor = [compare(EARLY, seed) for seed in range(2)]
     for contrast in CONTRASTS[:2]:
         effect, worse = (np.concatenate(differences(some, contrast)).mean() for some in (whole, poor))
