@@ -169,7 +169,7 @@ plt.grid(alpha=0.3)
 # %% [markdown]
 # **What to see.** The lower curve is the global model as it is, the upper one the same model
 # after *one* epoch on the held-out writer's own few dozen examples. The gap is there from the
-# first rounds on, and it stays, at about ten points, when both curves flatten.
+# first rounds on, and it stays, at eight points or more, when both curves flatten.
 #
 # **What it does not show.** That FedAvg is responsible for the gap. Any trained model might be as
 # easy to adapt; that comparison is the paper's third claim, and it needs its own notebook.
@@ -282,8 +282,8 @@ plots.gain_histogram({writers.label: table, roles.label: text_table})
 # A mean says little about you, which is why every table here carries the share of clients hurt.
 #
 # *A lesson we learnt here.* An earlier version of this notebook held out roles without looking at
-# their names, and found a gain of 0.8 points with an interval from 0.4 to 1.2 (after 200 rounds
-# instead of 120). Falstaff had been heard before.
+# their names, and found a gain of 0.8 points with an interval from 0.4 to 1.2 (after 200
+# rounds). Falstaff had been heard before.
 #
 # **What it does not show.** That adaptation is to blame for every client that is hurt. The
 # smallest test parts have three images; there, one image is 33 points, and luck goes both ways.
