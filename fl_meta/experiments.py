@@ -287,7 +287,7 @@ LAPTOP_TABLE_ONE = {
         SHAKESPEARE,
         folds=3,
         client_rate=0.3,
-        rounds=6,
+        rounds=9,
         every=3,
         personalization_epochs=2,
         threshold=0.3,
