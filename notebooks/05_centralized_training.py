@@ -24,14 +24,16 @@
 # **What you need:** [notebook 00](00_start_here.ipynb) for the words, and for section 6
 # [notebook 01](01_fedavg_is_meta_learning.ipynb).
 #
-# **What would refute the claim** (`3`), written in `fl_meta/claims.py` before the runs. Two
-# tests, each on a mean over held-out clients of a paired difference, FedAvg minus centralized.
-# `3-matched`: the *gain* from personalization, at models of equal initial accuracy. `3-best`: the
-# *personalized accuracy*, each at its best. An effect is *reproduced* if it is positive, its 95 %
-# interval does not reach 0, its p value, corrected for all eight tests of claims 2 and 3, is
-# below 0.05, and all seeds but at most one agree. *Not reproduced*, which refutes it, is the same
-# with the other sign. *Direction only*: less sure, but every seed is positive. Anything else is
-# *undecided*. Of the two centralized optimizers, SGD and Adam, the one counts that is better
+# **What would refute the claim** (`3`), written in `fl_meta/claims.py` before the runs; section 7
+# says what was changed since, and why. Two tests, each on a mean over held-out clients of a
+# paired difference, FedAvg minus centralized. `3-matched`: the *gain* from personalization, at
+# models of equal initial accuracy. `3-best`: the *personalized accuracy*, each at its best. An
+# effect is *reproduced* if it is positive, its 95 % interval does not reach 0, its p value,
+# corrected for all eight tests of claims 2 and 3, is below 0.05, and all seeds but at most one
+# agree. *Not reproduced*, which refutes it, is the same with the other sign. *Direction only*:
+# less sure, but every seed is positive. Anything else is *undecided*, and so is `3-matched` if
+# the matched models do not start alike for the held-out clients either (further apart than half
+# the effect). Of the two centralized optimizers, SGD and Adam, the one counts that is better
 # personalized on the clients that choose.
 
 # %% tags=["parameters"]
@@ -159,9 +161,10 @@ pd.DataFrame(budget).T
 
 # %% [markdown]
 # (From here on, the texts describe the laptop profile with `seed = 0`.) Note the stopping points.
-# FedAvg was best at its very *last* round in each seed: it had not finished. Centralized training
-# was best after a quarter to a half of its steps. Equal examples are not equal maturity: one
-# optimizer takes a step for every 200 examples, the other one for every few thousand.
+# FedAvg was best at its very *last* round in two of three seeds: it had not finished. Centralized
+# training was best after a third to three fifths of its steps; SGD, in one seed, at the very end.
+# Equal examples are not equal maturity: one optimizer takes a step for every 200 examples, the
+# other one for every few thousand.
 
 # %%
 pd.DataFrame(
@@ -176,11 +179,16 @@ pd.DataFrame(
 
 # %% [markdown]
 # **What to see.** Initial accuracy of the validation clients, in percent, at the best point of
-# each option. Both centralized optimizers were best at the *largest* rate on offer, in each seed.
-# The grid ends too early for them; a wider one might help them further.
+# each option.
 #
-# **What it does not show.** That FedAvg's rate is well chosen. With 14 validation clients, three
-# points between options are within luck, and one seed chose another rate than the others did.
+# *A change after seeing results.* These grids were once lower (for centralized SGD 0.01, 0.03,
+# 0.1), and the best rate of FedAvg and of both centralized optimizers lay at the upper edge. So
+# they were moved up, still three values for each. Now most winners of centralized training lie
+# inside. FedAvg chooses the largest rate in two of three seeds, so its grid may still end too
+# early.
+#
+# **What it does not show.** That any of these rates is well chosen. With 14 validation clients,
+# three points between options are within luck, and no method chose the same rate in each seed.
 #
 # ## 3 · Over the course of training
 
@@ -191,18 +199,19 @@ result_plots.course_plot(found, rivals)
 # **What to see.** The horizontal axis counts examples, so the same place means the same amount of
 # data seen; the personalization rate is chosen anew at each point.
 #
-# - Centralized training is far ahead early: after a tenth of the examples it reads 37 % (SGD) and
-#   45 % (Adam) rightly, FedAvg 5 %.
-# - In the last two thirds of centralized training the initial accuracy stands still, and the
-#   *personalized* accuracy falls, by about three points for both optimizers, and in each seed. So
-#   the gain falls, for SGD from 15 to 12 points and for Adam from 12 to 9: the global model is no
-#   worse than before, and harder to personalize. The paper's claim may be about models of this
-#   age.
-# - FedAvg's gain ends at 18 points.
+# - Centralized training is far ahead early: after a tenth of the examples it reads 31 % (SGD) and
+#   44 % (Adam) rightly, FedAvg 8 %.
+# - From a third of centralized training on, its initial and its personalized accuracy stand still,
+#   within about a point in the mean. (In single seeds they move by up to four, in both directions.)
+# - Gains rise early and then fall: there is less left to gain. At the end FedAvg's is 19.5 points,
+#   that of SGD 13.7 and that of Adam 12.6.
+# - FedAvg gains more, but from a lower start; in personalized accuracy the three end within
+#   about two points.
 #
-# **What it does not show.** That FedAvg escapes this. Its initial accuracy is still rising at the
-# end. Whether its gain would fall as well, once it stands still, is beyond this budget. A gain
-# also depends on how much is left to gain: compare at equal initial accuracy.
+# **What it does not show.** That centralized models become *harder* to personalize late in
+# training. An earlier version of this notebook, with smaller rates and 60 rounds, saw their
+# personalized accuracy fall by three points in every seed, and said so. With this design it does
+# not. Nor does the figure show FedAvg's end: its initial accuracy is still rising.
 #
 # ## 4 · Each at its best, and at equal initial accuracy
 
@@ -213,25 +222,35 @@ matched = [
 result_plots.arrow_plot(found, [*rivals, *matched, LOCAL_ONLY])
 
 # %% [markdown]
-# **What to see.** At each one's best, centralized SGD goes from 54.0 to 68.6 %, Adam from 52.9 to
-# 62.6, FedAvg from 49.0 to 66.9. Two centralized models with nearly the same initial accuracy end
-# six points apart: "centrally trained" is not one thing. All are far above the floor: the
-# client's own examples alone give 36.6 %.
+# **What to see.** At each one's best, centralized SGD goes from 52.7 to 67.4 %, Adam from 53.1 to
+# 65.0, FedAvg from 47.7 to 66.6. All are far above the floor: the client's own examples alone
+# give 36.6 %. At the match, centralized SGD ends six points above Adam, from a start only two
+# points higher: "centrally trained" is not one thing.
 #
-# **Look at the matched pairs.** Their arrows should begin at the same place. They do not:
-# FedAvg's begin at 49.0, those of centralized SGD at 52.9. The match is made on 14 validation
-# clients, and it favours one side. FedAvg's point is the *best* that these clients saw of it,
-# which flatters it; the centralized point is only the *nearest* to that number. On held-out
-# clients the flattery is gone. So a part of FedAvg's longer arrow is a lower start. Exercise 1
-# takes a closer look.
+# **How the match is made.** The target lies one point below the highest initial accuracy that
+# both have reached, measured on the test parts of *all* clients that are not held out. Of each
+# side the point of its course counts that is nearest to the target.
+#
+# *A change after seeing results.* Earlier the match was made on the few validation clients, at the
+# very top that both had reached. There FedAvg's point was a maximum over noise, and on held-out
+# clients it started 3.9 points lower than its partner. Hence the new target, and the rule that a
+# match that fails on the held-out clients decides nothing.
+#
+# **Look at the matched pairs.** Against Adam the arrows now begin at the same place. Against SGD,
+# FedAvg's still begin two points lower, 47.7 against 49.7, because of one seed. The points of a
+# course are a third apart in time, and while accuracy rises steeply, several points apart. And
+# FedAvg's point is its best one in every seed: it has only just come so far. Exercise 1 takes a
+# closer look.
 
 # %%
 result_plots.adaptation_plot(found, [*rivals, LOCAL_ONLY])
 
 # %% [markdown]
-# **What to see.** After one epoch FedAvg's model, which began four to five points lower, is level
-# with the others. After three epochs centralized SGD is ahead, and centralized Adam behind.
-# Adam's models were best off at the small rate, 0.03, those of SGD at 0.1.
+# **What to see.** FedAvg's model begins five points lower and is in front after one epoch. After
+# three epochs centralized SGD leads by less than a point, and Adam is behind. Adam's models were
+# best off at the small rate, 0.03, in two of three seeds, all others at 0.1. In the third seed Adam
+# had itself been trained at its largest rate, 0.01, and there it ends at 70.0 %, above FedAvg and
+# SGD.
 #
 # **What it does not show.** Where the curves would end: they still rise after three epochs. (The
 # recorded runs take five.)
@@ -240,8 +259,10 @@ result_plots.adaptation_plot(found, [*rivals, LOCAL_ONLY])
 result_plots.gain_plot(found, rivals)
 
 # %% [markdown]
-# **What to see.** 6 % of clients are hurt by personalizing FedAvg's model, 11 % with centralized
-# SGD's and 16 % with Adam's.
+# **What to see.** 3 % of clients are hurt by personalizing FedAvg's model, 7 % with centralized
+# SGD's and 13 % with Adam's. Two clients lose about fifty points with SGD's, probably because the
+# rate that suited the validation clients was too large for them. These two alone cost it one point
+# in the mean.
 #
 # **What it does not show.** Why. A client that starts higher has more to lose, and where a test
 # part is small, luck hurts too.
@@ -250,7 +271,8 @@ result_plots.gain_plot(found, rivals)
 
 # %% [markdown]
 # In points; `low` and `high` are the ends of the 95 % interval (a paired bootstrap over the
-# held-out clients of all seeds), `seeds` the effect in each seed, `p_holm` the corrected p.
+# held-out clients of all seeds), `seeds` the effect in each seed, `p_holm` the corrected p,
+# `apart` how much higher FedAvg's matched model starts on them.
 
 # %%
 print("the centralized optimizer that counts:", [claims.centralized(r) for r in found])
@@ -258,27 +280,24 @@ table = effects[effects.index.str.startswith("3")]
 claims.in_points(table)
 
 # %% [markdown]
-# **What to see.** `3-matched`: FedAvg gains 3.2 points more, interval 0.3 to 6.1. Taken alone
-# this interval is away from 0. But p is 0.03, and 0.24 after the correction for eight tests; one
-# seed of three has the other sign. By the rule from before the runs this is *undecided*, and the
-# rule stays. `3-best`: FedAvg's personalized model is 1.7 points *worse*, interval −4.0 to +0.6,
-# *undecided* as well.
+# **What to see.** `3-matched`: the difference of the gains is +0.4 points, interval −2.2 to +3.1,
+# with seeds from −4.5 to +7.0. `3-best`: FedAvg's personalized model is 0.7 points *worse*, interval
+# −2.9 to +1.5. Both are *undecided*, and not by a hair. The first would be by the rule of the match
+# alone: FedAvg starts 2.1 points lower, which is more than half the effect.
 #
-# One seed makes all of the second effect: −6.7 points, against +1.6 and 0.0. There the validation
-# clients chose 0.03 as the rate to personalize FedAvg's model. With 0.1, as in the other seeds,
-# it would have reached 64.8 instead of 62.2 % ([notebook
-# 04](04_global_accuracy_is_not_the_goal.ipynb) stumbles on this in its plane). A choice by 14
-# clients is part of the method, and part of its noise.
-#
-# **What it does not show.** That centralized training is as easy to personalize as FedAvg:
-# against Adam, FedAvg is clearly better (exercise 2). Only the better of two optimizers counts
-# here, and that was SGD in each seed.
+# **What it does not show.** That there is no effect. The difference of the gains varies by 14
+# points from client to client, more than the 10 that were planned with: an effect would have to
+# be nearly four points to be seen four times in five. Nor that every centralized model is as easy
+# to personalize as FedAvg's: exercise 2 asks Adam. Only the better of two optimizers counts here,
+# and that was SGD in each seed.
 #
 # ## 5 · Real data beside it
 #
 # The same experiment, larger (five seeds), on two real data sets: digits of MNIST by writer, and
-# letters and digits of the UNIPEN collection. These are recorded results: this notebook reads
-# them, it does not compute them again (`fl-meta rerun` does, if you have the data).
+# letters and digits of the UNIPEN collection. And with another model, a small convolutional
+# network, on 100 of the writers of MNIST (three seeds). These are recorded results: this notebook
+# reads them, it does not compute them again (`fl-meta rerun` does, if you have the data). A larger
+# run of the synthetic writers was planned and has not been made: *not run* in section 9.
 
 # %%
 kept = {
@@ -287,15 +306,71 @@ kept = {
     if "shakespeare" not in name
 }
 of_record, tables = claims.decide_recorded(kept, "3")
-result_plots.effect_plot({found[0]["data"]["label"]: table} | tables)
+shown = {found[0]["data"]["label"]: table} | tables
+result_plots.effect_plot(shown)
+
+# %%
+claims.in_points(pd.concat(shown, names=["data set"]))
 
 # %% [markdown]
-# **What to see.** The first colour is what this notebook computed, as in the table above. Any
-# other is a recorded result on real data, with more clients and thus shorter intervals. Where
-# they disagree with the synthetic writers, believe the real ones.
+# **What to see.** The first colour is what this notebook computed. (Rows as in section 4; `apart`
+# tells whether the match held.)
 #
-# **What it does not show.** Anything about other people or tasks: both are characters, read by a
-# small network.
+# - **Letters and digits, `unipen62`.** Both tests decide, and they decide differently. Matched,
+#   FedAvg's model gains 2.4 points more (+1.0 to +3.9), with the same sign in all five seeds, and it
+#   starts only 0.4 points lower: *reproduced*. Each at its best, it ends 1.9 points lower (−3.1 to
+#   −0.6): *not reproduced*. In words: at equal initial accuracy FedAvg's model is the easier one to
+#   personalize; but on as many examples centralized training reaches an initial model that is three
+#   points better, and personalization takes back only a part of that.
+# - **Digits, `mnist_by_writer`.** No difference at the match, and the match fails by the rule: with
+#   an effect of 0.0 any distance is too large. At its best FedAvg's model is 0.8 points worse:
+#   *not reproduced*. There is little to gain: all models start above 92 % in the mean and gain one to
+#   three points.
+# - **Digits, the small convolutional network.** The same picture: +0.1 at the match, which fails
+#   again, and 2.5 points worse at its best (−3.4 to −1.6): *not reproduced*. A part of that is bad luck
+#   in choosing. The few validation clients stopped FedAvg early in two of three seeds: this model ends
+#   at 93.9 %, its very last one at 95.5, centralized Adam's best at 96.4. FedAvg and Adam chose the
+#   largest rate on offer in every seed.
+#
+# **What it does not show.** That the effects hold for every length of adaptation. The tests look
+# after the last epoch, as planned. The gain at the match, FedAvg minus centralized, in points,
+# after each epoch:
+
+
+# %%
+def gains_apart(result):
+    """FedAvg's gain minus its matched rival's, after each epoch [epochs + 1, clients]."""
+    rival = claims.centralized(result)
+    pair = f"FedAvg, matched to {rival}", f"{rival}, matched"
+    one, other = (100 * np.array(claims.model_named(result, n)["accuracy"]) for n in pair)
+    return (one - one[0]) - (other - other[0])
+
+
+by_epoch = {}
+for results in [found, *filter(None, kept.values())]:
+    clients_of_all = np.concatenate([gains_apart(r) for r in results], axis=1)
+    effects_after = map(statistics.bootstrap_mean, clients_of_all[1:])
+    by_epoch[claims.label_of(results[0])] = {
+        epoch: f"{one.estimate:+.1f} [{one.low:+.1f}, {one.high:+.1f}]"
+        for epoch, one in enumerate(effects_after, start=1)
+    }
+pd.DataFrame(by_epoch).T.fillna("")
+
+# %% [markdown]
+# **What to see.** On `unipen62` the effect is +1.0 after one epoch, not sure, and grows to +2.4: from
+# the third epoch on the centralized models get worse again, and FedAvg's do not. The validation
+# clients gave four of these five centralized models the *smallest* rate on offer, 0.03 (and FedAvg's
+# two of five). A smaller one, or fewer epochs, might have helped them. So what is reproduced is:
+# FedAvg's model stands long adaptation better. On `mnist_by_writer`, and in the laptop run, it is the
+# other way round, most after one epoch. On `mnist_by_writer` nearly all of these +3.8 points come
+# from one centralized model that falls from 90 to 77 % in its first epoch, at rate 0.3, and then
+# recovers. With the convolutional network it is −1.7 after one epoch, and then nothing.
+#
+# **What it does not show.** That FedAvg must end lower. On `mnist_by_writer` it was best at its last
+# round in four of five seeds. On `unipen62` it had levelled off, but 25 more rounds at a smaller
+# server rate (`FedAvg, continued` of notebook 03) bring it from 62.4 to 64.0 %, level with the
+# centralized models' 64.3; those are more examples, and no test that was planned. Nor anything
+# about other tasks: both are characters, read by small networks.
 #
 # ## 6 · Why?
 #
@@ -333,56 +408,57 @@ why = pd.DataFrame(rows)
 why.groupby("model", sort=False)[[*numbers, "initial", "gain"]].mean().round(3)
 
 # %% [markdown]
-# **What to see.** No confirmation. The cosine of FedAvg's model is the highest in the mean, 0.30
-# against 0.27 (SGD) and 0.29 (Adam), but only in one of three seeds is it above both, and after
-# fifteen more rounds of whatever method it is at 0.27 to 0.28. The product contradicts: it is
-# largest for Adam's model, which gains least. A product of gradients measures how long they are
-# as well as how much they agree.
+# **What to see.** No confirmation. The cosine is highest for centralized Adam, whose model gains
+# least: 0.29 against 0.26 for FedAvg and 0.25 for SGD, and higher still at its matched point.
+# Twelve more rounds lower FedAvg's to 0.23, whatever the method. The product contradicts the idea
+# as well: it is largest for Adam's model. A product of gradients measures how long they are as well
+# as how much they agree.
 #
-# What goes along with a *small* gain is a long AvgGradInner relative to the mean gradient
-# (exercise 3). One can make a story of it: such a model lies where agreement between batches
-# changes steeply, and training has not followed it. But this was found by looking at five numbers
-# afterwards; it is an idea for a test, and no result.
+# An earlier version of this notebook found that a *long* AvgGradInner goes along with a small
+# gain, in each seed, and called it an idea for a test. The test has come with the new design: the
+# sign is the same, but now the relation is weak (exercise 3).
 #
-# **What it does not show.** Distances at equal effort: clients of Adam's model move half as far
-# because their rate was chosen three times as small. And all numbers come from 20 clients in each
-# seed, without intervals.
+# **What it does not show.** Distances at equal effort: two of three Adam models personalize at a
+# smaller rate, and so move less far. And all numbers come from 20 clients in each seed, without
+# intervals.
 #
 # ## 7 · What a critical reader asks
 #
-# - *Is the budget matched?* By examples seen and by options tried. Not by steps: FedAvg has 60
-#   server steps, and between them its clients take some 8,600 local steps in all; centralized
-#   training has some 800 steps. Its batch of 200 was not searched for.
+# - *Is the budget matched?* By examples seen and by options tried. Not by steps: FedAvg has 40
+#   server steps, and between them its clients take some 5,800 local steps in all; centralized
+#   training has some 550 steps. Its batch of 200 was not searched for.
 # - *Tuned on what, and for which accuracy?* On validation clients, and for the *initial*
 #   accuracy, on both sides, early stopping too: a datacenter that does not think of
 #   personalization would do so. Only the rate of personalization is chosen for the personalized
 #   accuracy.
-# - *Was the comparison changed after the results?* Not after these. (Notebook 03 tells of a
-#   change to the tuning before them.) The weakness of the match, section 4, was seen afterwards,
-#   and stands here instead of a repair.
-# - *Why not more rounds?* Because it must run on a laptop. It matters: FedAvg had not finished,
-#   and centralized models became hard to personalize only late. The recorded runs take 80 rounds
-#   with twice as many clients.
+# - *Was the comparison changed after the results?* Yes, in three ways, and then all of it was run
+#   again. The grids were moved up, since winners lay at their edge (section 2). The match was
+#   made anew, and the rule for a match that fails was added, since FedAvg had started lower
+#   (section 4). And training was cut from 60 rounds to 40, so that all notebooks run in ten
+#   minutes. With the old design `3-matched` was +3.2 points (+0.3 to +6.1) and `3-best` −1.7 (−4.0
+#   to +0.6); both were undecided too. (Notebook 03 tells of a change before these.)
+# - *Why not more rounds?* Because it must run on a laptop. It matters: FedAvg had not finished. The
+#   recorded runs of the same model take 80 rounds with twice as many clients.
 # - *Is the synthetic data to blame?* It may be. Section 5 is the place to look.
 #
 # ## 8 · Exercises
 #
 # Guess first, then run. Solutions follow in the cells with the tag `solution`.
 #
-# 1. **How equal is equal?** The models of `3-matched` have nearly equal initial accuracy *on the
-#    validation clients*. How far apart are they on the held-out clients, and could that explain the
-#    effect?
+# 1. **How equal is equal?** The models of `3-matched` were matched on clients that are *not* held
+#    out. How far apart do they start on the held-out ones, in each seed, and what does that do to
+#    the difference of the gains?
 # 2. **The other optimizer.** Only one centralized optimizer counts for each seed. What are both
 #    effects against SGD alone, and against Adam alone?
 # 3. **Which number goes with the gain?** Rank all models of section 6 within each seed by their
 #    gain. Which of the numbers ranks them most alike?
 
 # %% [markdown] tags=["solution"]
-# **Solution 1.** FedAvg's models start 3.9 points lower on the held-out clients, and the interval
-# is away from 0: the match did not hold. Afterwards, in personalized accuracy, nothing is left of
-# FedAvg's advantage: −0.7 points, interval across 0. So the larger gain can be explained by the
-# lower start. A better design would match on more clients, or compare personalized accuracy at
-# equal initial accuracy by interpolation; planned anew, on new seeds.
+# **Solution 1.** In two seeds the match holds to a third of a point. In the first FedAvg starts 5.9
+# points lower, and that is nearly all of its +7.0 points in gain: afterwards it is 1.1 points ahead.
+# In the two seeds with a good match FedAvg gains *less*, by 1.3 and 4.5 points. So nothing here
+# speaks for the claim against SGD, and two seeds are too few to speak against it. The mean over all
+# seeds, +0.4, hides both; the rule of the match is there for that.
 
 
 # %% tags=["solution"]
@@ -404,10 +480,11 @@ for measure in ("initial", "personalized", "gain"):
 
 # %% [markdown] tags=["solution"]
 # **Solution 2.** Against SGD alone the effects are those of the claim, since SGD counted in each
-# seed. Against Adam, FedAvg gains 6.2 points more at the match and is 4.3 points better at its
-# best, both intervals away from 0. Whoever compares with Adam alone would probably report the
-# paper's claim as reproduced, and whoever compares with SGD alone would not. So say with which
-# optimizer.
+# seed. Against Adam, FedAvg gains 4.7 points more at the match, the interval away from 0, and this
+# match holds in the mean; each at its best, FedAvg is 1.6 points better, which is not sure. Whoever
+# compares with Adam alone is closer to the paper's claim than whoever compares with SGD alone. So
+# say with which optimizer. And at which rate: the third seed, where Adam was trained at 0.01,
+# has the other sign in both (section 4).
 
 # %% tags=["solution"]
 for optimizer in claims.CENTRALIZED:
@@ -423,9 +500,12 @@ for optimizer in claims.CENTRALIZED:
         print(f"FedAvg − {optimizer}, {title}: {effect} points")
 
 # %% [markdown] tags=["solution"]
-# **Solution 3.** `avg_grad_inner_norm`, negatively, in each seed. The cosine, the number that the
-# theory would bet on, changes its sign from seed to seed. (Several of these models come from one
-# start, so there are fewer independent points than rows.)
+# **Solution 3.** None does in every seed. With nine models, a rank correlation below about 0.7 is
+# within luck. `distance_share` is highest in the mean, but 0.97 in one seed and 0.23 in another, and
+# it is half a truism: who moves more changes more. The cosine, the number that the theory would bet
+# on, is near 0 in each seed; the product is negative in each, against the theory, but weakly.
+# (Several of these models come from one start, so there are even fewer independent points than
+# rows.)
 
 # %% tags=["solution"]
 ranks = why.drop_duplicates(["seed", *numbers]).groupby("seed")[
@@ -437,9 +517,12 @@ alike.round(2)
 # %% [markdown]
 # ## 9 · The answer
 #
-# In the laptop run, and by the rules that were written down before it, the claim is open. Beyond
-# them: Adam's model is harder to personalize than FedAvg's, for SGD's that is not shown, and both
-# become harder late in training.
+# In the laptop run the claim is open: both tests are undecided. Where tests decide, on real data,
+# its two readings part. *At equal initial accuracy*, FedAvg's model gains more from five epochs of
+# personalization on `unipen62`, as the paper says; on digits no difference is to be seen, with
+# either network. *Each at its best after as many examples*, the centralized model is the better one
+# after personalization too, in all three. And in the laptop run it matters as much which
+# centralized optimizer one asks, and at which rate, as whether training is centralized.
 
 
 # %%
@@ -452,7 +535,7 @@ def in_words(claim):
 
 
 answer = f"""On {clients} held-out **synthetic** writers, the gain from personalization of FedAvg's model
-minus that of a centrally trained one, matched in initial accuracy on the validation clients, is
+minus that of a centrally trained one, matched in initial accuracy on the other clients, is
 {in_words("3-matched")}; each at its best, their personalized accuracies differ by
 {in_words("3-best")}. A positive number speaks for the paper's claim. (Profile `{profile}`,
 {len(found)} seeds.)"""
