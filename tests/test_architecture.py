@@ -42,7 +42,7 @@ ROOMS = (
     ),
     ("statistics", "personalization", "rounds", "checkpoints", "training"),
     ("verdicts", "experiments", "claim_one", "studies", "comparison", "benchmark", "results", "claims"),
-    ("plots", "result_plots", "widgets"),
+    ("playground", "mixing", "plots", "result_plots", "playground_plots", "widgets"),
     ("progress", "notebooks", "twins", "pages", "report", "cli"),
 )
 ORDER = [module for room in ROOMS for module in room]
@@ -53,7 +53,7 @@ ONLY_IN = {
     "tqdm": {"training", "results", "progress", "cli"},
     "papermill": {"notebooks"},
     "pickle": {"data.plain_pickle"},
-    "matplotlib": {"plots", "result_plots", "widgets"},
+    "matplotlib": {"plots", "result_plots", "playground_plots", "widgets"},
     "seaborn": {"plots", "widgets"},
     "nbformat": {"progress", "notebooks", "twins", "pages"},
 }
