@@ -10,6 +10,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, groupby
+from queue import SimpleQueue
 from typing import TypeVar, cast
 
 import numpy as np
@@ -415,14 +416,17 @@ class StackedEngine:
 
         def work(chunk: Sequence[str]) -> T:
             if not hasattr(own, "module"):
-                # To run a module with other parameters changes it for a moment: each thread has its own.
-                module = training.model.module
-                own.module = (copy.deepcopy(module) if workers > 1 else module).to(training.device).train()
+                own.module = spare.get_nowait().to(training.device).train()
             with torch.no_grad():
                 return task(Stack(training, own.module, chunk, in_span), check)
 
         chunks = self._chunks(training, client_ids, second_order)
         workers = min(self.workers or allowed_threads(), len(chunks))
+        # To run a module with other parameters changes it for a moment: each thread has its own, copied
+        # before any thread runs, since whoever asks for the results may run the model in between.
+        module, spare = training.model.module, SimpleQueue[nn.Module]()
+        for _ in range(workers):
+            spare.put(copy.deepcopy(module) if workers > 1 else module)
         # glibc takes the largest block ever freed (up to 32 MiB) as a hint how much to keep. Without it every
         # step gives its memory back to the system, and gets it again page by page.
         torch.empty(30 * 2**20, dtype=torch.uint8)

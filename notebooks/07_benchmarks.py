@@ -179,7 +179,9 @@ print("differs from the published:", benchmark.differences(config))
 def recorded_of(name):
     """The results of a row that the repository keeps, of all methods and seeds."""
     folder, methods = Path("../data/results"), BENCHMARKS["laptop"][name].values()
-    paths = [folder / file_name(one, number) for one in methods for number in range(one.folds)]
+    paths = [
+        folder / file_name(one, number) for one in methods for number in range(one.folds)
+    ]
     return [read_result(path) for path in paths if path.exists()]
 
 
@@ -221,7 +223,9 @@ print("not run:", ", ".join(name for name, results in kept.items() if not result
 # gains or loses beside them is what the undecayed rate does.
 
 # %% tags=["solution"]
-table.loc[[name for name in table.index if name.startswith("FedAvg")], ["seen", "decile"]].round(2)
+table.loc[
+    [name for name in table.index if name.startswith("FedAvg")], ["seen", "decile"]
+].round(2)
 
 # %% [markdown] tags=["solution"]
 # **Solution 2.** On Synthetic all test parts are equally large, so there is no difference. Where
@@ -231,14 +235,18 @@ table.loc[[name for name in table.index if name.startswith("FedAvg")], ["seen", 
 result = found[0]
 accuracy = np.array(result["methods"][0]["accuracy"][0])
 weights = np.array(result["predictions"][: result["seen"]])
-print(f"by example {np.average(accuracy, weights=weights):.4f}, by client {accuracy.mean():.4f}")
+print(
+    f"by example {np.average(accuracy, weights=weights):.4f}, by client {accuracy.mean():.4f}"
+)
 
 # %% [markdown] tags=["solution"]
 # **Solution 3.** A few. With α → 0 each label goes to a single client.
 
 # %% tags=["solution"]
 counts = {
-    alpha: (by_labels_dirichlet(writers.pooled(), 30, alpha=alpha).class_counts() > 0).sum(1)
+    alpha: (by_labels_dirichlet(writers.pooled(), 30, alpha=alpha).class_counts() > 0).sum(
+        1
+    )
     for alpha in (0.4, 0.04)
 }
 pd.DataFrame({alpha: pd.Series(of).describe() for alpha, of in counts.items()}).round(1)
