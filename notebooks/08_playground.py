@@ -1,0 +1,202 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 08 · Playground: move it yourself
+#
+# **The question of this notebook:** what happens to the global model, and to what each client
+# makes of it, when one changes one thing? Take more local steps, another server optimizer, another
+# mix of inner gradients, and look.
+#
+# **What it costs:** half a minute, with any profile; less than 1 GB of memory. Nothing is
+# downloaded. A moved slider is answered in about a tenth of a second.
+#
+# **What you need:** the words of [notebook 00](00_start_here.ipynb) and the table of
+# [notebook 01](01_fedavg_is_meta_learning.ipynb). **Run the cells** (in JupyterLab: *Run → Run All
+# Cells*); without a running kernel there are only the still pictures below each panel.
+#
+# Sliders and lists move with the mouse, or with Tab and the arrow keys. *reset* goes back to the
+# beginning. The line *these settings* is code: copy it into a cell to keep what you have found, or
+# to send it to somebody.
+
+# %% tags=["parameters"]
+profile = "laptop"
+seed = 0
+
+# %%
+# %matplotlib inline
+import pandas as pd
+from IPython.display import Image
+
+from fl_meta import widgets
+from fl_meta.mixing import PRESETS, small_writers, train_mix
+from fl_meta.optimizers import sgd
+from fl_meta.playground import ROWS, SERVERS, quadratics, train_in_plane
+
+# %% [markdown]
+# ## 1 · A federation in the plane
+#
+# Five clients, and a model with two parameters: a place in the plane. Client i wants to be at its
+# own optimum (the numbered disc); its loss grows with the square of the distance, in some
+# directions faster than in others. The ellipse shows which: small ellipse, steep loss.
+#
+# Black is the server's way over the rounds, from the square to the star. The thin coloured lines
+# are the clients' local steps of the last round. From the star each client takes **one step** of
+# its own: that is personalization, and the triangles are where it leads.
+#
+# On the right is what comes of it: the mean loss at the star, and after the one step. The dotted
+# lines are the least that any place in the plane reaches. *No place reaches both.*
+
+# %%
+plane = widgets.federation_in_the_plane()
+plane
+
+# %%
+Image(bytes(plane.picture.value))
+
+# %% [markdown]
+# **What to see.** Choose Reptile (FedAvg in which all clients weigh the same). With K = 1 it goes for
+# the upper dotted line, the best *initial* loss. Raise K to 10, step by step: the initial loss
+# rises, and the loss *after one step* falls to the lower line. That is where MAML with K = 1 goes
+# (give it 60 rounds), which was made for it. This is claim 1 as a picture: the number of local steps
+# sets how much of a meta-learner FedAvg is.
+#
+# Why are these places different at all? A client with a steep loss is nearly at home after one
+# step, wherever it starts. MAML knows that and moves towards the clients with flat losses, whom
+# one step does not help.
+#
+# **What it does not show.** Real losses are no bowls. Here the gradient is exact and there are no
+# batches, so nothing is noisy, and a client is scored on what it trained on. "Best possible" weighs
+# all clients alike; FedSGD and FedAvg weigh them by examples, of which client 1 has most, and
+# therefore miss the upper line a little.
+#
+# **A failure worth finding.** FOMAML, K = 1, β = 0.6, *SGD, momentum 0.9*: the path leaves the
+# picture and takes long to come back. At this β one step takes the steep clients 1 and 5 about to
+# their optima, client 1 even beyond. So in their steep directions they send nearly nothing, or the
+# wrong sign, wherever the server is. Only the flat losses hold it, and with momentum it swings wide.
+
+# %% [markdown]
+# ## 2 · Mix your own algorithm
+#
+# The methods of the paper differ in which inner gradients a client sends home. So here is one
+# slider for each of g₁ … g₅. The server steps against their weighted sum, every client weighing
+# the same. FedSGD, FedAvg(5) (which then is Reptile(5)) and FOMAML(4) are three settings among all,
+# and have buttons; nobody says that they are the best ones.
+#
+# The task is small but real learning: 24 synthetic writers train a linear model on images of 7×7
+# pixels, of fifteen characters that are easily mistaken (0 and O and o, 1 and l and I, 2 and Z).
+# 24 others personalize it for one epoch.
+
+# %%
+mixer = widgets.mix_your_own()
+mixer
+
+# %%
+Image(bytes(mixer.picture.value))
+
+# %% [markdown]
+# **What to see.** At these settings FOMAML(4) starts lower than FedSGD and gains more from
+# adaptation: it sends the gradient at a place where the model has adapted already. Now raise the
+# *server rate* to 3, and FOMAML starts higher. Its gradients have become shorter on the way, so at
+# rate 1 it had not come as far. FedAvg(5), a sum of five gradients, is ahead at rate 1, and at rate
+# 5 worse than at 3: its steps are too long now. Compare methods at the rate that is best for each.
+#
+# **What it does not show.** A winner. The held-out writers have few test images, the rates are not
+# tuned for each method, and the model is linear. Notebooks 03 to 06 compare with care.
+
+# %% [markdown]
+# ## 3 · Claims and recorded results
+#
+# What the repository has found, on real and synthetic data: choose a data set and a claim. For
+# Table 1 (`T1-…`) choose a cell, clients a round and E, and read it beside the paper's own. For
+# claims 2 and 3 choose a figure. A data set for which no results are kept says so.
+
+# %%
+explorer = widgets.claim_explorer("../data/results")
+explorer
+
+# %%
+Image(bytes(explorer.picture.value))
+
+# %% [markdown]
+# **What to see.** The verdict follows a rule that was fixed before the runs (`fl_meta/claims.py`).
+# Small grey marks are single seeds: look how often one of them alone would have told another story.
+#
+# **What it does not show.** Other budgets. How long was trained, and with which rates, is in
+# `fl_meta/experiments.py` and in the files of the results.
+#
+# ## 4 · Exercises
+#
+# Guess first, then move the sliders. Solutions follow in the cells with the tag `solution`.
+#
+# 1. **As many steps as adaptation has.** In the plane, choose MAML and raise K from 1 to 10. The
+#    loss after one step gets *worse*. Why?
+# 2. **Nothing to adapt to.** At which heterogeneity do FedSGD and MAML come to the same place?
+# 3. **Less than nothing.** Give g₁ a negative weight and g₅ a large one. What is such a mix after,
+#    and what does it cost?
+
+# %% [markdown] tags=["solution"]
+# **Solution 1.** MAML(K) makes the loss small after *K* steps. The more steps it expects, the more
+# it leaves to them; but the picture allows one. Train for as much adaptation as there will be. (A
+# large K also makes MAML's own steps short, so that 30 rounds do not suffice. Below are 500.)
+
+# %% tags=["solution"]
+clients, server = quadratics(1.0), SERVERS["SGD, momentum 0.9"](1.0)
+rows = {}
+for steps in (1, 2, 5, 10):
+    end = train_in_plane(clients, ROWS["MAML"](steps, sgd(0.3), server), 500)[0][-1]
+    losses = {"initial": clients.losses(end[None]).mean()}
+    losses["after one step"] = clients.losses(clients.adapted(end, 0.3)).mean()
+    rows[f"MAML({steps})"] = losses
+pd.DataFrame(rows).T.round(3)
+
+# %% [markdown] tags=["solution"]
+# **Solution 2.** At 0, where all clients are one, any method finds their common optimum. Above it
+# both differences make them part: in where the optima are, and in how steep the losses are.
+
+# %% tags=["solution"]
+apart = {}
+for heterogeneity in (0.0, 0.25, 0.5, 1.0):
+    clients = quadratics(heterogeneity)
+    first, second = (
+        train_in_plane(clients, ROWS[name](1, sgd(0.3), server), 500)[0][-1]
+        for name in ("FedSGD", "MAML")
+    )
+    apart[heterogeneity] = ((first - second) ** 2).sum() ** 0.5
+pd.Series(apart, name="distance of FedSGD's and MAML's ends").round(3)
+
+# %% [markdown] tags=["solution"]
+# **Solution 3.** g₅ − g₁ is how the gradient changes along the way: to first order −4β times the
+# curvature times the gradient, which is the term of adaptation without any joint training (section
+# 4 of notebook 01). A little of it makes the initial model worse, and the gain larger. A mix of it
+# alone learns nothing that is worth adapting.
+
+# %% tags=["solution"]
+mixes = {
+    **PRESETS,
+    "g₅ leaning": (-0.25, 0, 0, 0, 1.25),
+    "g₅ − g₁": (-1, 0, 0, 0, 1),
+}
+ends = {name: train_mix(small_writers(), mix, 0.5, 3.0, 20) for name, mix in mixes.items()}
+table = pd.DataFrame(
+    {name: (run.initial[-1], run.personalized[-1]) for name, run in ends.items()},
+    index=["initial", "personalized"],
+).T
+table.assign(gain=table.personalized - table.initial).round(1)
+
+# %% [markdown]
+# ## 5 · The answer
+#
+# One global model cannot be the best for everybody *as it is* and the best *to start from*. How
+# many local steps the clients take, and which of their gradients they send, sets where between the
+# two it lies. How large that difference is on real data is not for sliders to say: it is measured
+# in notebooks 02 to 06.

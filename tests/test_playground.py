@@ -1,0 +1,142 @@
+"""The plane against the library: the same quadratic losses as a torch model, through autograd."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from fl_meta.data.federated import FederatedDataset
+from fl_meta.models import Model
+from fl_meta.optimizers import SGD, Adam, server_step, sgd
+from fl_meta.params import Params
+from fl_meta.playground import (
+    ROWS,
+    SERVERS,
+    START,
+    Quadratics,
+    quadratics,
+    round_in_plane,
+    server_steps,
+    train_in_plane,
+)
+from fl_meta.rounds import pseudo_gradient
+
+
+class Place(nn.Module):
+    """A model whose parameters are a place in the plane."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.theta = nn.Parameter(torch.zeros(2))
+
+
+class QuadraticModel(Model):
+    """Its loss is ½ (θ − a)ᵀ H (θ − a), where an example is the four numbers of H and then a."""
+
+    def loss(self, params: Params, x: Tensor, y: Tensor, dropout_seed: int | None = None) -> Tensor:
+        away = params["theta"] - x[:, 4:]
+        return 0.5 * torch.einsum("ni,nij,nj->n", away, x[:, :4].view(-1, 2, 2), away).mean()
+
+
+def as_data(clients: Quadratics) -> FederatedDataset:
+    rows = np.column_stack([clients.curvatures.reshape(-1, 4), clients.optima])
+    x = np.repeat(rows, clients.examples, axis=0)
+    owners = np.repeat(np.arange(len(rows)), clients.examples)
+    return FederatedDataset.from_arrays(x, np.zeros(len(x), int), owners, test_fraction=0.0, num_classes=1)
+
+
+MODEL = QuadraticModel("quadratic", Place)
+HETEROGENEITY = st.floats(0, 1)
+RATE = st.floats(0.02, 0.6)
+
+
+@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("name", ROWS)
+def test_three_rounds_are_the_librarys(name: str, server: str) -> None:
+    clients = quadratics(0.8)
+    data = as_data(clients)
+    row = ROWS[name](3, sgd(0.3), SERVERS[server](0.4))
+    params, state = {"theta": torch.tensor(START)}, {}
+    for number in range(3):
+        direction, _ = pseudo_gradient(
+            MODEL, params, data, data.client_ids, row, seed=0, round_number=number, engine="loop"
+        )
+        params, state = server_step(row.server, params, state, direction)
+    path, _ = train_in_plane(clients, row, 3)
+    np.testing.assert_allclose(path[-1], params["theta"].numpy(), rtol=1e-9)
+
+
+@pytest.mark.parametrize("optimizer", [sgd(0.3), sgd(0.3, momentum=0.9), Adam(0.1, 0.8, 0.95, 1e-3)])
+def test_the_servers_steps_are_torchs(optimizer: SGD | Adam) -> None:
+    step, params, state = server_steps(optimizer), {"theta": torch.zeros(4, 3, dtype=torch.float64)}, {}
+    at = np.zeros((4, 3))
+    for gradient in np.random.default_rng(0).normal(size=(6, 4, 3)):
+        at = at - step(gradient)
+        params, state = server_step(optimizer, params, state, {"theta": torch.tensor(gradient)})
+        np.testing.assert_allclose(at, params["theta"].numpy(), rtol=1e-10)
+
+
+@given(HETEROGENEITY, RATE, st.integers(1, 10))
+def test_the_papers_identities_hold_in_the_plane(heterogeneity: float, rate: float, steps: int) -> None:
+    alike = replace(quadratics(heterogeneity), examples=np.full(5, 7))
+
+    def sends(name: str, steps: int) -> np.ndarray:
+        return round_in_plane(alike, START, ROWS[name](steps, sgd(rate), sgd(1.0)))[0]
+
+    fedavg = sends("FedAvg", steps)
+    np.testing.assert_allclose(fedavg, sends("Reptile", steps), rtol=1e-12)
+    parts = sends("FedSGD", 1) + sum(sends("FOMAML", j) for j in range(1, steps))
+    np.testing.assert_allclose(fedavg, parts, atol=1e-12)
+    np.testing.assert_allclose(sends("FedAvg", 1), sends("FedSGD", steps), rtol=1e-12)
+
+
+def test_one_client_by_hand() -> None:
+    # L = ½ (2 x² + y²) around 0. With β = 0.25 a step halves x and leaves three quarters of y.
+    client = Quadratics(np.zeros((1, 2)), np.diag([2.0, 1.0])[None], np.array([3]))
+    at = np.array([8.0, 16.0])
+    expected = {
+        "FedSGD": (4, 4),
+        "FedAvg": (6, 7),  # from 8 to 2, and from 16 to 9
+        "Reptile": (6, 7),
+        "FOMAML": (1, 2.25),  # β times the gradient at (2, 9)
+        "MAML": (0.25, 2.25 * 0.5625),  # times ½ · ½, and ¾ · ¾
+    }
+    for name, direction in expected.items():
+        found, local = round_in_plane(client, at, ROWS[name](2, sgd(0.25), sgd(1.0)))
+        np.testing.assert_allclose(found, direction, err_msg=name)
+        places = [(8, 16), (4, 12)] if name == "FedSGD" else [(8, 16), (4, 12), (2, 9)]
+        np.testing.assert_allclose(local[:, 0], places, err_msg=name)
+    np.testing.assert_allclose(client.adapted(at, 0.25), [(4, 12)])
+    np.testing.assert_allclose(client.losses(at[None]), [64 + 128])
+
+
+def test_clients_weigh_by_examples_or_the_same() -> None:
+    clients = quadratics(1.0)
+    twice = replace(clients, examples=clients.examples * np.array([2, 1, 1, 1, 1]))
+    for name, changes in (("FedAvg", True), ("FedSGD", True), ("Reptile", False), ("MAML", False)):
+        row = ROWS[name](2, sgd(0.3), sgd(1.0))
+        same = np.allclose(round_in_plane(clients, START, row)[0], round_in_plane(twice, START, row)[0])
+        assert same is not changes, name
+
+
+def test_without_heterogeneity_all_clients_are_one() -> None:
+    clients = quadratics(0.0)
+    assert np.ptp(clients.optima, axis=0).max() == 0
+    assert np.ptp(clients.curvatures, axis=0).max() == pytest.approx(0)
+
+
+def test_what_fedsgd_and_maml_look_for_is_the_best_possible() -> None:
+    clients = replace(quadratics(1.0), examples=np.full(5, 1))
+    initial, after = clients.smallest_losses(0.3)
+    ends = {
+        name: train_in_plane(clients, ROWS[name](1, sgd(0.3), sgd(2.0, momentum=0.9)), 600)[0][-1]
+        for name in ("FedSGD", "MAML")
+    }
+    losses = {name: clients.losses(end[None]).mean() for name, end in ends.items()}
+    adapted = {name: clients.losses(clients.adapted(end, 0.3)).mean() for name, end in ends.items()}
+    assert losses["FedSGD"] == pytest.approx(initial) and losses["MAML"] > initial + 0.1
+    assert adapted["MAML"] == pytest.approx(after) and adapted["FedSGD"] > after + 0.1

@@ -1,0 +1,243 @@
+"""Every control of every panel is moved; whatever raises, or leaves the picture empty, fails."""
+
+from collections.abc import Callable, Iterator
+from html import unescape
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from PIL import Image
+
+from fl_meta import widgets
+from fl_meta.mixing import PRESETS
+from fl_meta.optimizers import sgd
+from fl_meta.playground import ROWS, quadratics, train_in_plane
+from fl_meta.widgets import Panel
+
+RESULTS = Path(__file__).parent.parent / "data" / "results"
+MAKERS: dict[str, Callable[[], Panel]] = {
+    "plane": widgets.federation_in_the_plane,
+    "mix": widgets.mix_your_own,
+    "claims": lambda: widgets.claim_explorer(RESULTS),
+}
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[str, Panel]:
+    return {name: make() for name, make in MAKERS.items()}
+
+
+@pytest.fixture(params=MAKERS)
+def panel(request: pytest.FixtureRequest, made: dict[str, Panel]) -> Iterator[Panel]:
+    panel = made[request.param]
+    yield panel
+    panel.buttons["reset"].click()
+
+
+def pixels(panel: Panel) -> np.ndarray:
+    return np.asarray(Image.open(BytesIO(panel.picture.value)).convert("RGB"))
+
+
+def check(panel: Panel) -> None:
+    """The picture shows something, the words say something, the state is that of the controls."""
+    image = pixels(panel)
+    assert 0.002 < (image != 255).any(-1).mean() < 0.9, panel.state
+    assert len(panel.words.value) > 40
+    assert unescape(panel.children[2].value).endswith(f"<code>{panel.state}</code>")
+
+
+def values_of(control: Any) -> list[Any]:
+    """Both ends and the middle of a slider; all options of a list."""
+    if isinstance(control, ipywidgets.Dropdown):
+        return list(control.options)
+    middle = control.min + (control.max - control.min) // control.step // 2 * control.step
+    return [control.min, middle, control.max]
+
+
+def test_every_control_can_be_moved_to_its_ends_and_the_middle(panel: Panel) -> None:
+    for name, control in panel.controls.items():
+        start, seen = control.value, set()
+        for value in values_of(control):
+            control.value = value
+            check(panel)
+            seen.add((bytes(panel.picture.value), panel.words.value))
+        assert len(seen) > 1 or control.disabled, f"{name} changes nothing"
+        control.value = start
+
+
+def combinations(panel: Panel) -> st.SearchStrategy[dict[str, Any]]:
+    def value(control: Any) -> st.SearchStrategy[Any]:
+        if isinstance(control, ipywidgets.Dropdown):
+            return st.sampled_from(control.options)
+        steps = round((control.max - control.min) / control.step)
+        return st.integers(0, steps).map(lambda n: type(control.value)(control.min + n * control.step))
+
+    return st.fixed_dictionaries({name: value(control) for name, control in panel.controls.items()})
+
+
+@pytest.mark.parametrize(("name", "examples"), [("plane", 15), ("mix", 6), ("claims", 6)])
+def test_any_combination_can_be_drawn(made: dict[str, Panel], name: str, examples: int) -> None:
+    panel = made[name]
+
+    @settings(max_examples=examples)
+    @given(combinations(panel))
+    def draw(values: dict[str, Any]) -> None:
+        panel.set(**values)
+        check(panel)
+
+    draw()
+    panel.buttons["reset"].click()
+
+
+def test_the_state_brings_back_controls_and_picture(panel: Panel) -> None:
+    for control in panel.controls.values():
+        control.value = values_of(control)[1]
+    other = eval(panel.state, {"widgets": widgets})
+    assert {name: one.value for name, one in other.controls.items()} == pytest.approx(
+        {name: one.value for name, one in panel.controls.items()}
+    )
+    # A picture that only moves its lines looks like one that was drawn anew.
+    assert (pixels(other) != pixels(panel)).mean() < 1e-3
+    assert other.words.value == panel.words.value
+
+
+def test_reset_goes_back_to_where_the_panel_began(panel: Panel) -> None:
+    state, picture = panel.state, pixels(panel)
+    for control in panel.controls.values():
+        control.value = values_of(control)[-1]
+    assert panel.state != state
+    panel.buttons["reset"].click()
+    assert panel.state == state
+    assert (pixels(panel) != picture).mean() < 1e-3
+
+
+def test_a_preset_moves_the_sliders_of_the_gradients(made: dict[str, Panel]) -> None:
+    panel = made["mix"]
+    for name, mix in PRESETS.items():
+        panel.set(client_rate=1.0, g_2=3.5)
+        panel.buttons[name].click()
+        assert tuple(panel.controls[f"g_{j}"].value for j in range(1, 6)) == mix
+        assert panel.controls["client_rate"].value == 1.0
+        # Drawn as the mix and as the preset of that name: the same two accuracies.
+        texts = [text.get_text() for text in panel.figure.axes[0].texts]
+        assert texts[-1] == texts[list(PRESETS).index(name)] != ""
+    panel.buttons["reset"].click()
+
+
+def test_a_button_draws_once() -> None:
+    drawn = []
+
+    def draw(**values: int) -> tuple[Figure, str]:
+        drawn.append(values)
+        return Figure(), "drawn"
+
+    controls = {name: ipywidgets.IntSlider(1) for name in "ab"}
+    panel = Panel("toy", controls, draw, 100, presets={"both": {"a": 5, "b": 6}})
+    panel.buttons["both"].click()
+    assert drawn == [{"a": 1, "b": 1}, {"a": 5, "b": 6}]
+    controls["a"].value = 7
+    panel.buttons["reset"].click()
+    assert drawn[2:] == [{"a": 7, "b": 6}, {"a": 1, "b": 1}]
+
+
+def test_a_callback_that_raises_is_not_silent() -> None:
+    def draw(a: int) -> tuple[Figure, str]:
+        if a > 5:
+            raise KeyError("broke")
+        return Figure(), "drawn"
+
+    control = ipywidgets.IntSlider(1)
+    panel = Panel("toy", {"a": control}, draw, 100)
+    with pytest.raises(KeyError, match="broke"):
+        panel.set(a=9)
+    with pytest.raises(KeyError, match="broke"):
+        control.value = 8
+    control.value = 2
+    assert panel.words.value == "drawn"
+
+
+def test_controls_without_a_meaning_are_off(made: dict[str, Panel]) -> None:
+    steps, algorithm = (made["plane"].controls[name] for name in ("steps", "algorithm"))
+    algorithm.value = "FedSGD"
+    assert steps.disabled
+    algorithm.value = "FOMAML"
+    assert not steps.disabled
+    made["plane"].buttons["reset"].click()
+    panel = made["claims"]
+    for claim, off in (("T1-gain", {"view"}), ("2b-FedSGD", {"clients_per_round", "local_epochs"})):
+        panel.set(claim=claim)
+        assert {name for name, control in panel.controls.items() if control.disabled} == off
+    panel.buttons["reset"].click()
+
+
+def test_the_plane_shows_what_was_computed(made: dict[str, Panel]) -> None:
+    panel = made["plane"]
+    panel.set(algorithm="MAML", steps=2, client_rate=0.2, heterogeneity=0.5, rounds=7)
+    clients = quadratics(0.5)
+    path, local = train_in_plane(clients, ROWS["MAML"](2, sgd(0.2), sgd(1.0)), 7)
+    drawn = [line for line in panel.figure.axes[0].lines if len(np.atleast_1d(line.get_xdata()))]
+
+    def marked(marker: str) -> list[np.ndarray]:
+        return [line.get_xydata() for line in drawn if line.get_marker() == marker]
+
+    np.testing.assert_allclose(np.concatenate(marked("o")), clients.optima)
+    np.testing.assert_allclose(np.array(marked("^"))[:, 1], clients.adapted(path[-1], 0.2))
+    np.testing.assert_allclose(marked("*"), [path[-1:]])
+    *ways, server = marked(".")
+    np.testing.assert_allclose(np.array(ways), local.swapaxes(0, 1))
+    np.testing.assert_allclose(server, path)
+    initial, after = (
+        line.get_ydata()[-1] for line in panel.figure.axes[1].lines if line.get_marker() in "os"
+    )
+    assert f"{initial:.2f} at the global model, and {after:.2f} after" in panel.words.value
+    assert initial == pytest.approx(clients.losses(path[-1][None]).mean())
+    panel.buttons["reset"].click()
+
+
+def test_a_path_that_leaves_the_picture_is_told(made: dict[str, Panel]) -> None:
+    panel = made["plane"]
+    assert "leaves the picture" not in panel.words.value
+    panel.set(algorithm="FOMAML", steps=1, client_rate=0.6, server="SGD, momentum 0.9")
+    assert "leaves the picture" in panel.words.value
+    panel.buttons["reset"].click()
+
+
+def test_missing_results_are_told(tmp_path: Path) -> None:
+    panel = widgets.claim_explorer(tmp_path)
+    for claim in ("T1-spread", "3-matched"):
+        panel.set(claim=claim)
+        assert "not run" in panel.words.value and claim in panel.words.value
+        assert "keeps no results of 'mnist_by_writer'" in panel.figure.texts[0].get_text()
+        check(panel)
+
+
+def test_a_cell_of_table_one_stands_beside_the_papers(made: dict[str, Panel]) -> None:
+    panel = made["claims"]
+    panel.set(claim="T1-gain", clients_per_round=5, local_epochs=20)
+    assert "5 clients a round, E = 20" in panel.words.value
+    assert "EMNIST-62: 74.3 → 87.8 %" in panel.words.value
+    assert "reproduced" in panel.words.value
+    panel.buttons["reset"].click()
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: widgets.federation_in_the_plane(steps=11), ValueError, "steps K: 11 .* from 1 to 10"),
+        (lambda: widgets.federation_in_the_plane(algorithm="SCAFFOLD"), ValueError, "'SCAFFOLD'.*'MAML'"),
+        (lambda: widgets.mix_your_own(g_3=float("nan")), ValueError, "g_3: nan .* from -1 to 5"),
+        (lambda: widgets.claim_explorer("nowhere"), FileNotFoundError, "nowhere; give that of"),
+        (lambda: widgets.claim_explorer(RESULTS, claim="4"), ValueError, "claim: '4' .*'2b-FedSGD'"),
+    ],
+)
+def test_settings_out_of_bounds_are_refused(
+    make: Callable[[], Panel], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        make()
