@@ -17,7 +17,7 @@
 # them. Is it good for *each* of these people? And if not, how much does one more look at a
 # person's own data help?
 #
-# **What it costs:** about 2.5 minutes with `profile = "laptop"`, 20 seconds with `"smoke"`, on
+# **What it costs:** about 1.5 minutes with `profile = "laptop"`, 20 seconds with `"smoke"`, on
 # one core; less than 1 GB of memory. Nothing is downloaded.
 #
 # **What you need:** Python, and to have seen a neural network trained by gradient descent once.

@@ -17,7 +17,7 @@
 # Reptile were made to train a model that *adapts well* to a new task. The paper's first claim is
 # that these are the same thing seen from two sides. Is that a figure of speech, or an equation?
 #
-# **What it costs:** about 2.5 minutes with `profile = "laptop"`, 20 seconds with `"smoke"`, on
+# **What it costs:** about two minutes with `profile = "laptop"`, 20 seconds with `"smoke"`, on
 # one core; less than 1 GB of memory. Nothing is downloaded.
 #
 # **What you need:** gradients, and a little Taylor expansion. [Notebook 00](00_start_here.ipynb)
