@@ -29,7 +29,7 @@ from fl_meta.personalization import Evaluation, PersonalizationTable, personaliz
 from fl_meta.rounds import Stage, decayed
 from fl_meta.statistics import bootstrap_mean
 from fl_meta.studies import MODELS, TOGETHER
-from fl_meta.training import train, train_local_only
+from fl_meta.training import train
 
 AVERAGE = sgd(1.0)  # at the server: plain averaging of the clients' models
 EVALUATED_EVERY = 10  # rounds; FedEM's published runs had 5 or 10
@@ -153,6 +153,11 @@ def _in_steps(config: Benchmark, row: Callable[..., Algorithm], steps: int, roun
     return Stage(algorithm, rounds, clients_per_round=None)
 
 
+def _per_fedavg(row: Callable[..., Algorithm], config: Benchmark, data: FederatedDataset) -> list[Stage]:
+    # These rows evaluate one gradient more than they make steps.
+    return [_in_steps(config, row, max(1, _steps(config, data) - 1), config.rounds)]
+
+
 def _personalized_fedavg(config: Benchmark, data: FederatedDataset) -> list[Stage]:
     second = config.rounds // 4
     first = fedavg(1, client=sgd(config.client_rate), batch_size=config.batch_size)
@@ -167,12 +172,8 @@ METHODS: dict[str, Callable[[Benchmark, FederatedDataset], list[Stage]]] = {
     "Local": lambda config, data: [],
     "FedAvg": lambda config, data: _in_epochs(config, fedavg(1, **_kept(config))),
     "FedProx": lambda config, data: _in_epochs(config, fedprox(MU, 1, **_kept(config))),
-    "Per-FedAvg (FOMAML)": lambda config, data: [
-        _in_steps(config, fomaml, max(1, _steps(config, data) - 1), config.rounds)
-    ],
-    "Per-FedAvg (MAML)": lambda config, data: [
-        _in_steps(config, maml, max(1, _steps(config, data) - 1), config.rounds)
-    ],
+    "Per-FedAvg (FOMAML)": partial(_per_fedavg, fomaml),
+    "Per-FedAvg (MAML)": partial(_per_fedavg, maml),
     "Personalized FedAvg": _personalized_fedavg,
 }
 
@@ -188,41 +189,31 @@ def benchmark(config: Benchmark, seed: int) -> dict[str, Any]:
     data = clients_of_row(config)
     seen, unseen = data.fold(seed % config.folds, config.folds, TOGETHER.get(config.setting.dataset, str))
     model = BENCHMARK_MODELS[config.setting.model](data)
-    groups = (seen, unseen)
-    stages = METHODS[config.method](config, seen)
-    if not stages:
-        client = _kept(config)["client"]
-        tables = [
-            train_local_only(
-                model, group, epochs=config.rounds, client=client, batch_size=config.batch_size, seed=seed
-            )
-            for group in groups
-        ]
-        methods = [{"name": "Local", "accuracy": [_ends(table)[1] for table in tables]}]
-    else:
-        first, last = stages[0].algorithm, stages[-1].algorithm
-        evaluation = None
-        if config.method == "FedAvg":
-            evaluation = Evaluation(seen, EVALUATED_EVERY, 1, first.client, keeps_momentum=True)
+    stages, evaluation = METHODS[config.method](config, seen), None
+    if config.method == "FedAvg":
+        client = stages[0].algorithm.client
+        evaluation = Evaluation(seen, EVALUATED_EVERY, 1, client, keeps_momentum=True)
+    if stages:
         run = train(model, seen, stages, seed=seed, evaluation=evaluation, progress=False)
-        tables = [
-            personalize(
-                model,
-                run.params,
-                group,
-                epochs=1,
-                client=last.client,
-                batch_size=config.batch_size,
-                seed=seed,
-            )
-            for group in groups
-        ]
+        params, released, epochs, client = run.params, run.table, 1, stages[-1].algorithm.client
+    else:  # alone, from a fresh model
+        params, released, epochs, client = model.init(seed), None, config.rounds, _kept(config)["client"]
+    tables = [
+        personalize(
+            model, params, group, epochs=epochs, client=client, batch_size=config.batch_size, seed=seed
+        )
+        for group in (seen, unseen)
+    ]
+    initial, adapted = zip(*map(_ends, tables), strict=True)
+    if stages:
         methods = [
-            {"name": name, "accuracy": [_ends(table)[i] for table in tables]}
-            for i, name in enumerate((config.method, config.method + ADAPTED))
+            {"name": config.method, "accuracy": list(initial)},
+            {"name": config.method + ADAPTED, "accuracy": list(adapted)},
         ]
-        if run.table is not None:
-            methods.append({"name": AS_RELEASED, "accuracy": [_ends(run.table)[1]]})
+    else:
+        methods = [{"name": config.method, "accuracy": list(adapted)}]
+    if released is not None:
+        methods.append({"name": AS_RELEASED, "accuracy": [_ends(released)[1]]})
     predictions = [
         table.rows[table.rows.epoch == 0].num_test_predictions.astype(int).tolist() for table in tables
     ]

@@ -462,7 +462,7 @@ def _record(options: argparse.Namespace) -> int:
             if name not in known:
                 raise ValueError(f"no recorded experiment {name!r}; there are {', '.join(known)}")
         # A data set that is missing is noticed now, not after hours.
-        for config in chosen.values():
+        for config in {config.setting: config for config in chosen.values()}.values():
             results.data_of(config)
     for number, (name, config) in enumerate(chosen.items(), start=1):
         seeds = range(config.folds)

@@ -75,11 +75,6 @@ class _Rivals:
         """Mean initial accuracy of the validation clients."""
         return float(self.score(snapshot.params, self.validation, 1.0, 0)[0].mean())
 
-    def widely(self, snapshot: Snapshot) -> float:
-        """Mean initial accuracy on the test parts of all clients that are not held out."""
-        both = [self.score(snapshot.params, data, 1.0, 0)[0] for data in (self.train, self.validation)]
-        return float(np.concatenate(both).mean())
-
     def personalized(self, snapshot: Snapshot, rate: float) -> float:
         """Mean personalized accuracy of the validation clients."""
         epochs = self.config.personalization_epochs
@@ -121,7 +116,7 @@ class _Rivals:
         """Training from the beginning: the best option's points, the best of them, and the option.
 
         The best point is where the initial accuracy of the validation clients is highest: early stopping. For
-        a match `initials` keeps each point's initial accuracy on more clients, see `widely`.
+        a match `initials` keeps each point's initial accuracy on all clients that are not held out.
         """
         rounds = stage(options[0]).rounds
         course = geometric(rounds, FAR)
@@ -132,8 +127,14 @@ class _Rivals:
             lambda option: path(self.model, data, stage(option), self.seed, at),
             lambda snapshots: max(map(self.initial, snapshots)),
         )
-        self.initials[name] = [self.widely(snapshot) for snapshot in snapshots]
-        best = max(snapshots, key=self.initial)
+        train, validation = (
+            [self.score(snapshot.params, clients, 1.0, 0)[0] for snapshot in snapshots]
+            for clients in (self.train, self.validation)
+        )
+        self.initials[name] = [
+            float(np.concatenate(both).mean()) for both in zip(train, validation, strict=True)
+        ]
+        best = snapshots[int(np.argmax([accuracy.mean() for accuracy in validation]))]
         self.record(name, best, option)
         self.follow(name, [s for s in snapshots if s.round_number in course])
         return snapshots, best, option
