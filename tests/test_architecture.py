@@ -42,18 +42,18 @@ ROOMS = (
     ),
     ("statistics", "personalization", "rounds", "checkpoints", "training"),
     ("verdicts", "experiments", "claim_one", "studies", "comparison", "benchmark", "results", "claims"),
-    ("playground", "mixing", "plots", "result_plots", "playground_plots", "widgets"),
+    ("playground", "mixing", "plots", "result_plots", "playground_plots", "panel", "explorer", "widgets"),
     ("progress", "notebooks", "twins", "pages", "report", "cli"),
 )
 ORDER = [module for room in ROOMS for module in room]
 
 # Where alone these may be imported; everywhere else they are forbidden.
 ONLY_IN = {
-    "ipywidgets": {"widgets"},
+    "ipywidgets": {"panel"},
     "tqdm": {"training", "results", "progress", "cli"},
     "papermill": {"notebooks"},
     "pickle": {"data.plain_pickle"},
-    "matplotlib": {"plots", "result_plots", "playground_plots", "widgets"},
+    "matplotlib": {"plots", "result_plots", "playground_plots", "panel", "explorer", "widgets"},
     "seaborn": {"plots", "widgets"},
     "nbformat": {"progress", "notebooks", "twins", "pages"},
 }

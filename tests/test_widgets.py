@@ -17,8 +17,8 @@ from PIL import Image
 from fl_meta import widgets
 from fl_meta.mixing import PRESETS
 from fl_meta.optimizers import sgd
+from fl_meta.panel import Panel
 from fl_meta.playground import ROWS, quadratics, train_in_plane
-from fl_meta.widgets import Panel
 
 RESULTS = Path(__file__).parent.parent / "data" / "results"
 MAKERS: dict[str, Callable[[], Panel]] = {
