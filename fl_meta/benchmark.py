@@ -200,7 +200,14 @@ def benchmark(config: Benchmark, seed: int) -> dict[str, Any]:
         params, released, epochs, client = model.init(seed), None, config.rounds, _kept(config)["client"]
     tables = [
         personalize(
-            model, params, group, epochs=epochs, client=client, batch_size=config.batch_size, seed=seed
+            model,
+            params,
+            group,
+            epochs=epochs,
+            every=epochs,
+            client=client,
+            batch_size=config.batch_size,
+            seed=seed,
         )
         for group in (seen, unseen)
     ]

@@ -62,10 +62,12 @@ class _Rivals:
         self.courses: dict[str, list[dict[str, Any]]] = {}
         self.initials: dict[str, list[float]] = {}
         # One model stands at the fork of four ways, or at the end of a course: it is scored once.
-        self.known: dict[int, tuple[Params, float, FloatArray, FloatArray]] = {}
+        self.known: dict[tuple[int, bool], tuple[Params, float, FloatArray, FloatArray]] = {}
 
-    def score(self, params: Params, data: FederatedDataset, rate: float, epochs: int) -> FloatArray:
-        return accuracies(self.model, params, data, rate, epochs, self.seed)
+    def score(
+        self, params: Params, data: FederatedDataset, rate: float, epochs: int, *, ends: bool = False
+    ) -> FloatArray:
+        return accuracies(self.model, params, data, rate, epochs, self.seed, ends=ends)
 
     def stage(self, epochs: int, rate: float, server: SGD, rounds: int) -> Stage:
         algorithm = fedavg(epochs, client=sgd(rate), server=server, batch_size=BATCH)
@@ -78,7 +80,7 @@ class _Rivals:
     def personalized(self, snapshot: Snapshot, rate: float) -> float:
         """Mean personalized accuracy of the validation clients."""
         epochs = self.config.personalization_epochs
-        return float(self.score(snapshot.params, self.validation, rate, epochs)[-1].mean())
+        return float(self.score(snapshot.params, self.validation, rate, epochs, ends=True)[-1].mean())
 
     def best(
         self,
@@ -139,26 +141,28 @@ class _Rivals:
         self.follow(name, [s for s in snapshots if s.round_number in course])
         return snapshots, best, option
 
-    def scored(self, params: Params) -> tuple[float, FloatArray, FloatArray]:
+    def scored(self, params: Params, *, ends: bool) -> tuple[float, FloatArray, FloatArray]:
         """The personalization rate under which the validation clients are best off, and accuracies by epoch.
 
-        Of the validation clients the means [epochs + 1], of the held-out ones all [epochs + 1, clients].
+        Of the validation clients the means [epochs + 1], of the held-out ones all [epochs + 1, clients]; or
+        of both the `ends` alone, before and after adaptation, unless all are known.
         """
-        if id(params) not in self.known:
+        key = id(params), ends and (id(params), False) not in self.known
+        if key not in self.known:
             epochs = self.config.personalization_epochs
             means = {
-                rate: self.score(params, self.validation, rate, epochs).mean(1)
+                rate: self.score(params, self.validation, rate, epochs, ends=ends).mean(1)
                 for rate in self.config.personalization_rates
             }
             rate = max(means, key=lambda rate: float(means[rate][-1]))
-            found = self.score(params, self.held_out, rate, epochs)
+            found = self.score(params, self.held_out, rate, epochs, ends=ends)
             # With the parameters themselves, so that no others get their id.
-            self.known[id(params)] = params, rate, means[rate], found
-        return self.known[id(params)][1:]
+            self.known[key] = params, rate, means[rate], found
+        return self.known[key][1:]
 
     def record(self, name: str, snapshot: Snapshot, option: Any) -> None:
         """Personalize a model to the held-out clients and keep what comes out."""
-        rate, means, found = self.scored(snapshot.params)
+        rate, means, found = self.scored(snapshot.params, ends=False)
         self.models.append(
             {
                 "name": name,
@@ -183,7 +187,7 @@ class _Rivals:
         """Keep a method's course: mean accuracies of the held-out clients; the rate chosen at each point."""
         self.courses[method] = []
         for snapshot in snapshots:
-            rate, _, found = self.scored(snapshot.params)
+            rate, _, found = self.scored(snapshot.params, ends=True)
             initial, *_, personalized = rounded(found.mean(1))
             self.courses[method].append(
                 {
@@ -286,14 +290,14 @@ def _local_only(rivals: _Rivals) -> None:
     config, start = rivals.config, rivals.model.init(rivals.seed)
     epochs = config.local_only_epochs
     means = {
-        rate: float(rivals.score(start, rivals.validation, rate, epochs)[-1].mean())
+        rate: float(rivals.score(start, rivals.validation, rate, epochs, ends=True)[-1].mean())
         for rate in config.personalization_rates
     }
     rivals.search[LOCAL_ONLY] = [
         {"option": o, "validation_personalized": round(s, 5)} for o, s in means.items()
     ]
     rate = max(means, key=lambda rate: means[rate])
-    found = rivals.score(start, rivals.held_out, rate, epochs)[[0, -1]]
+    found = rivals.score(start, rivals.held_out, rate, epochs, ends=True)
     rivals.models.append(
         {
             "name": LOCAL_ONLY,

@@ -102,8 +102,8 @@ class Engine(Protocol):
     ) -> Iterator[Collected]:
         """What the clients send in this round, in as many parts as the engine likes."""
 
-    def scores(self, training: LocalTraining, client_ids: Sequence[str]) -> Iterator[Score]:
-        """The score of every client at every epoch 0, 1, … of adaptation, in any order."""
+    def scores(self, training: LocalTraining, client_ids: Sequence[str], every: int = 1) -> Iterator[Score]:
+        """Scores of every client at epochs 0, `every`, 2·`every`, … and the last of adaptation, in any order."""
 
 
 class LoopEngine:
@@ -122,13 +122,15 @@ class LoopEngine:
                 sent, sent.new_tensor([weight]), sent.new_tensor([loss]), update.num_steps, momentum=kept
             )
 
-    def scores(self, training: LocalTraining, client_ids: Sequence[str]) -> Iterator[Score]:
+    def scores(self, training: LocalTraining, client_ids: Sequence[str], every: int = 1) -> Iterator[Score]:
         """See `Engine`."""
         for client_id in client_ids:
             examples = training.data[client_id]
             x, y = (torch.from_numpy(p).to(training.device) for p in (examples.test_x, examples.test_y))
             yield Score(client_id, 0, *training.model.score(training.params, x, y))
             for epoch, step in enumerate(last_steps(training, client_id), start=1):
+                if epoch % every and epoch != training.epochs:
+                    continue
                 params = add(step.params, step.direction, -training.client.learning_rate)
                 keeps = training.momentum is not None and epoch == training.epochs
                 kept = flatten(step.direction) if keeps else None

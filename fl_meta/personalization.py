@@ -96,6 +96,7 @@ def personalize(
     data: FederatedDataset,
     *,
     epochs: int = 5,
+    every: int = 1,
     client: SGD = sgd(0.02),
     batch_size: int | None = 20,
     seed: int = 0,
@@ -112,6 +113,7 @@ def personalize(
         params: the initial (global) model's parameters; what device they lie on computes.
         data: the clients, usually those that training never saw.
         epochs: number of adaptation epochs, 0 or more.
+        every: score after this many epochs, and before the first and after the last one.
         client: the client optimizer; the paper uses the one of training.
         batch_size: examples per local batch; None means all.
         seed: of the local batches.
@@ -122,13 +124,15 @@ def personalize(
             replaces it in the dictionary, unless it has NaN or infinity in it.
 
     Raises:
-        ValueError: if `epochs` is negative, a client has no train or no test part, model, `params` and data
-            do not fit together, or there is `momentum` and the client optimizer has none.
+        ValueError: if `epochs` is negative, `every` is no positive whole number, a client has no train or no
+            test part, model, `params` and data do not fit together, or there is `momentum` and the client
+            optimizer has none.
 
     Source: the paper's step 3 of Personalized FedAvg; the protocol (scored after each epoch) is second-hand.
     """
     if epochs < 0:
         raise ValueError(f"epochs={epochs} is negative; use 0 for the initial model alone")
+    every = whole_number("personalize every", every)
     for part, counts in (("test", data.test_counts), ("train", data.train_counts)):
         if counts.min() == 0 and (part == "test" or epochs > 0):
             raise ValueError(
@@ -137,7 +141,7 @@ def personalize(
             )
     model.check(params, torch.from_numpy(data.x[:1]), data.num_classes)
     adaptation = LocalTraining(model, params, data, client, batch_size, epochs, None, seed, momentum=momentum)
-    scores = list(engine_named(engine).scores(adaptation, data.client_ids))
+    scores = list(engine_named(engine).scores(adaptation, data.client_ids, every))
     if momentum is not None:
         last = {score.client_id: score.momentum for score in scores if score.momentum is not None}
         momentum |= {name: buffer for name, buffer in last.items() if bool(buffer.isfinite().all())}

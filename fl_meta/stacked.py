@@ -378,10 +378,10 @@ class StackedEngine:
 
         return self._run(task, training, client_ids, second_order)
 
-    def scores(self, training: LocalTraining, client_ids: Sequence[str]) -> Iterator[Score]:
+    def scores(self, training: LocalTraining, client_ids: Sequence[str], every: int = 1) -> Iterator[Score]:
         """See `Engine`."""
         if not seeded_by_layer(layers_of(training.model.module)):
-            return LoopEngine().scores(training, client_ids)
+            return LoopEngine().scores(training, client_ids, every)
 
         def task(stack: Stack, check: Callable[[], None]) -> list[Score]:
             found = list(stack.scores(0, len(stack.clients), 0))
@@ -392,7 +392,7 @@ class StackedEngine:
                 first = 0
                 for epoch, neighbours in groupby(epochs[: stack.active(step)]):
                     last = first + len(list(neighbours))
-                    if epoch.is_integer():
+                    if epoch.is_integer() and (epoch % every == 0 or epoch == training.epochs):
                         found += stack.scores(first, last, int(epoch))
                     first = last
             return found

@@ -22,6 +22,7 @@ from fl_meta.personalization import personalize
 from fl_meta.rounds import Stage, TrainingState, run_round
 
 MODELS: dict[str, Callable[[FederatedDataset], Model]] = {
+    "logistic": models.logistic,
     "mlp": models.mlp,
     "small_cnn": models.small_cnn,
     "emnist_cnn": models.emnist_cnn,
@@ -117,10 +118,26 @@ def path(
 
 
 def accuracies(
-    model: Model, params: Params, data: FederatedDataset, rate: float, epochs: int, seed: int
+    model: Model,
+    params: Params,
+    data: FederatedDataset,
+    rate: float,
+    epochs: int,
+    seed: int,
+    *,
+    ends: bool = False,
 ) -> FloatArray:
-    """Test accuracy after 0, 1, … epochs of adaptation [epochs + 1, clients]."""
-    table = personalize(model, params, data, epochs=epochs, client=sgd(rate), batch_size=BATCH, seed=seed)
+    """Test accuracy after 0, 1, … epochs of adaptation [epochs + 1, clients]; of the `ends`, [2, clients]."""
+    table = personalize(
+        model,
+        params,
+        data,
+        epochs=epochs,
+        every=epochs if ends else 1,
+        client=sgd(rate),
+        batch_size=BATCH,
+        seed=seed,
+    )
     found: FloatArray = table.accuracies().loc[list(data.client_ids)].to_numpy().T
     return found
 
@@ -151,8 +168,9 @@ def table_one(config: TableOne, seed: int) -> dict[str, Any]:
                     config.client_rate,
                     config.personalization_epochs,
                     seed,
+                    ends=True,
                 )
-                curve.append([snapshot.round_number, *rounded(found[[0, -1]].mean(1))])
+                curve.append([snapshot.round_number, *rounded(found.mean(1))])
             cell = {"clients_per_round": clients, "local_epochs": epochs, "curve": curve}
-            cells.append(cell | {"accuracy": rounded(found[[0, -1]])})
+            cells.append(cell | {"accuracy": rounded(found)})
     return {"clients": list(held_out.client_ids), "cells": cells}

@@ -99,6 +99,20 @@ def test_scores_after_every_epoch_are_those_of_a_plain_loop(
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("every", "epochs"), [(2, [0, 2, 4, 5]), (5, [0, 5]), (9, [0, 5])])
+def test_scores_can_be_left_out_between_the_first_and_the_last(
+    tiny_images: FederatedDataset, every: int, epochs: list[int], engine: str
+) -> None:
+    model, params = small(tiny_images), start(tiny_images)
+    whole, some = (
+        personalize(model, params, tiny_images, epochs=5, every=n, client=sgd(0.3), engine=engine).rows
+        for n in (1, every)
+    )
+    pd.testing.assert_frame_equal(some, whole[whole.epoch.isin(epochs)].reset_index(drop=True))
+
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_epoch_0_is_the_initial_model(tiny_images: FederatedDataset, engine: str) -> None:
     model, params = small(tiny_images), start(tiny_images)
     alone = personalize(model, params, tiny_images, epochs=0, engine=engine).rows
@@ -361,6 +375,7 @@ def without(data: FederatedDataset, part: str) -> FederatedDataset:
         ),
         (lambda data: without(data, "test"), {"epochs": 0}, r"client 'client_3' has no test part"),
         (lambda data: without(data, "train"), {}, r"client 'client_3' has no train part; leave it out"),
+        (lambda data: data, {"every": 0}, r"personalize every=0"),
         (lambda data: data, {"epochs": -1}, r"epochs=-1 is negative; use 0 for the initial model alone"),
         (lambda data: data, {"engine": "lop"}, r"engine='lop' is unknown; choose one of 'stacked', 'loop'"),
         (lambda data: data, {"batch_size": 0}, r"batch_size=0 for client 'client_\d'; it must be 1 or more"),
