@@ -10,12 +10,14 @@ PEERS := build/peers
 PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test lab notebooks bench clean
+.PHONY: help install reproduce test test-browser lab play notebooks bench clean
 
 help:
 	@echo "make reproduce [PROFILE=smoke|laptop|paper]   run every notebook, write build/report/index.html"
 	@echo "make test [ARGS='-k report']                  ruff, mypy and pytest"
+	@echo "make test-browser [ARGS='-k voila']           every panel moved in Chromium; installs it if it can"
 	@echo "make lab [ARGS=--no-browser]                  open JupyterLab on notebooks/"
+	@echo "make play [ARGS=--port=8900]                  the playground as a page, without code"
 	@echo "make notebooks [ARGS=01_name]                 rebuild notebooks/*.ipynb from their .py twins"
 	@echo "make bench [ARGS='--models mlp']              our engines beside PyTorch, FedJAX and Flower"
 	@echo "make install                                  only set up $(VENV); the others do it by themselves"
@@ -42,8 +44,21 @@ reproduce: $(STAMP)
 test: $(STAMP)
 	@$(VENV)/bin/fl-meta test $(ARGS)
 
+# An extra of pyproject.toml; $(STAMP) is newer after an installation, so that they are done again.
+$(VENV)/installed-%: $(STAMP)
+	@echo "Installing what make $(MAKECMDGOALS) needs besides."
+	@$(PIP_INSTALL) -e ".[$*]"
+	@touch $@
+
+test-browser: $(VENV)/installed-play $(VENV)/installed-browser
+	@tests/browser/find-chromium >/dev/null
+	@$(VENV)/bin/python -m pytest tests/browser $(ARGS)
+
 lab: $(STAMP)
 	@$(VENV)/bin/fl-meta lab $(ARGS)
+
+play: $(VENV)/installed-play
+	@$(VENV)/bin/fl-meta play $(ARGS)
 
 notebooks: $(STAMP)
 	@$(VENV)/bin/fl-meta notebooks build $(ARGS)

@@ -33,6 +33,7 @@ examples:
   fl-meta verdicts                      the verdicts of the last report, as a table
   fl-meta verdicts --json               the same for a program
   fl-meta lab                           read and change the notebooks in JupyterLab
+  fl-meta play                          the playground as a page without code
   fl-meta data list                     the data sets: which are here, and how to get the others
   fl-meta notebooks build 01_name       after a change of notebooks/01_name.py
   fl-meta bench --dataset synthetic     a row of the published benchmarks: ours | published
@@ -95,6 +96,17 @@ mean accuracies differ. A small difference agrees: another machine rounds otherw
 be the same, by its sha256. The file stays as it is.
 """
 
+# Other computers cannot reach the page. It shows no solutions, and of JupyterLab's extensions it needs those
+# for widgets.
+PLAY = (
+    "--Voila.ip=127.0.0.1",
+    "--show-margins",
+    "--VoilaConfiguration.extension_allowlist="
+    "['@jupyter-widgets/jupyterlab-manager', '@voila-dashboards/widgets-manager8']",
+    "--TagRemovePreprocessor.enabled=True",
+    "--TagRemovePreprocessor.remove_cell_tags=solution",
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand and return the exit status. `arguments` are those of the process if left out.
@@ -105,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
     options, rest = parser.parse_known_args(given)
-    if rest and options.command not in ("lab", "test"):
+    if rest and options.command not in ("lab", "play", "test"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     options.rest, options.line = rest, shlex.join(["fl-meta", *given])
     try:
@@ -168,6 +180,10 @@ def _parser() -> argparse.ArgumentParser:
     one = add("lab", _lab, "open JupyterLab on the notebooks", text)
     add_folder(one, "--notebooks", "notebooks", "folder of the notebooks")
 
+    text = "Show the playground in the browser, without code. Other arguments go to Voilà: --port=8900"
+    one = add("play", _play, "the playground as a page, without code (Voilà)", text)
+    add_folder(one, "--notebooks", "notebooks", "folder of the notebooks")
+
     text = "Run ruff, mypy and pytest, each in any case. Other arguments go to pytest: fl-meta test -k cli"
     add("test", _test, "run ruff, mypy and pytest", text)
 
@@ -227,6 +243,7 @@ def _recorded() -> dict[str, Any]:
     tables: dict[str, dict[str, Any]] = {
         "table_one": experiments.RECORDED_TABLE_ONE,
         "comparison": experiments.RECORDED_COMPARISON,
+        "heterogeneity": {"writers": experiments.RECORDED_HETEROGENEITY},
     }
     return {f"{kind}-{name}": config for kind, table in tables.items() for name, config in table.items()}
 
@@ -279,6 +296,7 @@ def _reproduce(options: argparse.Namespace) -> int:
         stopped = True
         print("fl-meta: stopped; the report has what was done", file=sys.stderr)
     names = tuple(path.stem for path in plan.paths)
+    runs.sort(key=lambda run: run.name)
     result = report.Report(options.profile, options.line, names, tuple(runs))
     with _bad_input():
         index = report.write(result, options.output)
@@ -310,11 +328,26 @@ def _lab(options: argparse.Namespace) -> NoReturn:
 
     with _bad_input():
         find(options.notebooks, "")
+    _become("jupyterlab", str(options.notebooks), *options.rest)
+
+
+def _play(options: argparse.Namespace) -> NoReturn:
+    from importlib.util import find_spec
+
+    playground = options.notebooks / "08_playground.ipynb"
+    with _bad_input():
+        if find_spec("voila") is None:
+            raise ModuleNotFoundError("Voilà is missing; run: pip install -e '.[play]', or make play")
+        if not playground.is_file():
+            raise FileNotFoundError(f"no notebook {playground}; go to the root of the repository")
+    _become("voila", str(playground), *PLAY, *options.rest)
+
+
+def _become(server: str, *arguments: str) -> NoReturn:
     # The kernel of this environment, not one of the same name in the user's home.
     environment = {**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}
-    command = [sys.executable, "-m", "jupyterlab", str(options.notebooks), *options.rest]
-    # Replaces this process, so that Ctrl-C reaches JupyterLab alone, which then asks and stops its kernels.
-    os.execve(command[0], command, environment)
+    # Replaces this process, so that Ctrl-C reaches the server alone, which then stops its kernels.
+    os.execve(sys.executable, [sys.executable, "-m", server, *arguments], environment)
 
 
 def _test(options: argparse.Namespace) -> int:

@@ -179,6 +179,37 @@ class Benchmark:
     batch_size: int
 
 
+@dataclass(frozen=True)
+class Heterogeneity:
+    """Notebook 08: synthetic writers who differ by more or by less, in every cell of a grid.
+
+    Attributes:
+        setting: the synthetic writers, how many, and the model.
+        folds: seed k holds out fold k of so many; seeds from `folds` on have other writers.
+        style: how far hands differ, see `data.handwriting.Knobs`.
+        label_skew: how far class frequencies differ.
+        mean_examples: of each writer, train and test together; all have as many.
+        clients_per_round: sampled in each round.
+        steps: local steps K in each round, in every cell the same.
+        rounds: of FedAvg.
+        client_rate: of local SGD, in training and in personalization; tuned for no cell.
+        server_momentum: of SGD with rate 1 at the server.
+        personalization_epochs: of the personalized accuracy.
+    """
+
+    setting: Setting
+    folds: int
+    style: tuple[float, ...]
+    label_skew: tuple[float, ...]
+    mean_examples: tuple[int, ...]
+    clients_per_round: int
+    steps: int
+    rounds: int
+    client_rate: float
+    server_momentum: float
+    personalization_epochs: int
+
+
 FIRST_LOOK = {
     "smoke": FirstLook(60, 40, 10, 10, 2, 2),
     "laptop": FirstLook(200, 200, 80, 20, 2, 5),
@@ -385,6 +416,19 @@ RECORDED_TABLE_ONE = {
     for name, setting in _SETTINGS.items()
 }
 
+RECORDED_HETEROGENEITY = Heterogeneity(
+    Setting("writers", "logistic", least=1, most=1000, num_clients=60),
+    folds=3,
+    style=(0.0, 0.5, 1.0, 2.0),
+    label_skew=(0.0, 1.0, 2.0, 4.0),
+    mean_examples=(25, 100, 300),
+    clients_per_round=10,
+    steps=5,
+    rounds=20,
+    client_rate=0.5,
+    server_momentum=0.8,
+    personalization_epochs=3,
+)
 
 BENCHMARK_METHODS = (
     "Local",

@@ -103,7 +103,7 @@ class Engine(Protocol):
         """What the clients send in this round, in as many parts as the engine likes."""
 
     def scores(self, training: LocalTraining, client_ids: Sequence[str], every: int = 1) -> Iterator[Score]:
-        """Scores of every client at epochs 0, `every`, 2·`every`, … and the last of adaptation, in any order."""
+        """Scores of every client at epochs 0, `every`, 2·`every`, … and the last one, in any order."""
 
 
 class LoopEngine:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import difflib
 import os
 import re
+import signal
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from threading import Event
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 import nbformat
 import papermill
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import ensure_event_loop
 from papermill.exceptions import PapermillExecutionError
 from traitlets import Instance
 
@@ -28,6 +34,9 @@ from fl_meta.verdicts import RECORDED, Verdict, collect
 KERNEL = "python3"
 CELL_SECONDS = {"smoke": 300, "laptop": 1800, "paper": None}
 """Seconds after which a cell counts as hanging, by profile."""
+
+AT_ONCE = 2
+"""Notebooks that run at the same time."""
 
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 PATTERN = "[0-9][0-9]_*"
@@ -92,6 +101,16 @@ class _InterpretersOwnKernel(AsyncKernelManager):
     """Starts the kernel of this interpreter; one of the same name in the user's home does not count."""
 
     kernel_spec_manager = Instance(KernelSpecManager, args=(), kw={"kernel_dirs": []})
+    existing: ClassVar[WeakSet[_InterpretersOwnKernel]] = WeakSet()
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.existing.add(self)
+
+    async def kill(self) -> None:
+        """End the kernel, if it runs, and the processes that it has started."""
+        if self.has_kernel:
+            await self.signal_kernel(signal.SIGKILL)
 
 
 def find(folder: Path, suffix: str) -> tuple[Path, ...]:
@@ -157,39 +176,67 @@ def _value(text: str) -> Any:
 
 
 def run_all(plan: Plan, output: Path, profile: str) -> Iterator[NotebookRun]:
-    """Execute the planned notebooks where they lie, one after another; write each with outputs into `output`.
+    """Execute the planned notebooks where they lie, two at a time; write each with outputs into `output`.
 
-    Shows one progress bar on a terminal, and one line per finished notebook everywhere. A notebook that
-    fails, hangs or loses its kernel is reported in its `NotebookRun`; the others still run.
+    Most of them keep one core busy, and a few several. Shows one progress bar on a terminal, and one line per
+    finished notebook everywhere. A notebook that fails, hangs or loses its kernel is reported in its
+    `NotebookRun`; the others still run. At Ctrl-C all kernels end at once, with the processes that they
+    have started.
 
     Args:
         plan: what to run.
         output: folder of the executed notebooks.
         profile: one of `verdicts.PROFILES`; a verdict of another one is a failure, since it was not computed.
+
+    Yields:
+        The runs in the order in which they finish.
     """
-    with _private_jupyter(), Progress(len(plan.paths)) as progress:
-        for path, parameters in zip(plan.paths, plan.parameters, strict=True):
-            progress.start(path.stem)
-            run = _execute(path, output / path.name, plan.given, profile, progress, path.parent)
-            progress.finish(_line(run))
-            yield replace(run, parameters=parameters)
+    stopped = Event()
+    with _private_jupyter(), Progress(len(plan.paths)) as progress, ThreadPoolExecutor(AT_ONCE) as lanes:
+
+        def lane(path: Path, parameters: Mapping[str, Any]) -> NotebookRun:
+            try:
+                run = _execute(path, output / path.name, plan.given, profile, progress, path.parent, stopped)
+            finally:
+                ensure_event_loop().close()  # of this thread, which nobody else closes
+            return replace(run, parameters=parameters)
+
+        running = [lanes.submit(lane, *one) for one in zip(plan.paths, plan.parameters, strict=True)]
+        try:
+            for future in as_completed(running):
+                yield future.result()
+        finally:
+            stopped.set()
+            lanes.shutdown(wait=False, cancel_futures=True)
+            for kernel in list(_InterpretersOwnKernel.existing):
+                asyncio.run(kernel.kill())
 
 
 def run_one(path: Path, output: Path, profile: str, folder: Path) -> NotebookRun:
     """Execute one notebook in `folder` with the parameters that it has in itself, as `run_all` does."""
     with _private_jupyter(), Progress(1) as progress:
-        progress.start(output.stem)
-        run = _execute(path, output, {}, profile, progress, folder)
-        progress.finish(_line(run))
-    return run
+        return _execute(path, output, {}, profile, progress, folder, Event())
 
 
 def _execute(
-    path: Path, output: Path, given: Mapping[str, Any], profile: str, progress: Progress, folder: Path
+    path: Path,
+    output: Path,
+    given: Mapping[str, Any],
+    profile: str,
+    bar: Progress,
+    folder: Path,
+    stopped: Event,
 ) -> NotebookRun:
     """Execute one notebook with `folder` as its working folder, and write the result to `output`."""
     output = output.absolute()
     began = time.monotonic()
+    progress = bar.start(output.stem)
+
+    def cell(cell: nbformat.NotebookNode, cell_index: int) -> None:
+        if stopped.is_set():
+            raise CancelledError
+        progress.cell(cell, cell_index)
+
     failures: list[Failure] = []
     try:
         papermill.execute_notebook(
@@ -197,7 +244,8 @@ def _execute(
             output,
             dict(given),
             kernel_name=KERNEL,
-            cwd=folder,
+            # papermill's own `cwd` changes that of the whole process, and there are other threads.
+            resources={"metadata": {"path": str(folder)}},
             progress_bar=False,
             stderr_file=progress,
             start_timeout=120,
@@ -207,7 +255,7 @@ def _execute(
             # The kernel's own log would run through the progress bar; errors arrive as messages.
             extra_arguments=["--log-level=CRITICAL"],
             on_notebook_start=progress.notebook,
-            on_cell_start=progress.cell,
+            on_cell_start=cell,
         )
     except PapermillExecutionError as error:
         place = f"cell {error.cell_index + 1} of {progress.cells}"
@@ -228,7 +276,10 @@ def _execute(
             verdicts = _verdicts(notebook, output.stem, profile)
         except ValueError as error:
             failures.append(Failure("verdicts", "", "ValueError", str(error)))
-    return NotebookRun(output.stem, output, time.monotonic() - began, given, tuple(failures), verdicts)
+    run = NotebookRun(output.stem, output, time.monotonic() - began, given, tuple(failures), verdicts)
+    if not stopped.is_set():
+        bar.finish(progress, _line(run))
+    return run
 
 
 def widget_failures(notebook: nbformat.NotebookNode) -> list[Failure]:

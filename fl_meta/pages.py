@@ -43,7 +43,7 @@ def write_page(notebook_path: Path, page: Path) -> None:
 
 
 def _unfold_widgets(notebook: NotebookNode) -> None:
-    """Put in place of each view of a widget the outputs that it held."""
+    """Put in place of each view of a widget its picture, if it has one, and the outputs that it held."""
     widgets = notebook.metadata.pop("widgets", {})
     states = widgets.get(WIDGET_STATE, {}).get("state", {})
     for cell in notebook.cells:
@@ -59,7 +59,9 @@ def _unfold(output: NotebookNode, states: dict[str, Any]) -> list[NotebookNode]:
         "display_data",
         {"text/html": "<i>Sliders and buttons work in the notebook; here is what they showed:</i>"},
     )
-    return [note, *_held(view["model_id"], states)]
+    pictures = {kind: data for kind, data in output.data.items() if kind.startswith("image/")}
+    still = [nbformat.v4.new_output("display_data", pictures)] if pictures else []
+    return [note, *still, *_held(view["model_id"], states)]
 
 
 def _held(model: str, states: dict[str, Any]) -> list[NotebookNode]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
+from threading import Event, RLock, Thread, main_thread
 from typing import Any
 
 import ipywidgets  # type: ignore[import-untyped]
@@ -11,9 +14,18 @@ from matplotlib.figure import Figure
 
 from fl_meta.playground_plots import png
 
+# JupyterLab takes the arrow keys (and d, d, which deletes a cell) before a slider or a list hears of them. It
+# does not where it finds this attribute, which widgets cannot set from Python. It matters nowhere else.
+_KEEP_KEYS = """<script>
+window.flMetaKeys ??= window.addEventListener("keydown", event => {
+    if (event.target.closest?.(".fl-meta-panel"))
+        event.target.setAttribute("data-lm-suppress-shortcuts", "true");
+}, true) ?? true;
+</script>"""
+
 
 class Panel(ipywidgets.VBox):  # type: ignore[misc]
-    """Controls, the line of code that brings them back, a picture and what it says in words.
+    """Controls, a picture, what it says in words, and the line of code that brings the controls back.
 
     A callback that raises shows its traceback below; in plain Python it raises.
 
@@ -23,7 +35,12 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]
         picture: PNG of `figure`.
         figure: the last one drawn.
         words: what the picture says, as HTML.
+        code: the line of code, as HTML.
+        errors: the tracebacks.
+        work: the computation that takes seconds, if there is one.
     """
+
+    work: Work | None = None
 
     def __init__(
         self,
@@ -34,6 +51,7 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]
         *,
         presets: Mapping[str, Mapping[str, Any]] | None = None,
         fixed: str = "",
+        work: tuple[str, Callable[..., Iterator[float]]] | None = None,
     ) -> None:
         """Draw for the first time.
 
@@ -44,30 +62,49 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]
             height: of the picture, in pixels.
             presets: values for some controls, by what the button says.
             fixed: code of the arguments that no control stands for.
+            work: what takes seconds: what its button says, and from the controls' values to an iterator that
+                yields which share is done, often. After its end the panel is drawn again.
         """
         self.controls, self._name, self._draw, self._fixed = dict(controls), name, draw, fixed
-        first = {argument: control.value for argument, control in controls.items()}
-        everything = {**(presets or {}), "reset": first}
+        everything = {**(presets or {}), "reset": self._values}
         self.buttons = {text: ipywidgets.Button(description=text) for text in everything}
         for text, values in everything.items():
             self.buttons[text].on_click(lambda _, values=values: self.set(**values))
-        layout = ipywidgets.Layout(height=f"{height}px", width="100%", object_fit="scale-down")
+        layout = ipywidgets.Layout(
+            height=f"{height}px", width="100%", object_fit="scale-down", object_position="top"
+        )
         self.picture = ipywidgets.Image(format="png", layout=layout)
-        self.words, self._code = ipywidgets.HTML(), ipywidgets.HTML()
+        self.words, self.code = ipywidgets.HTML(), ipywidgets.HTML()
         # One redrawing for a button that moves several controls: they are silent, then this one changes.
         self._silent, self._pushes = False, ipywidgets.IntText()
-        errors = ipywidgets.interactive_output(self._follow, {**controls, "_": self._pushes})
+        self._drawing = RLock()  # the end of the work draws, too
+        # Registered first: a traceback goes when something is moved, not when there is another output.
+        for control in (*controls.values(), self._pushes):
+            control.observe(self._forget_errors, "value")
+        self.errors = ipywidgets.interactive_output(self._follow, {**controls, "_": self._pushes})
+        if work:
+            text, compute = work
+            self.work = Work(
+                text,
+                begin=lambda: compute(**self._values),
+                end=lambda: self._follow(0, **self._values),
+                errors=self.errors,
+            )
         wrapped = ipywidgets.Layout(flex_flow="row wrap")
         super().__init__(
             [
                 ipywidgets.Box(list(controls.values()), layout=wrapped),
-                ipywidgets.Box(list(self.buttons.values()), layout=wrapped),
-                self._code,
+                ipywidgets.Box([*self.buttons.values(), *filter(None, [self.work])], layout=wrapped),
+                self.errors,
                 self.picture,
                 self.words,
-                errors,
+                self.code,
+                _keep_keys(),
             ]
         )
+        # The first is the name in _KEEP_KEYS; by both the browser tests find them.
+        self.add_class("fl-meta-panel")
+        self.code.add_class("fl-meta-code")
 
     def set(self, **values: Any) -> None:
         """Move several controls and draw once."""
@@ -79,18 +116,117 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]
             self._silent = False
         self._pushes.value += 1
 
+    def close(self) -> None:
+        """Stop what computes, and go."""
+        if self.work:
+            self.work.stop()
+        super().close()
+
     @property
     def state(self) -> str:
         """Code that makes this panel with its controls as they are."""
-        values = ((argument, control.value) for argument, control in self.controls.items())
+        values = self._values.items()
         given = [f"{name}={round(v, 6) if isinstance(v, float) else v!r}" for name, v in values]
         return f"widgets.{self._name}({', '.join([self._fixed, *given] if self._fixed else given)})"
 
     def _follow(self, _: int, **values: Any) -> None:
-        if not self._silent:
-            self.figure, self.words.value = self._draw(**values)
-            self.picture.value = png(self.figure)
-            self._code.value = f"these settings: <code>{escape(self.state)}</code>"
+        with self._drawing:
+            if not self._silent:
+                self.figure, self.words.value = self._draw(**values)
+                self.picture.value = png(self.figure)
+                self.code.value = f"these settings: <code>{escape(self.state)}</code>"
+
+    def _forget_errors(self, _: Any) -> None:
+        self.errors.outputs = ()
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, str]:
+        """With the picture for readers of the saved notebook where no widget can be shown, GitHub for one."""
+        bundle: dict[str, str] = super()._repr_mimebundle_(**options)
+        return bundle | {"image/png": b64encode(self.picture.value).decode()}
+
+    @property
+    def _values(self) -> dict[str, Any]:
+        return {argument: control.value for argument, control in self.controls.items()}
+
+
+def _keep_keys() -> ipywidgets.Output:
+    script = {"output_type": "display_data", "data": {"text/html": _KEEP_KEYS}, "metadata": {}}
+    return ipywidgets.Output(outputs=(script,), layout=ipywidgets.Layout(display="none"))
+
+
+class Work(ipywidgets.HBox):  # type: ignore[misc]
+    """A button that starts a computation in a thread of its own, how far it is, and a button that cancels it.
+
+    Attributes:
+        start: the first button; off while the computation runs.
+        bar: the share that is done, from 0 to 1.
+        cancel: the other button.
+        said: how it went, in words.
+        thread: the last one started; None before.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        begin: Callable[[], Iterator[float]],
+        end: Callable[[], None],
+        errors: ipywidgets.Output,
+    ) -> None:
+        """Nothing runs yet.
+
+        Args:
+            text: on the first button.
+            begin: gives the steps, each of which yields the share that is done.
+            end: called after the last step.
+            errors: shows the traceback of what a step or `end` raised.
+        """
+        self._begin, self._end, self._errors = begin, end, errors
+        self._cancelled = Event()
+        self.thread: Thread | None = None
+        self.start = ipywidgets.Button(description=text, layout=ipywidgets.Layout(width="auto"))
+        self.bar = ipywidgets.FloatProgress(max=1.0, layout=ipywidgets.Layout(width="160px"))
+        self.cancel = ipywidgets.Button(description="cancel", disabled=True)
+        self.said = ipywidgets.Label(layout=ipywidgets.Layout(width="220px"))
+        self.start.on_click(lambda _: self._start())
+        self.cancel.on_click(lambda _: self.stop())
+        super().__init__([self.start, self.bar, self.cancel, self.said])
+
+    def stop(self) -> None:
+        """Cancel what runs: nothing comes of it any more, and its thread ends with the step that it is at."""
+        if not self.cancel.disabled:
+            self._cancelled.set()
+            self._over("cancelled: nothing has changed")
+
+    def _start(self) -> None:
+        if self.start.disabled:  # a second click that was on its way
+            return
+        self._cancelled = Event()  # the one before stays set for a thread that has not noticed yet
+        self.start.disabled, self.cancel.disabled = True, False
+        self.bar.value, self.said.value, self._errors.outputs = 0.0, "computing …", ()
+        self.thread = Thread(target=self._run, args=(self._begin(), self._cancelled))
+        self.thread.start()
+
+    def _run(self, steps: Iterator[float], cancelled: Event) -> None:
+        try:
+            for share in steps:
+                # Python waits for threads at its exit; one killed within PyTorch would take the process down.
+                if cancelled.is_set() or not main_thread().is_alive():
+                    return
+                self.bar.value = share
+            if not cancelled.is_set():
+                self._end()
+                self._over("done")
+        except Exception as error:
+            # An exception in a thread is nobody's: what shows those of the sliders shows it as well.
+            shown = {"ename": type(error).__name__, "evalue": str(error)}
+            lines = traceback.format_exception(error)
+            self._errors.outputs = ({"output_type": "error", **shown, "traceback": lines},)
+            if not cancelled.is_set():
+                self._over("failed, see below")
+
+    def _over(self, said: str) -> None:
+        self.said.value = said
+        self.start.disabled, self.cancel.disabled = False, True
 
 
 def slider(label: str, value: float, low: float, high: float, step: float) -> Any:
@@ -111,11 +247,30 @@ def choice(label: str, value: Any, options: Sequence[Any]) -> ipywidgets.Dropdow
     Raises:
         ValueError: if the value is none of the options.
     """
-    if value not in options:
-        raise ValueError(f"{label}: {value!r} is unknown; choose one of {', '.join(map(repr, options))}")
+    _known(label, value, options)
     return ipywidgets.Dropdown(value=value, options=options, **_look(label))
 
 
+def stops(label: str, value: Any, options: Sequence[Any]) -> ipywidgets.SelectionSlider:
+    """A slider that stops at these values alone.
+
+    Raises:
+        ValueError: if the value is none of the options.
+    """
+    _known(label, value, options)
+    return ipywidgets.SelectionSlider(value=value, options=options, continuous_update=False, **_look(label))
+
+
+def _known(label: str, value: Any, options: Sequence[Any]) -> None:
+    if value not in options:
+        raise ValueError(f"{label}: {value!r} is unknown; choose one of {', '.join(map(repr, options))}")
+
+
 def _look(label: str) -> dict[str, Any]:
-    width = {"description_width": "150px"}
-    return {"description": label, "style": width, "layout": ipywidgets.Layout(width="400px")}
+    width = {"description_width": "170px"}
+    return {
+        "description": label,
+        "tooltip": label,
+        "style": width,
+        "layout": ipywidgets.Layout(width="410px"),
+    }

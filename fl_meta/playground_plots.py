@@ -56,7 +56,8 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _animate(*groups: Iterable[Artist]) -> None:
+def animate(*groups: Iterable[Artist]) -> None:
+    """Have `png` draw these artists anew each time, and all others once."""
     for artist in (artist for group in groups for artist in group):
         artist.set_animated(True)
 
@@ -109,8 +110,8 @@ class PlanePicture:
         losses.set_title("loss, mean of the clients (dotted: best possible)", fontsize=13)
         losses.tick_params(labelsize=11)
         losses.grid(alpha=0.3)
-        _animate(self._ellipses, self._local, self._adapted, self._optima, self._numbers)
-        _animate([self._path, self._end, self._title], self._curves, self._smallest, self._texts)
+        animate(self._ellipses, self._local, self._adapted, self._optima, self._numbers)
+        animate([self._path, self._end, self._title], self._curves, self._smallest, self._texts)
 
     def show(
         self,
@@ -208,7 +209,7 @@ class MixPicture:
         for axes in (ends, course):
             axes.tick_params(axis="x", labelsize=11)
             axes.grid(alpha=0.3)
-        _animate(self._ways, self._texts, self._curves, [self._title])
+        animate(self._ways, self._texts, self._curves, [self._title])
 
     def show(
         self, mix: Sequence[float], client_rate: float, server_rate: float, rounds: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+from collections.abc import Callable
 
 from nbformat import NotebookNode
 from tqdm import tqdm
@@ -25,20 +26,15 @@ def is_progress_line(line: str) -> bool:
 
 
 class Progress:
-    """One bar over notebooks; beside it the cell that runs, and the last line of the notebook's own bar.
+    """One bar over notebooks; beside it what was last heard of one that runs.
 
-    papermill hands it each cell (`cell`) and whatever the notebook writes to stderr (`write`).
     Where there is no terminal, as in a log, there is no bar: only a line for each finished notebook.
     """
 
     def __init__(self, total: int) -> None:
         self._total = total
         self._done = 0
-        self.cells = 0
-        self.position = 0  # of the running cell, from 1; 0 before the first
-        self.source = ""
-        self._name = ""
-        self._drawn = 0.0
+        self._running: list[NotebookProgress] = []
         self._bar = tqdm(
             total=total,
             disable=None,
@@ -53,10 +49,39 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def start(self, name: str) -> None:
+    def start(self, name: str) -> NotebookProgress:
         """A notebook starts."""
-        self._name, self.position, self.cells, self.source = name, 0, 0, ""
-        self._draw()
+        one = NotebookProgress(name, self.draw)
+        self._running.append(one)
+        self.draw(name)
+        return one
+
+    def finish(self, one: NotebookProgress, line: str) -> None:
+        """A notebook is done: leave a line about it."""
+        self._running.remove(one)
+        self._done += 1
+        tqdm.write(f"[{self._done}/{self._total}] {line}", file=sys.stderr)
+
+    def draw(self, text: str) -> None:
+        """Show how far all are, and a text."""
+        self._bar.n = self._done + sum(one.share for one in self._running)
+        self._bar.set_description_str(f"{text} ({self._done} of {self._total} done)")
+
+
+class NotebookProgress:
+    """Where one notebook is. papermill hands it each cell, and what the notebook writes to stderr."""
+
+    def __init__(self, name: str, draw: Callable[[str], None]) -> None:
+        self.cells = 0
+        self.position = 0  # of the running cell, from 1; 0 before the first
+        self.source = ""
+        self._name, self._draw = name, draw
+        self._drawn = 0.0
+
+    @property
+    def share(self) -> float:
+        """Of the cells that are done."""
+        return max(self.position - 1, 0) / max(self.cells, 1)
 
     def notebook(self, notebook: NotebookNode) -> None:
         """Its kernel is ready."""
@@ -65,7 +90,7 @@ class Progress:
     def cell(self, cell: NotebookNode, cell_index: int) -> None:
         """A cell starts."""
         self.position, self.source = cell_index + 1, cell.source
-        self._draw()
+        self._show()
 
     def write(self, text: str) -> None:
         """The notebook wrote to stderr: show the state of its own bar, if that is what it is."""
@@ -73,19 +98,12 @@ class Progress:
             return
         bars = [bar for line in re.split(r"[\r\n]", text) if (bar := _BAR.match(plain(line)))]
         if bars:
-            self._draw(f"{bars[-1]['title'] or ''} {bars[-1]['count']}".strip())
+            self._show(f"{bars[-1]['title'] or ''} {bars[-1]['count']}".strip())
 
     def flush(self) -> None:
         """Nothing waits to be written; a file has this, and papermill calls it."""
 
-    def finish(self, line: str) -> None:
-        """A notebook is done: leave a line about it."""
-        self._done += 1
-        tqdm.write(f"[{self._done}/{self._total}] {line}", file=sys.stderr)
-
-    def _draw(self, inner: str = "") -> None:
+    def _show(self, inner: str = "") -> None:
         self._drawn = time.monotonic()
-        self._bar.n = self._done + max(self.position - 1, 0) / max(self.cells, 1)
-        cell = f"cell {self.position} of {self.cells}" if self.cells else "starting"
-        parts = (f"{self._name} ({self._done + 1} of {self._total})", cell, inner)
-        self._bar.set_description_str(" · ".join(part for part in parts if part))
+        parts = (self._name, f"cell {self.position} of {self.cells}", inner)
+        self._draw(" · ".join(part for part in parts if part))

@@ -77,14 +77,21 @@ def arrow_plot(results: Results, names: Sequence[str]) -> Figure:
         style = {"arrowstyle": "-|>", "linewidth": 2.5, "color": PALETTE[0 if end >= start else 3]}
         axes.annotate("", (end, row - 0.08), (start, row - 0.08), arrowprops=style)
         axes.plot(start, row - 0.08, "o", color="black", markersize=4)
-        axes.text(max(start, end) + 0.4, row - 0.08, f"{start:.1f} → {end:.1f}", va="center", fontsize=9)
+        axes.annotate(
+            f"{start:.1f} → {end:.1f}",
+            (max(start, end), row - 0.08),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+        )
     low, high = axes.get_xlim()
     axes.set(
         xlabel="accuracy on held-out clients, %: initial → personalized (thin: each seed)",
         yticks=range(len(names)),
         yticklabels=names,
         ylim=(len(names) - 0.4, -0.6),
-        xlim=(low, high + 0.16 * (high - low)),
+        xlim=(low, high + 0.18 * (high - low)),
         title=label,
     )
     axes.grid(alpha=0.3, axis="x")

@@ -19,16 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from tqdm import tqdm
 
 from fl_meta.benchmark import benchmark, clients_of_row
 from fl_meta.comparison import compare
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.experiments import Benchmark, Comparison, Setting, TableOne
+from fl_meta.experiments import Benchmark, Comparison, Heterogeneity, Setting, TableOne
 from fl_meta.files import write_atomically
+from fl_meta.heterogeneity import heterogeneity
 from fl_meta.studies import clients_of, table_one
 
-Experiment = TableOne | Comparison | Benchmark
+Experiment = TableOne | Comparison | Benchmark | Heterogeneity
 Result = dict[str, Any]
 
 
@@ -54,6 +56,8 @@ STUDIES = {
     "table_one": Study(TableOne, lambda config: clients_of(config.setting), table_one, "cells"),
     "comparison": Study(Comparison, lambda config: clients_of(config.setting), compare, "models"),
     "benchmark": Study(Benchmark, clients_of_row, benchmark, "methods"),
+    # Of the many data sets of its cells the header names the one that all knobs at 1 would draw.
+    "heterogeneity": Study(Heterogeneity, lambda config: clients_of(config.setting), heterogeneity, "cells"),
 }
 AGREEMENT = 0.02  # largest difference of a mean accuracy that another machine's rounding may make
 
@@ -159,40 +163,59 @@ def load_or_run(
         OSError: if the folder cannot be written to; nothing is computed then.
         Exception: what a seed raised.
     """
+    found = _found(config, seeds, folder)
+    if len(found) < len(seeds):
+        # A folder that cannot be written to is noticed now, not after hours.
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        # Two notebooks may ask for the same at the same time: one computes, the other waits and finds it.
+        name = hashlib.sha256(str((folder / file_name(config, 0)).absolute()).encode()).hexdigest()
+        with FileLock(Path(tempfile.gettempdir(), f"fl_meta-{name}.lock")):
+            found = _found(config, seeds, folder)
+            if missing := [seed for seed in seeds if seed not in found]:
+                found |= _computed(config, missing, folder, executor, progress)
+    return [found[seed] for seed in seeds]
+
+
+def _found(config: Experiment, seeds: Sequence[int], folder: Path) -> dict[int, Result]:
+    """By seed the results that lie in the folder."""
     paths = {seed: folder / file_name(config, seed) for seed in seeds}
     found = {seed: read_result(path) for seed, path in paths.items() if path.exists()}
     for seed, result in found.items():
         if (config_of(result), result["seed"]) != (config, seed):
             raise ResultError(f"{paths[seed]} is of another experiment; delete it to compute it again")
-    missing = [seed for seed in seeds if seed not in found]
+    return found
+
+
+def _computed(
+    config: Experiment, seeds: Sequence[int], folder: Path, executor: Executor | None, progress: bool
+) -> dict[int, Result]:
+    """By seed new results, each written into the folder when it is there."""
+    found: dict[int, Result] = {}
     errors: list[Exception] = []
-    if missing:
-        # A folder that cannot be written to is noticed now, not after hours.
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-        # One process more than cores: three seeds then leave no core idle for long.
-        number = min(len(missing), torch.get_num_threads() + 1)
-        with processes(number) if executor is None else nullcontext(executor) as pool:
-            futures: dict[Future[Result], int] = {pool.submit(compute, config, s): s for s in missing}
-            title = f"{config.setting.dataset}, {config.setting.model}"
-            try:
-                for future in tqdm(
-                    as_completed(futures), title, len(futures), False, unit="seed", disable=not progress
-                ):
-                    seed = futures[future]
-                    try:
-                        result = future.result()
-                    except Exception as error:
-                        errors.append(error)
-                        continue
-                    write_result(result, paths[seed])
-                    found[seed] = result
-            finally:
-                for future in futures:
-                    future.cancel()
+    # One process more than cores: three seeds then leave no core idle for long.
+    number = min(len(seeds), torch.get_num_threads() + 1)
+    with processes(number) if executor is None else nullcontext(executor) as pool:
+        futures: dict[Future[Result], int] = {pool.submit(compute, config, s): s for s in seeds}
+        title = f"{config.setting.dataset}, {config.setting.model}"
+        try:
+            for future in tqdm(
+                as_completed(futures), title, len(futures), False, unit="seed", disable=not progress
+            ):
+                seed = futures[future]
+                try:
+                    result = future.result()
+                except Exception as error:
+                    errors.append(error)
+                    continue
+                write_result(result, folder / file_name(config, seed))
+                found[seed] = result
+        finally:
+            for future in futures:
+                future.cancel()
     if errors:
         raise errors[0]
-    return [found[seed] for seed in seeds]
+    return found
 
 
 def recorded(config: Experiment, folder: Path) -> list[Result]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from fl_meta.streams import stream
 
@@ -65,7 +66,7 @@ def bootstrap_mean(
     estimate = float(data @ weight / weight.sum())
     if len(data) == 1:
         return Interval(estimate, float("nan"), float("nan"), level)
-    picks = stream(seed, "bootstrap", len(data)).integers(len(data), size=(resamples, len(data)))
+    picks = _picks(seed, len(data), resamples)
     sums = weight[picks].sum(axis=1)
     # A resample of clients that all weigh nothing has no mean.
     means = (data * weight)[picks].sum(axis=1)[sums > 0] / sums[sums > 0]
@@ -84,10 +85,21 @@ def sign_flip_p(values: ArrayLike, *, resamples: int = 10_000, seed: int = 0) ->
     data = np.asarray(values, dtype=np.float64)
     if data.ndim != 1 or len(data) == 0 or not np.isfinite(data).all():
         raise ValueError(f"values {data.shape} must be finite, [clients], at least one")
-    signs = stream(seed, "sign flips", len(data)).choice([-1.0, 1.0], size=(resamples, len(data)))
+    signs = _signs(seed, len(data), resamples)
     # The observed signs are one of the possibilities. Rounding must not make equal means differ.
     as_far = np.abs(signs @ data) >= abs(data.sum()) - 1e-12 * np.abs(data).sum()
     return float((as_far.sum() + 1) / (resamples + 1))
+
+
+# Many tests in a row are on equally many clients; drawing takes longer than the test. Nobody writes to them.
+@lru_cache(maxsize=1)
+def _picks(seed: int, clients: int, resamples: int) -> NDArray[np.int64]:
+    return stream(seed, "bootstrap", clients).integers(clients, size=(resamples, clients))
+
+
+@lru_cache(maxsize=1)
+def _signs(seed: int, clients: int, resamples: int) -> NDArray[np.float64]:
+    return stream(seed, "sign flips", clients).choice([-1.0, 1.0], size=(resamples, clients))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

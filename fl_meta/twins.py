@@ -11,8 +11,10 @@ import hashlib
 import json
 import re
 import tempfile
+from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Sequence
+from io import BytesIO
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from typing import Any
 import jupytext
 import nbformat
 from nbformat import NotebookNode
+from PIL import Image
 
 from fl_meta.files import write_atomically
 from fl_meta.notebooks import KERNEL, PATTERN, WIDGET_STATE, NotebookRun, find, parameters_of, run_one
@@ -84,7 +87,9 @@ def build(twin: Path) -> NotebookRun:
             raise ValueError(f"{twin.name} needs a parameter profile, one of {', '.join(PROFILES)}")
         run = run_one(source, Path(folder) / target.name, profile, twin.parent)
         if not run.failures:
-            text = _stable_text(nbformat.read(run.path, as_version=4))
+            notebook = nbformat.read(run.path, as_version=4)
+            _in_fewer_colours(notebook)
+            text = _stable_text(notebook)
             if (size := len(text.encode())) > MOST_BYTES:
                 raise ValueError(
                     f"{target.name} has {size:,} bytes, more than {MOST_BYTES:,}; show less in it"
@@ -148,6 +153,18 @@ def _first_difference(here: Any, there: Any) -> str:
         return f"{here} | {there}"
     lines = zip_longest(here.splitlines(), there.splitlines(), fillvalue="")
     return next(f"{a!r} | {b!r}" for a, b in lines if a != b)
+
+
+def _in_fewer_colours(notebook: NotebookNode) -> None:
+    """Pictures in 256 colours: figures look as before and take a third of the bytes."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if "image/png" in data:
+                picture = Image.open(BytesIO(b64decode(data["image/png"]))).convert("RGB")
+                buffer = BytesIO()
+                picture.quantize(256).save(buffer, "png", optimize=True)
+                data["image/png"] = b64encode(buffer.getvalue()).decode()
 
 
 def _stable_text(notebook: NotebookNode) -> str:

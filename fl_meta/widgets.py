@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from fl_meta.experiments import RECORDED_HETEROGENEITY
 from fl_meta.explorer import claim_explorer
+from fl_meta.heterogeneity import KNOBS, Gain, gains, recompute
+from fl_meta.heterogeneity_plots import GridPicture
+from fl_meta.meet import EPOCHS, RECIPES, strangers
+from fl_meta.meet_plots import GlyphPicture, LinePicture
 from fl_meta.mixing import MOST_ROUNDS, PRESETS
-from fl_meta.panel import Panel, choice, slider
+from fl_meta.panel import Panel, choice, slider, stops
 from fl_meta.playground import ROWS, SERVERS
 from fl_meta.playground_plots import ROUNDS_IN_PLANE, MixPicture, PlanePicture
+from fl_meta.results import recorded
 
-__all__ = ["claim_explorer", "federation_in_the_plane", "mix_your_own"]
+__all__ = ["claim_explorer", "federation_in_the_plane", "how_different", "meet_a_client", "mix_your_own"]
 
 # --- a federation in the plane ---------------------------------------------------------------------------
 
@@ -83,3 +92,83 @@ def mix_your_own(
 
     presets = {name: dict(zip(weights, mix, strict=True)) for name, mix in PRESETS.items()}
     return Panel("mix_your_own", controls, draw, 410, presets=presets)
+
+
+# --- meet a client ---------------------------------------------------------------------------------------
+
+
+def meet_a_client(*, dataset: str = "writers", client: str | None = None, epoch: int = 0) -> Panel:
+    """A held-out client: what the global model gets wrong, and which predictions flip as it adapts.
+
+    The global model is trained at the first call, in a few seconds.
+
+    Args:
+        dataset: "writers" (synthetic handwriting), or "shakespeare", where the model also writes on.
+        client: one of the twelve held-out clients with most test examples; None is the first of them.
+        epoch: of adaptation; 0 is the global model.
+
+    Raises:
+        ValueError: if there is no such data set, the client is not among the twelve, or the epoch is out of
+            bounds.
+        ModuleNotFoundError: if "shakespeare" needs a package that is not installed; the message says how.
+    """
+    if dataset not in RECIPES:
+        raise ValueError(f"data set: {dataset!r} is unknown; choose one of {', '.join(map(repr, RECIPES))}")
+    offered = strangers(dataset).offered
+    writes = dataset == "writers"
+    controls = {
+        "client": choice("writer" if writes else "role", offered[0] if client is None else client, offered),
+        "epoch": slider("epochs of adaptation", epoch, 0, EPOCHS, 1),
+    }
+    picture = GlyphPicture() if writes else LinePicture()
+    return Panel("meet_a_client", controls, picture.show, picture.height, fixed=f"dataset={dataset!r}")
+
+
+# --- how different writers are ---------------------------------------------------------------------------
+
+
+def how_different(
+    folder: str | Path, *, style: float = 1.0, label_skew: float = 1.0, mean_examples: int = 100
+) -> Panel:
+    """What makes synthetic writers differ, against the gain from personalization: recorded, or computed here.
+
+    Args:
+        folder: of the recorded results, `data/results` of the repository.
+        style: how far hands differ, a value of `experiments.RECORDED_HETEROGENEITY` like the others.
+        label_skew: how far class frequencies differ.
+        mean_examples: of each writer.
+
+    Raises:
+        FileNotFoundError: if the grid is not in the folder.
+        ValueError: if a value is not in the grid.
+    """
+    config, folder = RECORDED_HETEROGENEITY, Path(folder)
+    results = recorded(config, folder)
+    if not results:
+        raise FileNotFoundError(
+            f"no grid of heterogeneity in {folder.absolute()}; give the folder of the repository's recorded "
+            "results, '../data/results' in a notebook, or compute it: fl-meta record heterogeneity-writers"
+        )
+    values = {"style": style, "label_skew": label_skew, "mean_examples": mean_examples}
+    labels = ("style (0: alike)", "label skew (0: alike)", "examples per writer")
+    controls = {
+        knob: stops(label, values[knob], getattr(config, knob))
+        for knob, label in zip(KNOBS, labels, strict=True)
+    }
+    grid, label = gains(results), results[0]["data"]["label"]
+    here: dict[tuple[float, ...], Gain] = {}
+    picture, populations = GridPicture(config, grid), count(1)
+
+    def draw(**values: Any) -> tuple[Figure, str]:
+        cell = tuple(values[knob] for knob in KNOBS)
+        words = f"{label}: {grid[cell]} (recorded, {len(results)} seeds)."
+        if cell in here:
+            words += f" <b>Computed here, with other writers: {here[cell]}.</b>"
+        return picture.show(cell, here), words
+
+    def compute(**values: Any) -> Iterator[float]:
+        cell = tuple(values[knob] for knob in KNOBS)
+        yield from recompute(config, values, next(populations), lambda found: here.update({cell: found}))
+
+    work = ("compute this cell with other writers", compute)
+    return Panel("how_different", controls, draw, 480, fixed=repr(folder.as_posix()), work=work)

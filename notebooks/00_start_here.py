@@ -41,10 +41,10 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn
 import torch
-from IPython.display import HTML, Markdown
+from IPython.display import HTML, Image, Markdown
 
 import fl_meta
-from fl_meta import plots
+from fl_meta import plots, widgets
 from fl_meta.data.shakespeare import decode, line_sheet
 from fl_meta.experiments import FIRST_LOOK, for_profile
 
@@ -237,6 +237,23 @@ plots.prediction_sheet(new_writers, writer, before, after)
 fixed = ((before != client.test_y) & (after == client.test_y)).sum()
 broken = ((before == client.test_y) & (after != client.test_y)).sum()
 print(f"of {len(before)} test images, one epoch repairs {fixed} and breaks {broken}")
+
+# %% [markdown]
+# ### Meet others: move it yourself
+#
+# Twelve held-out writers, with a global model that is smaller and trained in a moment. Choose a
+# writer, and move the epochs from 0 to 10: a dashed blue frame is a mistake repaired, a thick orange
+# one a new mistake. Most of what adaptation does, it does in the first two epochs. Everybody is
+# different: `writer_00096` has all of it after one epoch, `writer_00021` loses before it gains.
+#
+# (A slider needs the running notebook. Elsewhere there is the still picture below it.)
+
+# %%
+panel = widgets.meet_a_client(dataset="writers", epoch=1)
+panel
+
+# %%
+Image(bytes(panel.picture.value))
 
 # %% [markdown]
 # ## 5 · All held-out clients

@@ -39,9 +39,10 @@ import numpy as np
 import pandas as pd
 import seaborn
 import torch
+from IPython.display import Image
 
 import fl_meta
-from fl_meta import claim_one, expansion, models
+from fl_meta import claim_one, expansion, models, widgets
 from fl_meta.experiments import CLAIM_ONE, for_profile
 from fl_meta.params import add, dot, norm, relative_error, scale
 from fl_meta.verdicts import VerdictTable
@@ -189,6 +190,25 @@ for j in range(1, K):
     )
 whole = sends(fl_meta.fedavg(steps=K, client=sgd, batch_size=size))
 print("relative difference:", relative_error(total, whole))
+
+# %% [markdown]
+# ### Send home what you like: move it yourself
+#
+# The column *sends* as sliders, a weight for each of g₁ … g₅, live on a small task: 24 synthetic
+# writers train a linear model on characters that are easily mistaken, 24 others adapt it for one
+# epoch, and everybody weighs the same. Press *FedSGD*, then raise g₂, g₃, g₄ and g₅ to 1, one after
+# the other: that is the sum above, and with g₅ your mix reaches FedAvg(5).
+#
+# Then set the server rate to 3 and send a single gradient, g₁ (FedSGD) or one of g₂ to g₅ (FOMAML).
+# Each of the later four does better than g₁, both before and after adaptation. (Differences of a
+# point or two are noise. And FOMAML's gradients are shorter, so that a larger rate suits them.)
+
+# %%
+panel = widgets.mix_your_own()
+panel
+
+# %%
+Image(bytes(panel.picture.value))
 
 # %% [markdown]
 # That was one model. The verdict below is about every model of this package and both data sets.

@@ -41,10 +41,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Markdown, display
+from IPython.display import Image, Markdown, display
 
 import fl_meta
-from fl_meta import claims, result_plots, studies
+from fl_meta import claims, result_plots, studies, widgets
 from fl_meta.data.shakespeare import BLANK, decode, line_sheet
 from fl_meta.experiments import COMPARISON, RECORDED_COMPARISON, for_profile
 from fl_meta.local import LocalTraining, adapted
@@ -494,6 +494,22 @@ listening.round(2)
 #
 # **What it does not show.** Anything about roles in general; this is one.
 #
+# ### Listen to others: move it yourself
+#
+# Twelve held-out roles, with a global model of their own that is trained when the cell runs, in
+# some seconds. Choose a role and move the epochs from 0 to 10. A blue frame is a character that is
+# now guessed rightly, an orange one a character that no longer is; below, both models write on.
+# King Henry's first epoch wins 201 characters and loses 188 of 8,000. In the mean of the twelve,
+# accuracy rises by 0.3 points in the first epoch, and after ten it lies below the start.
+
+# %%
+panel = widgets.meet_a_client(dataset="shakespeare", epoch=1)
+panel
+
+# %%
+Image(bytes(panel.picture.value))
+
+# %% [markdown]
 # **The control: somebody else's lines.** The same for all held-out roles at once. Each adapts
 # twice, from the same model: to its own lines, and to those of a role of another play. It is
 # scored on its own unseen lines both times. Only what the first gains *more* than the second can

@@ -130,7 +130,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
             cli.main(arguments)
         assert stopped.value.code == 0
     text = capsys.readouterr().out
-    for command in ("reproduce", "verdicts", "lab", "test", "notebooks", "data", "record", "rerun"):
+    for command in ("reproduce", "verdicts", "lab", "play", "test", "notebooks", "data", "record", "rerun"):
         assert f"\n    {command} " in text
     assert "fl-meta reproduce --profile smoke" in text and "exit status" in text
     assert all(profile in text for profile in PROFILES)
@@ -151,12 +151,21 @@ def test_ctrl_c_between_notebooks_reports_what_was_done(
     assert "not run (stopped)" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
-def test_ctrl_c_within_a_notebook_stops_its_kernel(tmp_path: Path) -> None:
-    marker = tmp_path / "pid"
-    write = f"pathlib.Path({str(marker)!r}).write_text(str(os.getpid()))"
-    source = f"import os, pathlib, time\n{write}\ntime.sleep(60)"
+def _runs(pid: int) -> bool:
+    """Whether there is such a process; one that has ended and that nobody has asked about does not count."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout
+    return bool(state.strip()) and not state.startswith("Z")
+
+
+def test_ctrl_c_stops_the_kernels_that_run_and_what_they_have_started(tmp_path: Path) -> None:
     (tmp_path / "notebooks").mkdir()
-    write_notebook(tmp_path / "notebooks/01_slow.ipynb", source)
+    pids = [tmp_path / f"0{number}" for number in (1, 2, 3)]
+    for marker in pids:
+        source = f"""import os, pathlib, subprocess, time
+child = subprocess.Popen(["sleep", "60"])
+pathlib.Path({str(marker)!r}).write_text(f"{{os.getpid()}} {{child.pid}}")
+time.sleep(60)"""
+        write_notebook(tmp_path / f"notebooks/{marker.name}_slow.ipynb", source)
     command = [
         sys.executable,
         "-c",
@@ -169,15 +178,16 @@ def test_ctrl_c_within_a_notebook_stops_its_kernel(tmp_path: Path) -> None:
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 60
-    while not (marker.exists() and marker.read_text()) and time.monotonic() < deadline:
+    while not all(one.exists() and one.read_text() for one in pids[:2]) and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     printed, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
+    assert not pids[2].exists()
     assert "stopped; the report has what was done" in errors and "Traceback" not in errors
     assert "report: build/report/index.html" in printed
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(marker.read_text()), 0)
+    for pid in " ".join(one.read_text() for one in pids[:2]).split():
+        assert not _runs(int(pid))
 
 
 def test_ctrl_c_elsewhere_is_quiet(
@@ -204,8 +214,8 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return started
 
 
-def test_lab_becomes_jupyterlab_with_this_environments_kernel(
-    here: Path, monkeypatch: pytest.MonkeyPatch
+def test_lab_and_play_become_servers_with_this_environments_kernel(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class ReplacedError(Exception):
         pass
@@ -218,6 +228,20 @@ def test_lab_becomes_jupyterlab_with_this_environments_kernel(
         cli.main(["lab", "--no-browser"])
     command = [sys.executable, "-m", "jupyterlab", "notebooks", "--no-browser"]
     assert replaced.value.args == (sys.executable, command, "1")
+
+    # The same for Voilà, which is an extra and may be missing; so may the playground.
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "Voilà is missing; run: pip install -e '.[play]'" in fails_with_two(["play"], capsys)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    assert "no notebook notebooks/08_playground.ipynb" in fails_with_two(["play"], capsys)
+    playground = here / "notebooks/08_playground.ipynb"
+    playground.touch()
+    with pytest.raises(ReplacedError) as replaced:
+        cli.main(["play", "--port=1"])
+    playground.unlink()
+    _, command, environment = replaced.value.args
+    assert command[1:4] == ["-m", "voila", "notebooks/08_playground.ipynb"] and environment == "1"
+    assert "--Voila.ip=127.0.0.1" in command and command[-1] == "--port=1"
 
 
 def test_test_runs_every_check_even_if_one_fails(
@@ -379,7 +403,8 @@ def test_all_recorded_experiments_have_a_name() -> None:
     named = cli._recorded()
     assert named["table_one-writers"] is experiments.RECORDED_TABLE_ONE["writers"]
     assert named["comparison-shakespeare_tff"] is experiments.RECORDED_COMPARISON["shakespeare_tff"]
-    assert len(named) == len(experiments.RECORDED_TABLE_ONE) + len(experiments.RECORDED_COMPARISON)
+    assert len(named) == len(experiments.RECORDED_TABLE_ONE) + len(experiments.RECORDED_COMPARISON) + 1
+    assert named["heterogeneity-writers"] is experiments.RECORDED_HETEROGENEITY
     for name, config in named.items():
         assert results.file_name(config, 0).startswith(f"{name}-")
 

@@ -21,7 +21,8 @@ from packaging.version import Version
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 REQUIRED = [Requirement(text) for text in PROJECT["dependencies"]]
-REQUIRED_BY_TESTS = [Requirement(text) for text in PROJECT["optional-dependencies"]["test"]]
+EXTRAS = PROJECT["optional-dependencies"]
+REQUIRED_BY_TESTS = [Requirement(text) for text in EXTRAS["test"]]
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "msgpack": "msgpack-python"}
 # Needed by conda, while pip brings or presupposes them.
 CONDA_ONLY = {"python", "make", "pip"}
@@ -52,7 +53,8 @@ def pins() -> dict[str, str]:
 
 def test_constraints_pin_every_requirement_within_its_range() -> None:
     pinned = pins()
-    for one in REQUIRED + REQUIRED_BY_TESTS:
+    others = [Requirement(text) for text in EXTRAS["play"] + EXTRAS["browser"]]
+    for one in REQUIRED + REQUIRED_BY_TESTS + others:
         assert one.specifier.contains(pinned[canonicalize_name(one.name)]), one
     assert all(Version(version).local is None for version in pinned.values()), (
         "a build for any device must fit"
@@ -130,7 +132,7 @@ def fake_python(folder: Path, pip: str) -> Path:
 def test_make_without_a_target_explains_itself(checkout: Path) -> None:
     done = make(checkout)
     assert done.returncode == 0
-    for target in ("reproduce", "test", "lab", "notebooks", "install", "clean"):
+    for target in ("reproduce", "test", "test-browser", "lab", "play", "notebooks", "install", "clean"):
         assert f"make {target}" in done.stdout
 
 
@@ -150,6 +152,40 @@ def test_make_installs_once_and_again_after_a_change(checkout: Path) -> None:
     os.utime(checkout / "constraints.txt", ns=(stamp.stat().st_mtime_ns + 10**9,) * 2)
     make(checkout, "test", f"PYTHON={str(python)!r}")
     assert len(log.read_text().splitlines()) == 4
+
+
+def test_make_play_installs_its_extra_once(checkout: Path) -> None:
+    python = fake_python(checkout.parent / "fake", pip="exit 0")
+    for _ in range(2):
+        done = make(checkout, "play", f"PYTHON={str(python)!r}", "ARGS=--port=1234")
+        assert done.stdout.splitlines()[-1] == "fl-meta play --port=1234", done.stderr
+    log = (checkout / "pip.log").read_text().splitlines()
+    assert [line.endswith("-e .[play]") for line in log] == [False, False, True]
+
+
+def test_browser_tests_set_themselves_up_or_say_what_is_missing(checkout: Path) -> None:
+    shutil.copytree(ROOT / "tests/browser", checkout / "tests/browser")
+    python = fake_python(checkout.parent / "fake", pip="exit 0")
+    programs = checkout.parent / "bin"
+    for name in ("chromium", "apt-get", "sudo"):
+        script(programs / name, f'echo "{name} $@" >> "{checkout}/programs.log"; exit 1')
+    arguments = ["test-browser", f"PYTHON={str(python)!r}", "ARGS=-x"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+        assert make(checkout, *arguments).returncode == 0
+        log = (checkout / "pip.log").read_text().splitlines()
+        assert log[-1] == "-m pytest tests/browser -x"
+        assert {line.split("-e ")[1] for line in log[2:-1]} == {".[play]", ".[browser]"}
+        assert not (checkout / "programs.log").exists()
+        # Neither it nor a way to install it.
+        (programs / "chromium").unlink()
+        tools = ("sh", "id", "make", "env", "mkdir", "cp", "touch", "rm", "echo")
+        for name in tools:
+            (programs / name).symlink_to(str(shutil.which(name)))
+        patch.setenv("PATH", str(programs))
+        done = make(checkout, *arguments)
+        assert done.returncode != 0 and "sudo apt install chromium" in done.stderr
+    assert (checkout / "pip.log").read_text().splitlines() == log
 
 
 def test_a_failed_installation_leaves_no_stamp(checkout: Path) -> None:
@@ -175,4 +211,5 @@ def test_continuous_integration_tests_and_then_reproduces(checkout: Path) -> Non
     done = subprocess.run(
         [checkout / ".ci/run"], cwd="/", capture_output=True, text=True, env=environment, check=True
     )
-    assert done.stdout.splitlines() == [f"{checkout}: test", f"{checkout}: reproduce PROFILE=smoke"]
+    targets = ("test", "test-browser", "reproduce PROFILE=smoke")
+    assert done.stdout.splitlines() == [f"{checkout}: {target}" for target in targets]

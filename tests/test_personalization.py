@@ -111,7 +111,6 @@ def test_scores_can_be_left_out_between_the_first_and_the_last(
     pd.testing.assert_frame_equal(some, whole[whole.epoch.isin(epochs)].reset_index(drop=True))
 
 
-
 @pytest.mark.parametrize("engine", ENGINES)
 def test_epoch_0_is_the_initial_model(tiny_images: FederatedDataset, engine: str) -> None:
     model, params = small(tiny_images), start(tiny_images)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from fl_meta import experiments, results
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.experiments import Comparison, Setting, TableOne
+from fl_meta.experiments import Setting, TableOne
 from fl_meta.results import (
     Experiment,
     Result,
@@ -24,6 +25,7 @@ from fl_meta.results import (
     compute,
     config_of,
     file_name,
+    kind_of,
     largest_difference,
     load_or_run,
     read_result,
@@ -49,6 +51,7 @@ ALL = [
     *[config for table in experiments.COMPARISON.values() for config in table.values()],
     *experiments.RECORDED_TABLE_ONE.values(),
     *experiments.RECORDED_COMPARISON.values(),
+    experiments.RECORDED_HETEROGENEITY,
 ]
 
 
@@ -111,6 +114,25 @@ def test_what_lies_in_the_folder_is_not_computed_again(
     assert (again[2], again[0]) == tuple(first)
     load_or_run(replace(TINY, rounds=2), [0], folder, executor=executor, progress=False)
     assert study.seeds == [0, 2, 1, 0], "another experiment has a file of its own"
+
+
+def test_what_somebody_else_computes_at_the_moment_is_waited_for(study: Study, tmp_path: Path) -> None:
+    begun = Event()
+
+    def slow(_: int) -> None:
+        begun.set()
+        time.sleep(0.5)
+
+    def ask() -> list[Result]:
+        with ThreadPoolExecutor(1) as pool:
+            return load_or_run(TINY, [0, 1], tmp_path, executor=pool, progress=False)
+
+    study.before = slow
+    with ThreadPoolExecutor(1) as other:
+        first = other.submit(ask)
+        assert begun.wait(20)
+        assert ask() == first.result()
+    assert study.seeds == [0, 1]
 
 
 def test_a_seed_that_fails_does_not_stop_the_others(
@@ -316,8 +338,7 @@ def test_what_cannot_be_written_leaves_the_old_file(
 
 @pytest.mark.parametrize("config", ALL, ids=lambda config: file_name(config, 0))
 def test_a_config_comes_back_from_its_json(config: Experiment) -> None:
-    kind = {TableOne: "table_one", Comparison: "comparison"}[type(config)]
-    back = config_of(json.loads(json.dumps({"kind": kind, "config": asdict(config)})))
+    back = config_of(json.loads(json.dumps({"kind": kind_of(config), "config": asdict(config)})))
     assert back == config and type(back) is type(config)
     assert hash(back) == hash(config), "lists are tuples again"
 

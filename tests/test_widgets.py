@@ -1,5 +1,6 @@
 """Every control of every panel is moved; whatever raises, or leaves the picture empty, fails."""
 
+import re
 from collections.abc import Callable, Iterator
 from html import unescape
 from io import BytesIO
@@ -14,16 +15,22 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
 
-from fl_meta import widgets
+from fl_meta import claims, widgets
+from fl_meta.experiments import RECORDED_COMPARISON
 from fl_meta.mixing import PRESETS
 from fl_meta.optimizers import sgd
 from fl_meta.panel import Panel
 from fl_meta.playground import ROWS, quadratics, train_in_plane
+from fl_meta.results import file_name, read_result
+from fl_meta.studies import FEDSGD, REPTILE
 
 RESULTS = Path(__file__).parent.parent / "data" / "results"
 MAKERS: dict[str, Callable[[], Panel]] = {
     "plane": widgets.federation_in_the_plane,
     "mix": widgets.mix_your_own,
+    "writer": widgets.meet_a_client,
+    "role": lambda: widgets.meet_a_client(dataset="shakespeare"),
+    "different": lambda: widgets.how_different(RESULTS),
     "claims": lambda: widgets.claim_explorer(RESULTS),
 }
 
@@ -49,12 +56,12 @@ def check(panel: Panel) -> None:
     image = pixels(panel)
     assert 0.002 < (image != 255).any(-1).mean() < 0.9, panel.state
     assert len(panel.words.value) > 40
-    assert unescape(panel.children[2].value).endswith(f"<code>{panel.state}</code>")
+    assert unescape(panel.code.value).endswith(f"<code>{panel.state}</code>")
 
 
 def values_of(control: Any) -> list[Any]:
     """Both ends and the middle of a slider; all options of a list."""
-    if isinstance(control, ipywidgets.Dropdown):
+    if isinstance(control, ipywidgets.Dropdown | ipywidgets.SelectionSlider):
         return list(control.options)
     middle = control.min + (control.max - control.min) // control.step // 2 * control.step
     return [control.min, middle, control.max]
@@ -73,7 +80,7 @@ def test_every_control_can_be_moved_to_its_ends_and_the_middle(panel: Panel) -> 
 
 def combinations(panel: Panel) -> st.SearchStrategy[dict[str, Any]]:
     def value(control: Any) -> st.SearchStrategy[Any]:
-        if isinstance(control, ipywidgets.Dropdown):
+        if isinstance(control, ipywidgets.Dropdown | ipywidgets.SelectionSlider):
             return st.sampled_from(control.options)
         steps = round((control.max - control.min) / control.step)
         return st.integers(0, steps).map(lambda n: type(control.value)(control.min + n * control.step))
@@ -81,7 +88,10 @@ def combinations(panel: Panel) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries({name: value(control) for name, control in panel.controls.items()})
 
 
-@pytest.mark.parametrize(("name", "examples"), [("plane", 15), ("mix", 6), ("claims", 6)])
+@pytest.mark.parametrize(
+    ("name", "examples"),
+    [("plane", 15), ("mix", 6), ("writer", 6), ("role", 4), ("different", 6), ("claims", 6)],
+)
 def test_any_combination_can_be_drawn(made: dict[str, Panel], name: str, examples: int) -> None:
     panel = made[name]
 
@@ -170,8 +180,14 @@ def test_controls_without_a_meaning_are_off(made: dict[str, Panel]) -> None:
     assert not steps.disabled
     made["plane"].buttons["reset"].click()
     panel = made["claims"]
-    for claim, off in (("T1-gain", {"view"}), ("2b-FedSGD", {"clients_per_round", "local_epochs"})):
-        panel.set(claim=claim)
+    cell = {"clients_per_round", "local_epochs"}
+    for values, off in (
+        ({"claim": "T1-gain"}, {"view", "steps"}),
+        ({"claim": "2b-FedSGD"}, cell),
+        ({"claim": "2b-FedSGD", "steps": 5}, cell | {"view"}),
+        ({"claim": "3-best"}, cell | {"steps"}),
+    ):
+        panel.set(**values)
         assert {name for name, control in panel.controls.items() if control.disabled} == off
     panel.buttons["reset"].click()
 
@@ -223,6 +239,71 @@ def test_a_cell_of_table_one_stands_beside_the_papers(made: dict[str, Panel]) ->
     assert "5 clients a round, E = 20" in panel.words.value
     assert "EMNIST-62: 74.3 → 87.8 %" in panel.words.value
     assert "reproduced" in panel.words.value
+    line = panel.figure.axes[0].lines[-1]
+    assert set(line.get_xdata()) == {20} and line.get_visible()
+    panel.buttons["reset"].click()
+
+
+@pytest.mark.parametrize("view", ["initial → personalized", "effect, each seed"])
+def test_a_seed_alone_is_shown_and_the_verdict_stays_that_of_all(made: dict[str, Panel], view: str) -> None:
+    panel = made["claims"]
+    panel.set(claim="2b-FedSGD", dataset="unipen62", view=view)
+    verdict = panel.words.value[panel.words.value.index("<table>") :]
+    panel.set(seed=2)
+    assert panel.words.value.endswith(verdict)
+    config = RECORDED_COMPARISON["unipen62"]
+    result = read_result(RESULTS / file_name(config, 2))
+    reptile, fedsgd = (
+        100 * np.array(claims.model_named(result, name)["accuracy"][-1]) for name in (REPTILE, FEDSGD)
+    )
+    alone = (reptile - fedsgd).mean()
+    assert f"<b>Seed 2 alone</b> ({len(reptile)} held-out clients): effect {alone:+.2f} points" in (
+        panel.words.value
+    )
+    axes = panel.figure.axes[0]
+    if view.startswith("initial"):
+        assert "unipen62, seed 2 alone" in axes.get_title()
+        assert axes.texts[-1].get_text().endswith(f"→ {fedsgd.mean():.1f}")
+    else:
+        effects = [x for line in axes.lines if line.get_marker() in ("o", "s") for x in line.get_xdata()]
+        assert effects[-1] == pytest.approx(alone)
+    panel.buttons["reset"].click()
+
+
+def test_the_search_for_k_shows_every_option_and_who_chose_it(made: dict[str, Panel]) -> None:
+    panel = made["claims"]
+    panel.set(claim="2a-personalized", steps=15)
+    config = RECORDED_COMPARISON["mnist_by_writer"]
+    results = [read_result(RESULTS / file_name(config, seed)) for seed in range(config.folds)]
+    options = [tuple(one["option"]) for one in results[0]["search"][REPTILE]]
+    axes = panel.figure.axes[0]
+    for row, option in enumerate(options):
+        found = [100 * result["search"][REPTILE][row]["validation"] for result in results]
+        best = [max(result["search"][REPTILE], key=lambda one: one["validation"]) for result in results]
+        takers = [seed for seed, one in enumerate(best) if tuple(one["option"]) == option]
+        dots, stars = ([one for one in axes.lines if one.get_marker() == marker][row] for marker in "o*")
+        np.testing.assert_allclose(dots.get_xdata(), found)
+        np.testing.assert_allclose(stars.get_xdata(), [found[seed] for seed in takers])
+        told = axes.texts[row].get_text()
+        assert told.startswith(f"{np.mean(found):.1f} %") and told.endswith(
+            ", ".join(map(str, takers)) or "never chosen"
+        )
+    panel.buttons["reset"].click()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"claim": "3-best", "dataset": "shakespeare_tff-small_lstm", "seed": 4}, "no seed 4: .* 0 to 2"),
+        ({"claim": "2a-initial", "steps": 2}, r"not tried with K = 2 on 'mnist_by_writer':\n.*\[5, 15\]"),
+        ({"dataset": "mnist_by_writer-small_cnn"}, "keeps no results of 'mnist_by_writer-small_cnn'"),
+    ],
+)
+def test_what_was_not_run_is_told(made: dict[str, Panel], values: dict[str, Any], message: str) -> None:
+    panel = made["claims"]
+    panel.set(**values)
+    assert re.search(message, panel.figure.texts[0].get_text())
+    check(panel)
     panel.buttons["reset"].click()
 
 
@@ -234,6 +315,7 @@ def test_a_cell_of_table_one_stands_beside_the_papers(made: dict[str, Panel]) ->
         (lambda: widgets.mix_your_own(g_3=float("nan")), ValueError, "g_3: nan .* from -1 to 5"),
         (lambda: widgets.claim_explorer("nowhere"), FileNotFoundError, "nowhere; give that of"),
         (lambda: widgets.claim_explorer(RESULTS, claim="4"), ValueError, "claim: '4' .*'2b-FedSGD'"),
+        (lambda: widgets.claim_explorer(RESULTS, seed=5), ValueError, "seed: 5 .*'all', 0, 1, 2, 3, 4"),
     ],
 )
 def test_settings_out_of_bounds_are_refused(

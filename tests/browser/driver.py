@@ -1,0 +1,356 @@
+"""A reader's hands and eyes: opens a page, moves what there is to move, and notices what goes wrong."""
+
+from __future__ import annotations
+
+import re
+import time
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from PIL import Image
+from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, expect
+
+# Loading JupyterLab or starting a kernel, on a busy machine; a drawing.
+SLOW, QUICK = 180.0, 20.0
+
+ERROR = "application/vnd.jupyter.error"
+STDERR = "application/vnd.jupyter.stderr"
+
+_PNG = """async image => {
+    await image.decode();
+    const bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
+    return btoa(Array.from(bytes, byte => String.fromCharCode(byte)).join(""));
+}"""
+
+_CLASHES = """panel => {
+    const parts = [...panel.querySelectorAll(
+        ".widget-slider, .widget-dropdown, .widget-button, .widget-html, .widget-image, .widget-hprogress"
+    )].filter(part => part.offsetHeight > 0);
+    const name = part => part.textContent.trim().slice(0, 40) || part.className;
+    const edge = panel.getBoundingClientRect();
+    const found = [];
+    parts.forEach((part, number) => {
+        const here = part.getBoundingClientRect();
+        if (here.right > edge.right + 1) found.push(`${name(part)} sticks out`);
+        for (const other of parts.slice(number + 1)) {
+            const there = other.getBoundingClientRect();
+            const wide = Math.min(here.right, there.right) - Math.max(here.left, there.left);
+            const high = Math.min(here.bottom, there.bottom) - Math.max(here.top, there.top);
+            if (wide > 1 && high > 1) found.push(`${name(part)} lies over ${name(other)}`);
+        }
+    });
+    for (const label of panel.querySelectorAll("label"))
+        if (label.scrollWidth > label.clientWidth) found.push(`${name(label)} is cut off`);
+    return found;
+}"""
+
+# Prompts of code cells that have something to run: "[ ]:", "[*]:", "[3]:".
+_PROMPTS = """() => [...document.querySelectorAll(".jp-Notebook .jp-CodeCell .jp-InputArea-prompt")]
+    .map(prompt => prompt.textContent)"""
+
+
+def wait_until(is_so: Callable[[], Any], seconds: float, what: str) -> Any:
+    """The first result that is true.
+
+    Raises:
+        TimeoutError: with `what` was awaited.
+    """
+    end = time.monotonic() + seconds
+    while not (result := is_so()):
+        if time.monotonic() > end:
+            raise TimeoutError(f"{what}, awaited for {seconds:g} s")
+        time.sleep(0.03)
+    return result
+
+
+class Tab:
+    """A page of a server on this machine; requests to any other are refused.
+
+    Attributes:
+        problems: errors that the console or the page told, and requests that failed.
+        foreign: addresses on other machines that the page asked for.
+    """
+
+    def __init__(self, context: BrowserContext, folder: Path) -> None:
+        self.page: Page = context.new_page()
+        self.page.set_default_timeout(1000 * QUICK)
+        self.page.set_default_navigation_timeout(1000 * SLOW)
+        self.problems: list[str] = []
+        self.foreign: list[str] = []
+        self._folder = folder
+        self.page.route(lambda url: urlsplit(url).hostname not in ("127.0.0.1", None), self._refuse)
+        self.page.on("console", self._heard)
+        self.page.on("pageerror", lambda error: self.problems.append(f"page: {error}"))
+        self.page.on("response", lambda one: one.ok or one.status < 400 or self._failed(one.status, one.url))
+
+    def _refuse(self, route: Any) -> None:
+        self.foreign.append(route.request.url)
+        route.abort()
+
+    def _failed(self, status: int, url: str) -> None:
+        self.problems.append(f"response {status}: {url}")
+
+    def _heard(self, message: ConsoleMessage) -> None:
+        where = message.location.get("url", "")
+        # What was refused above is in `foreign`; a response that failed is a problem already.
+        if message.type == "error" and not message.text.startswith("Failed to load resource"):
+            self.problems.append(f"console: {message.text} ({where})")
+
+    def look(self, name: str) -> None:
+        """Keep a screenshot."""
+        self.page.screenshot(path=self._folder / f"{name}.png")
+
+    def errors(self) -> list[str]:
+        """Tracebacks that the page shows, and what a panel wrote to stderr."""
+        panel = ".fl-meta-panel"
+        shown = self.page.locator(f'[data-mime-type="{ERROR}"], {panel} [data-mime-type="{STDERR}"]')
+        return shown.all_text_contents()
+
+    def panels(self) -> list[Panel]:
+        """The panels of the page, from its top."""
+        shown = self.page.locator(".fl-meta-panel")
+        return [Panel(self, shown.nth(number)) for number in range(shown.count())]
+
+    @contextmanager
+    def zoomed(self, zoom: float) -> Iterator[None]:
+        """As many pixels of CSS as the browser's zoom leaves."""
+        size = self.page.viewport_size
+        assert size
+        self.page.set_viewport_size({name: round(pixels / zoom) for name, pixels in size.items()})
+        yield
+        self.page.set_viewport_size(size)
+
+    # --- JupyterLab ---
+
+    def menu(self, *names: str) -> None:
+        """Choose from JupyterLab's menus."""
+        labels = self.page.locator(".lm-MenuBar-itemLabel, .lm-Menu-itemLabel")
+        for name in names:
+            labels.filter(has_text=re.compile(f"^{re.escape(name)}$"), visible=True).click()
+
+    def await_kernel(self) -> None:
+        """Wait for the notebook and for a kernel that has nothing to do."""
+        expect(self.page.locator(".jp-Notebook .jp-Cell").first).to_be_visible(timeout=1000 * SLOW)
+        kernel = self.page.locator(".jp-Toolbar-kernelName").first
+        expect(kernel).to_contain_text("Python 3", timeout=1000 * SLOW)
+        idle = self.page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first
+        expect(idle).to_be_attached(timeout=1000 * SLOW)
+
+    def restart(self) -> None:
+        """Restart the kernel, and wait for it."""
+        self.menu("Kernel", "Restart Kernel…")
+        self.page.get_by_role("dialog").get_by_role("button", name="Confirm").click()
+        self.await_kernel()
+
+    def run_all(self) -> None:
+        """Run all cells, and wait for the last.
+
+        Raises:
+            AssertionError: if one fails.
+        """
+        self.begin_all()
+        wait_until(lambda: "[*]:" not in self._prompts(), SLOW, "all cells to have run")
+        assert not self.errors(), "\n".join(self.errors())
+        assert "[ ]:" not in self._prompts(), "a cell was left out"
+
+    def begin_all(self) -> None:
+        """Run all cells, and wait for the first to begin."""
+        self.menu("Run", "Run All Cells")
+        wait_until(lambda: "[*]:" in self._prompts(), QUICK, "the cells to begin")
+
+    def interrupt(self) -> None:
+        """Interrupt what runs, and wait until nothing does."""
+        self.menu("Kernel", "Interrupt Kernel")
+        wait_until(lambda: "[*]:" not in self._prompts(), QUICK, "the cells to stop")
+
+    def _prompts(self) -> list[str]:
+        prompts: list[str] = self.page.evaluate(_PROMPTS)
+        return prompts
+
+
+class Panel:
+    """Controls above a picture, in the page of `tab`."""
+
+    def __init__(self, tab: Tab, place: Locator) -> None:
+        self._tab, self.place = tab, place
+        self.picture = place.locator("img.widget-image")
+
+    def controls(self) -> list[Control]:
+        """Sliders and lists, in their order."""
+        shown = self.place.locator(".widget-slider, .widget-dropdown")
+        return [Control(shown.nth(number)) for number in range(shown.count())]
+
+    def button(self, text: str) -> Locator:
+        """A button by what it says."""
+        return self.place.get_by_role("button", name=text, exact=True)
+
+    def pixels(self) -> Any:
+        """What the picture shows: colours [height, width, 3]."""
+        png = b64decode(self.picture.evaluate(_PNG))
+        return np.asarray(Image.open(BytesIO(png)).convert("RGB"))
+
+    def settings(self) -> str:
+        """The code that brings the panel back."""
+        return self.place.locator(".fl-meta-code code").text_content() or ""
+
+    def do(self, action: Callable[[], None], what: str, is_done: Callable[[], bool]) -> None:
+        """Act, and wait until it is done; no error may show, and what lies below may not jump.
+
+        Raises:
+            AssertionError: if an error shows, or the picture's height changes.
+            TimeoutError: if it is not done in time.
+        """
+        height = self.picture.evaluate("image => image.offsetHeight")
+        action()
+        wait_until(lambda: is_done() or self._tab.errors(), QUICK, f"an answer to {what}")
+        assert not self._tab.errors(), f"{what}: {self._tab.errors()}"
+        assert self.picture.evaluate("image => image.offsetHeight") == height, f"{what}: the picture jumps"
+
+    def move(self, control: Control, move: Callable[[], None]) -> None:
+        """Move a control, and wait for the panel to follow if that has changed its value."""
+        settings, value = self.settings(), control.value()
+        self.do(move, control.label(), lambda: control.value() == value or self.settings() != settings)
+
+    def is_as(self, settings: str, pixels: Any) -> bool:
+        """Whether these are its settings and its picture, but for where a line that came back is smoothed."""
+        now = self.pixels()
+        alike = now.shape == pixels.shape and (now != pixels).any(-1).mean() < 1e-3
+        return self.settings() == settings and alike
+
+    def reset(self, settings: str, pixels: Any) -> None:
+        """Press the button, and wait for the settings and the picture of the beginning."""
+        self.do(self.button("reset").click, "reset", lambda: self.is_as(settings, pixels))
+
+    def enable(self, control: Control) -> bool:
+        """Choose from one list after the other until a control is on; false if nothing turns it on."""
+        settings, pixels = self.settings(), self.pixels()
+        for other in self.controls():
+            for choose in other.moves() if other.is_list and not control.enabled() else ():
+                self.move(other, choose)
+                if control.enabled():
+                    return True
+            if not control.enabled():
+                self.reset(settings, pixels)
+        return control.enabled()
+
+    def move_control(self, control: Control) -> None:
+        """Move a slider to its ends and its middle, or choose all that a list has.
+
+        Raises:
+            AssertionError: if it is off whatever else is chosen, or changes no pixel.
+        """
+        assert self.enable(control), f"{control.label()} is always off"
+        first, changed = self.pixels(), False
+        for move in control.moves():
+            self.move(control, move)
+            changed = changed or not np.array_equal(self.pixels(), first)
+        assert changed, f"{control.label()} does not change the picture"
+
+    def move_everything(self) -> None:
+        """Move every control, press every button, and each time go back with "reset".
+
+        Raises:
+            AssertionError: if an error shows, or a control does nothing.
+            TimeoutError: if the panel does not follow, or "reset" does not bring the picture back.
+        """
+        settings, pixels = self.settings(), self.pixels()
+        for control in self.controls():
+            self.move_control(control)
+            self.reset(settings, pixels)
+        cancel = self.button("cancel")
+        for button in self.place.get_by_role("button").all():
+            if button.is_enabled():
+                self.do(button.click, button.text_content() or "", lambda: True)
+        if cancel.count():
+            # One of the buttons has started what takes seconds.
+            self.do(cancel.click, "cancel", cancel.is_disabled)
+        self.reset(settings, pixels)
+
+    def use_keyboard(self) -> None:
+        """Go from control to control with Tab, move each with an arrow key, and press "reset" with Enter.
+
+        Raises:
+            AssertionError: if the page scrolls away.
+            TimeoutError: if one cannot be reached, or does not follow.
+        """
+        settings, pixels = self.settings(), self.pixels()
+        keyboard = self.place.page.keyboard
+        enabled = [control for control in self.controls() if control.enabled()]
+        enabled[0].focus.focus()
+        for control in enabled:
+            self._tab_to(control.focus, control.label())
+            there = control.place.bounding_box()
+            value = control.value()
+            for key in ("ArrowDown", "ArrowUp", "ArrowLeft", "ArrowRight"):
+                if control.value() == value:
+                    self.move(control, partial(keyboard.press, key))
+            assert control.value() != value, f"{control.label()} does not follow the arrow keys"
+            assert control.place.bounding_box() == there, f"the page runs away from {control.label()}"
+        self._tab_to(self.button("reset"), "reset")
+        self.do(partial(keyboard.press, "Enter"), "reset", lambda: self.is_as(settings, pixels))
+
+    def _tab_to(self, place: Locator, what: str) -> None:
+        for _ in range(20):
+            if place.evaluate("element => element === document.activeElement"):
+                return
+            self.place.page.keyboard.press("Tab")
+        raise AssertionError(f"Tab does not lead to {what}")
+
+    def clashes(self) -> list[str]:
+        """What lies over something else, sticks out, or has a label that is cut off."""
+        found: list[str] = self.place.evaluate(_CLASHES)
+        return found
+
+
+class Control:
+    """A slider or a list."""
+
+    def __init__(self, place: Locator) -> None:
+        self.place = place
+        self.is_list = place.locator("select").count() == 1
+        self.focus = place.locator("select" if self.is_list else "[role=slider]")
+
+    def label(self) -> str:
+        """What it says beside it."""
+        return self.place.locator("label").text_content() or ""
+
+    def enabled(self) -> bool:
+        """Whether it can be moved."""
+        off = self.place.locator("select:disabled, .slider[disabled]")
+        return off.count() == 0
+
+    def value(self) -> str:
+        """What is chosen, as text."""
+        if self.is_list:
+            return self.focus.input_value()
+        return self.focus.get_attribute("aria-valuetext") or ""
+
+    def moves(self) -> list[Callable[[], None]]:
+        """Each option of a list; both ends of a slider and its middle."""
+        if not self.is_list:
+            return [partial(self.drag, share) for share in (0.0, 1.0, 0.5)]
+        options = self.place.locator("option").all_text_contents()
+        return [partial(self.choose, number) for number in range(len(options))]
+
+    def choose(self, number: int) -> None:
+        """Choose from a list."""
+        self.focus.select_option(index=number)
+
+    def drag(self, share: float) -> None:
+        """Drag a slider's handle with the mouse to this share of its way."""
+        self.focus.scroll_into_view_if_needed()
+        mouse = self.place.page.mouse
+        handle, way = self.focus.bounding_box(), self.place.locator(".slider").bounding_box()
+        assert handle and way
+        height = handle["y"] + handle["height"] / 2
+        mouse.move(handle["x"] + handle["width"] / 2, height)
+        mouse.down()
+        mouse.move(way["x"] + share * way["width"], height, steps=4)
+        mouse.up()

@@ -1,0 +1,137 @@
+"""Every notebook with widgets in JupyterLab, and the playground's page, as a reader uses them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import nbformat
+import pytest
+from conftest import ROOT, Server
+from driver import Tab, wait_until
+
+WITH_WIDGETS = sorted(
+    path.stem for path in (ROOT / "notebooks").glob("[0-9]*.py") if "widgets." in path.read_text("utf-8")
+)
+PLAYGROUND = "08_playground"
+# Voilà's template asks for icons that we do not use, and does without.
+ICONS = re.compile(r"https://cdn\.jsdelivr\.net/npm/@fortawesome/")
+TOY = """
+import time
+from matplotlib.figure import Figure
+from fl_meta.panel import Panel, slider
+
+def draw(value, idle):
+    if value == 10:
+        time.sleep(300)
+    if value == 5:
+        raise KeyError("broke")
+    figure = Figure((6, 3))
+    figure.text(0.5, 0.5, f"value {value}", fontsize=40)
+    return figure, f"the value is {value}"
+
+Panel("toy", {"value": slider("value", 1, 0, 10, 1), "idle": slider("idle", 1, 0, 10, 1)}, draw, 300)
+"""
+
+
+@pytest.fixture
+def notebook(tab: Tab, lab: Server, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of the notebook, opened in JupyterLab; its kernel is stopped in the end."""
+    name: str = request.param
+    tab.page.goto(f"{lab.url}lab/tree/{name}.ipynb?reset&token={lab.token}")
+    tab.await_kernel()
+    yield name
+    lab.stop_kernels()
+
+
+def check_panels(tab: Tab, name: str) -> None:
+    """Everything moves, by mouse and by keyboard, and fits at 125 %, with no error anywhere."""
+    panels = tab.panels()
+    assert panels, f"no panel in {name}; run fl-meta notebooks build {name}"
+    for number, panel in enumerate(panels):
+        panel.move_everything()
+        tab.look(f"{name}-{number}")
+    panels[0].use_keyboard()
+    with tab.zoomed(1.25):
+        for number, panel in enumerate(panels):
+            panel.place.scroll_into_view_if_needed()
+            tab.look(f"{name}-{number}-at-125-percent")
+            assert not (clashes := panel.clashes()), clashes
+    assert not tab.problems
+    assert not [url for url in tab.foreign if not ICONS.match(url)]
+
+
+@pytest.mark.parametrize("notebook", WITH_WIDGETS, indirect=True)
+def test_panels_in_jupyterlab(tab: Tab, notebook: str) -> None:
+    tab.look(f"{notebook}-opened")
+    tab.run_all()
+    check_panels(tab, notebook)
+
+
+@pytest.mark.parametrize("notebook", [PLAYGROUND], indirect=True)
+def test_the_playground_works_again_after_an_interruption_and_a_restart(tab: Tab, notebook: str) -> None:
+    tab.begin_all()
+    tab.interrupt()
+    assert "KeyboardInterrupt" in "".join(tab.errors())
+    tab.run_all()
+    panel = tab.panels()[0]
+    settings, pixels = panel.settings(), panel.pixels()
+    panel.move_control(panel.controls()[1])
+    tab.restart()
+    tab.look("restarted")
+    tab.run_all()
+    panel = tab.panels()[0]
+    assert panel.is_as(settings, pixels)
+    panel.move_everything()
+    assert not tab.problems
+
+
+def test_the_playground_as_a_page(tab: Tab, play: str) -> None:
+    tab.page.goto(play)
+    wait_until(lambda: tab.panels(), 180, "panels on the page")
+    tab.page.wait_for_load_state("networkidle")
+    tab.look("page")
+    text = tab.page.locator("body").inner_text()
+    assert "The question of this notebook" in text and "Solution 1" not in text
+    for code in (".jp-InputArea-editor", ".highlight", ".jp-InputPrompt"):
+        assert tab.page.locator(code).locator("visible=true").count() == 0, f"{code} shows"
+    assert "import" not in text
+    check_panels(tab, "page")
+
+
+@pytest.fixture(scope="session")
+def toy(lab: Server) -> str:
+    """A notebook whose panel raises in the middle of a slider, hangs at its end, and ignores the other."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(TOY)])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, lab.notebooks / "toy.ipynb")
+    return "toy"
+
+
+@pytest.mark.usefixtures("toy")
+@pytest.mark.parametrize("notebook", ["toy"], indirect=True)
+def test_faults_are_noticed_and_a_panel_that_hangs_works_again_after_a_restart(
+    tab: Tab, notebook: str
+) -> None:
+    tab.run_all()
+    (panel,) = tab.panels()
+    value, idle = panel.controls()
+    settings, pixels = panel.settings(), panel.pixels()
+    with pytest.raises(AssertionError, match="broke"):
+        panel.move(value, value.moves()[2])
+    tab.look("broken")
+    # What raised is over with the next value.
+    panel.reset(settings, pixels)
+    assert not tab.errors()
+    with pytest.raises(AssertionError, match="idle does not change the picture"):
+        panel.move_control(idle)
+    # An interruption does not reach what a slider started: JupyterLab has it computed beside the cells.
+    value.moves()[1]()
+    tab.restart()
+    tab.run_all()
+    (panel,) = tab.panels()
+    panel.move(panel.controls()[0], panel.controls()[0].moves()[0])
+    panel.reset(settings, pixels)
+    # What the page tells is heard.
+    tab.page.evaluate("console.error('told'); setTimeout(() => { throw new Error('thrown') })")
+    wait_until(lambda: len(tab.problems) == 2, 20, "two problems")
