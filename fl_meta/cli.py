@@ -208,7 +208,12 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("name", metavar="NAME", help="a name of fl-meta data list")
 
     one = add("bench", _bench, "a row of the published benchmarks: ours | published", BENCH)
-    one.add_argument("--dataset", required=True, metavar="NAME", help="the row: a name of fl-meta data list")
+    one.add_argument(
+        "--dataset",
+        required=True,
+        metavar="NAME",
+        help="the row: a name of fl-meta data list, or cifar10_subset-mobilenet_v2",
+    )
     one.add_argument(
         "--method", action="append", metavar="NAME", help="may be given several times (default: all)"
     )

@@ -22,7 +22,7 @@ from fl_meta.benchmark import (
 )
 from fl_meta.data import LOADERS
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.experiments import BENCHMARK_METHODS, BENCHMARKS, Benchmark, Setting
+from fl_meta.experiments import BENCHMARK_METHODS, BENCHMARKS, MOBILENET, Benchmark, Setting
 from fl_meta.models import logistic
 from fl_meta.optimizers import sgd
 from fl_meta.personalization import Evaluation, personalize
@@ -176,8 +176,9 @@ def test_the_table_by_hand() -> None:
 def test_every_row_can_be_asked_for() -> None:
     assert tuple(METHODS) == BENCHMARK_METHODS
     for profile in BENCHMARKS.values():
-        assert set(profile) == set(ROWS) <= set(LOADERS)
-        for dataset, methods in profile.items():
+        assert set(profile) - {MOBILENET} == set(ROWS) <= set(LOADERS)
+        for name, methods in profile.items():
+            dataset = name.split("-")[0]
             assert tuple(methods) == BENCHMARK_METHODS
             for config in methods.values():
                 assert config.setting.dataset == dataset and config.setting.model in rows.BENCHMARK_MODELS
@@ -194,7 +195,7 @@ def test_what_differs_from_the_published_row_is_said() -> None:
     said = differences(BENCHMARKS["laptop"]["cifar10_subset"]["FedAvg"])
     for part in (
         "model colour_cnn (published: mobilenet_v2)",
-        "rounds 40 (published: 200)",
+        "rounds 100 (published: 200)",
         "12,000 of 60,000",
     ):
         assert part in said
