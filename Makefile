@@ -15,7 +15,7 @@ PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-c
 help:
 	@echo "make reproduce [PROFILE=smoke|laptop|paper]   run every notebook, write build/report/index.html"
 	@echo "make test [ARGS='-k report']                  ruff, mypy and pytest"
-	@echo "make test-browser [ARGS='-k voila']           every panel moved in Chromium; installs it if it can"
+	@echo "make test-browser [ARGS='-k page']            every panel moved in Chromium; installs it if it can"
 	@echo "make lab [ARGS=--no-browser]                  open JupyterLab on notebooks/"
 	@echo "make play [ARGS=--port=8900]                  the playground as a page, without code"
 	@echo "make notebooks [ARGS=01_name]                 rebuild notebooks/*.ipynb from their .py twins"

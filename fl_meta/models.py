@@ -78,6 +78,7 @@ class Model:
 
     def init(self, seed: int, dtype: torch.dtype = torch.float32) -> Params:
         """Fresh parameters: a function of `seed` alone."""
+        _ = self.module  # built now: built inside torch.func.grad, its tensors would belong to that for ever
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = self.build()

@@ -71,7 +71,7 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]
         for text, values in everything.items():
             self.buttons[text].on_click(lambda _, values=values: self.set(**values))
         layout = ipywidgets.Layout(
-            height=f"{height}px", width="100%", object_fit="scale-down", object_position="top"
+            height=f"{height}px", width="calc(100% - 4px)", object_fit="scale-down", object_position="top"
         )
         self.picture = ipywidgets.Image(format="png", layout=layout)
         self.words, self.code = ipywidgets.HTML(), ipywidgets.HTML()

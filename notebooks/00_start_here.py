@@ -41,7 +41,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn
 import torch
-from IPython.display import HTML, Image, Markdown
+from IPython.display import HTML, Markdown
 
 import fl_meta
 from fl_meta import plots, widgets
@@ -246,14 +246,11 @@ print(f"of {len(before)} test images, one epoch repairs {fixed} and breaks {brok
 # one a new mistake. Most of what adaptation does, it does in the first two epochs. Everybody is
 # different: `writer_00096` has all of it after one epoch, `writer_00021` loses before it gains.
 #
-# (A slider needs the running notebook. Elsewhere there is the still picture below it.)
+# (A slider needs the running notebook. Elsewhere there is a still picture in its place.)
 
 # %%
 panel = widgets.meet_a_client(dataset="writers", epoch=1)
 panel
-
-# %%
-Image(bytes(panel.picture.value))
 
 # %% [markdown]
 # ## 5 · All held-out clients

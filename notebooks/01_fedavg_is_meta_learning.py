@@ -39,7 +39,6 @@ import numpy as np
 import pandas as pd
 import seaborn
 import torch
-from IPython.display import Image
 
 import fl_meta
 from fl_meta import claim_one, expansion, models, widgets
@@ -206,9 +205,6 @@ print("relative difference:", relative_error(total, whole))
 # %%
 panel = widgets.mix_your_own()
 panel
-
-# %%
-Image(bytes(panel.picture.value))
 
 # %% [markdown]
 # That was one model. The verdict below is about every model of this package and both data sets.

@@ -44,7 +44,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from IPython.display import Image, Markdown, display
+from IPython.display import Markdown, display
 
 import fl_meta
 from fl_meta import claims, result_plots, widgets
@@ -391,9 +391,6 @@ panel = widgets.claim_explorer(
     "../data/results", dataset="unipen62", claim="T1-largest-E", local_epochs=20
 )
 panel
-
-# %%
-Image(bytes(panel.picture.value))
 
 # %% [markdown]
 # **Is our spread the paper's?** No. Later code by Google that follows the paper personalizes one fixed set

@@ -42,7 +42,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Image, Markdown, display
+from IPython.display import Markdown, display
 
 import fl_meta
 from fl_meta import claims, result_plots, statistics, widgets
@@ -237,9 +237,6 @@ sweep.pivot(index=["method", "option"], columns="seed", values="accuracy").round
 # %%
 panel = widgets.claim_explorer("../data/results", claim="2a-personalized", steps=15)
 panel
-
-# %%
-Image(bytes(panel.picture.value))
 
 # %% [markdown]
 # *A failure worth keeping.* An earlier design saved time: it chose FedAvg's client rate after a

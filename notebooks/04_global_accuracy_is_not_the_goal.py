@@ -42,7 +42,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from IPython.display import Image, Markdown, display
+from IPython.display import Markdown, display
 
 import fl_meta
 from fl_meta import claims, result_plots, statistics, widgets
@@ -252,9 +252,6 @@ pd.DataFrame(
 # %%
 panel = widgets.federation_in_the_plane(algorithm="Reptile", steps=1, rounds=60)
 panel
-
-# %%
-Image(bytes(panel.picture.value))
 
 # %% [markdown]
 # ### The tests of the claim

@@ -47,7 +47,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Image, Markdown, display
+from IPython.display import Markdown, display
 
 import fl_meta
 from fl_meta import claims, result_plots, statistics, widgets
@@ -346,9 +346,6 @@ panel = widgets.claim_explorer(
     "../data/results", dataset="unipen62", claim="3-matched", seed=1, view="epoch by epoch"
 )
 panel
-
-# %%
-Image(bytes(panel.picture.value))
 
 # %% [markdown]
 # **What it does not show.** That the effects hold for every length of adaptation. The tests look

@@ -41,7 +41,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Image, Markdown, display
+from IPython.display import Markdown, display
 
 import fl_meta
 from fl_meta import claims, result_plots, studies, widgets
@@ -505,9 +505,6 @@ listening.round(2)
 # %%
 panel = widgets.meet_a_client(dataset="shakespeare", epoch=1)
 panel
-
-# %%
-Image(bytes(panel.picture.value))
 
 # %% [markdown]
 # **The control: somebody else's lines.** The same for all held-out roles at once. Each adapts

@@ -186,7 +186,7 @@ def recorded_of(name):
 
 
 # %%
-kept = {name: recorded_of(name) for name in benchmark.ROWS}
+kept = {name: recorded_of(name) for name in BENCHMARKS["laptop"]}
 for name, results in kept.items():
     if results:
         label = results[0]["data"]["label"]

@@ -22,7 +22,7 @@
 #
 # **What you need:** the words of [notebook 00](00_start_here.ipynb) and the table of
 # [notebook 01](01_fedavg_is_meta_learning.ipynb). **Run the cells** (in JupyterLab: *Run → Run All
-# Cells*); without a running kernel there are only the still pictures below each panel.
+# Cells*); without a running kernel there are only still pictures in their places.
 #
 # Sliders and lists move with the mouse, or with Tab and the arrow keys. *reset* goes back to the
 # beginning. The line *these settings* is code: copy it into a cell to keep what you have found, or
@@ -35,7 +35,6 @@ seed = 0
 # %%
 # %matplotlib inline
 import pandas as pd
-from IPython.display import Image
 
 from fl_meta import widgets
 from fl_meta.meet import meet, strangers
@@ -60,9 +59,6 @@ from fl_meta.playground import ROWS, SERVERS, quadratics, train_in_plane
 # %%
 plane = widgets.federation_in_the_plane()
 plane
-
-# %%
-Image(bytes(plane.picture.value))
 
 # %% [markdown]
 # **What to see.** Choose Reptile (FedAvg in which all clients weigh the same). With K = 1 it goes for
@@ -101,9 +97,6 @@ Image(bytes(plane.picture.value))
 mixer = widgets.mix_your_own()
 mixer
 
-# %%
-Image(bytes(mixer.picture.value))
-
 # %% [markdown]
 # **What to see.** At these settings FOMAML(4) starts lower than FedSGD and gains more from
 # adaptation: it sends the gradient at a place where the model has adapted already. Now raise the
@@ -129,9 +122,6 @@ Image(bytes(mixer.picture.value))
 writer = widgets.meet_a_client(dataset="writers", epoch=5)
 writer
 
-# %%
-Image(bytes(writer.picture.value))
-
 # %% [markdown]
 # **What to see.** Most flips come in the first epoch or two, and they are about this writer's hand:
 # three of four t of writer_00041 were read as r or x. Afterwards the curve is flat. Now choose
@@ -150,9 +140,6 @@ Image(bytes(writer.picture.value))
 # %%
 role = widgets.meet_a_client(dataset="shakespeare", epoch=5)
 role
-
-# %%
-Image(bytes(role.picture.value))
 
 # %% [markdown]
 # **What to see.** Many flips and hardly a gain: of King Henry's 8000 unseen characters 269 are now
@@ -183,9 +170,6 @@ Image(bytes(role.picture.value))
 different = widgets.how_different("../data/results")
 different
 
-# %%
-Image(bytes(different.picture.value))
-
 # %% [markdown]
 # **What to see.** Set style and label skew to 0: the gain is 0 within its interval, with few examples
 # and with many. Training a bit further is no personalization. Now turn one knob, with 100 examples.
@@ -214,9 +198,6 @@ Image(bytes(different.picture.value))
 # %%
 explorer = widgets.claim_explorer("../data/results")
 explorer
-
-# %%
-Image(bytes(explorer.picture.value))
 
 # %% [markdown]
 # **What to see.** The verdict follows a rule that was fixed before the runs (`fl_meta/claims.py`).

@@ -47,6 +47,18 @@ def example_of(build: Callable[..., Model]) -> tuple[Model, FederatedDataset]:
 # Parameters -----------------------------------------------------------------------------------------------
 
 
+def test_a_model_may_first_run_inside_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = models.mlp(EMNIST, hidden=10)
+    params, (client,) = model.init(0), EMNIST
+    x, y = torch.from_numpy(client.train_x), torch.from_numpy(client.train_y)
+    gradient = torch.func.grad(lambda p: model.loss(p, x, y, dropout_seed=0))(params)
+    # One worker runs the model's own module, which must not have stayed behind in the gradient.
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    algorithm = fedavg(steps=1, client=sgd(1.0), batch_size=len(x))
+    sent, _ = pseudo_gradient(model, params, EMNIST, ["a"], algorithm, seed=0, round_number=0)
+    assert relative_error(sent, gradient) < 1e-6
+
+
 @pytest.mark.parametrize(
     ("build", "data", "options", "expected"),
     [

@@ -113,6 +113,11 @@ class Tab:
         shown = self.page.locator(f'[data-mime-type="{ERROR}"], {panel} [data-mime-type="{STDERR}"]')
         return shown.all_text_contents()
 
+    def told(self) -> list[str]:
+        """The problems up to now: messages come in while Playwright has the word."""
+        self.page.wait_for_timeout(100)
+        return self.problems
+
     def panels(self) -> list[Panel]:
         """The panels of the page, from its top."""
         shown = self.page.locator(".fl-meta-panel")
@@ -240,20 +245,21 @@ class Panel:
                 self.reset(settings, pixels)
         return control.enabled()
 
-    def move_control(self, control: Control) -> None:
-        """Move a slider to its ends and its middle, or choose all that a list has.
+    def move_control(self, control: Control, everywhere: bool = True) -> None:
+        """Move a slider to its ends and its middle, or choose all that a list has; or only to two places.
 
         Raises:
             AssertionError: if it is off whatever else is chosen, or changes no pixel.
         """
         assert self.enable(control), f"{control.label()} is always off"
         first, changed = self.pixels(), False
-        for move in control.moves():
+        moves = control.moves()
+        for move in moves if everywhere else (moves[0], moves[-1]):
             self.move(control, move)
             changed = changed or not np.array_equal(self.pixels(), first)
         assert changed, f"{control.label()} does not change the picture"
 
-    def move_everything(self) -> None:
+    def move_everything(self, everywhere: bool = True) -> None:
         """Move every control, press every button, and each time go back with "reset".
 
         Raises:
@@ -262,7 +268,7 @@ class Panel:
         """
         settings, pixels = self.settings(), self.pixels()
         for control in self.controls():
-            self.move_control(control)
+            self.move_control(control, everywhere)
             self.reset(settings, pixels)
         cancel = self.button("cancel")
         for button in self.place.get_by_role("button").all():
@@ -282,9 +288,11 @@ class Panel:
         """
         settings, pixels = self.settings(), self.pixels()
         keyboard = self.place.page.keyboard
-        enabled = [control for control in self.controls() if control.enabled()]
-        enabled[0].focus.focus()
-        for control in enabled:
+        controls = self.controls()
+        next(control for control in controls if control.enabled()).focus.focus()
+        for control in controls:
+            if not control.enabled():  # perhaps since the one before has moved
+                continue
             self._tab_to(control.focus, control.label())
             there = control.place.bounding_box()
             value = control.value()
