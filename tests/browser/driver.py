@@ -18,7 +18,7 @@ from PIL import Image
 from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, expect
 
 # Loading JupyterLab or starting a kernel, on a busy machine; a drawing.
-SLOW, QUICK = 180.0, 20.0
+SLOW, QUICK = 300.0, 60.0
 
 ERROR = "application/vnd.jupyter.error"
 STDERR = "application/vnd.jupyter.stderr"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import nbformat
 import pytest
 from conftest import ROOT, Server
-from driver import Tab, wait_until
+from driver import QUICK, SLOW, Tab, wait_until
 
 WITH_WIDGETS = sorted(
     path.stem for path in (ROOT / "notebooks").glob("[0-9]*.py") if "widgets." in path.read_text("utf-8")
@@ -88,7 +88,7 @@ def test_the_playground_works_again_after_an_interruption_and_a_restart(tab: Tab
 
 def test_the_playground_as_a_page(tab: Tab, play: str) -> None:
     tab.page.goto(play)
-    wait_until(lambda: tab.panels(), 180, "panels on the page")
+    wait_until(lambda: tab.panels(), SLOW, "panels on the page")
     tab.page.wait_for_load_state("networkidle")
     tab.look("page")
     text = tab.page.locator("body").inner_text()
@@ -134,4 +134,4 @@ def test_faults_are_noticed_and_a_panel_that_hangs_works_again_after_a_restart(
     panel.reset(settings, pixels)
     # What the page tells is heard.
     tab.page.evaluate("console.error('told'); setTimeout(() => { throw new Error('thrown') })")
-    wait_until(lambda: len(tab.told()) == 2, 20, "two problems")
+    wait_until(lambda: len(tab.told()) == 2, QUICK, "two problems")
