@@ -21,7 +21,7 @@ import torch
 from fl_meta.algorithms import Algorithm, ClientWeights, fedavg, fedsgd, fomaml, maml, reptile
 from fl_meta.data.batches import batch_plan
 from fl_meta.data.federated import PADDING, FederatedDataset
-from fl_meta.expansion import Method, measure_expansion
+from fl_meta.expansion import Known, Method, measure_expansion
 from fl_meta.experiments import ClaimOne
 from fl_meta.local import Batch, client_update, local_steps
 from fl_meta.models import Model
@@ -170,9 +170,10 @@ def expansion_rows(
     rows = []
     for client_id in _clients_with(data, 2 * config.batch_size, config.expansion_clients):
         batches = fixed_batches(data, client_id, 2, config.batch_size, seed)
+        known: Known = {}
         for method in methods:
             for K in config.expansion_steps:
-                result = measure_expansion(model, params, batches, method, K, rates)
+                result = measure_expansion(model, params, batches, method, K, rates, known=known)
                 rows.append(
                     {
                         "model": model.name,

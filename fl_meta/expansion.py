@@ -25,6 +25,8 @@ from fl_meta.models import Model
 from fl_meta.params import Params, add, dot, norm, scale
 
 Method = Literal["FedAvg", "FOMAML", "MAML"]
+Known = dict[tuple[float, tuple[int, ...]], list[Params]]
+"""A client's gradients by client rate and the batches drawn before: methods and K meet the same ones."""
 
 COEFFICIENTS: dict[Method, Callable[[int], float]] = {
     "FedAvg": lambda K: -K * (K - 1) / 2,
@@ -53,21 +55,32 @@ def average_gradient_inner(model: Model, params: Params, batches: Sequence[Batch
 
 
 def expected_update(
-    model: Model, params: Params, batches: Sequence[Batch], method: Method, steps: int, rate: float
+    model: Model,
+    params: Params,
+    batches: Sequence[Batch],
+    method: Method,
+    steps: int,
+    rate: float,
+    *,
+    known: Known | None = None,
+    drawn: tuple[int, ...] = (),
 ) -> Params:
     """The expectation of what a client sends, over all sequences of equally likely batches.
 
     A client at `params` that draws batch b goes on from params − β g_b with one step less to take. FedAvg
     adds g_b to what comes of that, MAML multiplies it by I − β∇²L_b, FOMAML passes it on. The cost grows
-    as `len(batches) ** steps`.
+    as `len(batches) ** steps`. What is in `known`, where `drawn` has been drawn, is not computed again.
     """
-    gradients = [gradient(model, params, batch)[1] for batch in batches]
+    known = {} if known is None else known
+    if (rate, drawn) not in known:
+        known[rate, drawn] = [gradient(model, params, batch)[1] for batch in batches]
+    gradients = known[rate, drawn]
     if steps == (1 if method == "FedAvg" else 0):
         return _mean(gradients)
     outcomes = []
-    for inner_gradient, batch in zip(gradients, batches, strict=True):
-        there = add(params, inner_gradient, -rate)
-        outcome = expected_update(model, there, batches, method, steps - 1, rate)
+    for number, (inner_gradient, batch) in enumerate(zip(gradients, batches, strict=True)):
+        there, then = add(params, inner_gradient, -rate), (*drawn, number)
+        outcome = expected_update(model, there, batches, method, steps - 1, rate, known=known, drawn=then)
         if method == "FedAvg":
             outcome = add(inner_gradient, outcome)
         elif method == "MAML":
@@ -112,6 +125,8 @@ def measure_expansion(
     method: Method,
     steps: int,
     relative_rates: Sequence[float],
+    *,
+    known: Known | None = None,
 ) -> Expansion:
     """Compare `expected_update` with its expansion at several client rates.
 
@@ -122,6 +137,7 @@ def measure_expansion(
         method: whose update.
         steps: K, at least 2 for FedAvg (K = 1 has no term in β) and 1 for the others.
         relative_rates: β in units of ‖AvgGrad‖ / ‖AvgGradInner‖, so that they suit any model; at least two.
+        known: of the same model, parameters and batches; it grows.
 
     Raises:
         ValueError: if `steps` is too small or there are fewer than two rates or batches.
@@ -138,7 +154,7 @@ def measure_expansion(
     rates = tuple(unit * relative for relative in relative_rates)
     errors, slopes = [], []
     for rate in rates:
-        update = expected_update(model, params, batches, method, steps, rate)
+        update = expected_update(model, params, batches, method, steps, rate, known=known)
         difference = add(update, mean_gradient, -float(steps if method == "FedAvg" else 1))
         remainder = add(difference, inner, -COEFFICIENTS[method](steps) * rate)
         errors.append(norm(remainder) / norm(mean_gradient))

@@ -192,7 +192,14 @@ def run_all(plan: Plan, output: Path, profile: str) -> Iterator[NotebookRun]:
         The runs in the order in which they finish.
     """
     stopped = Event()
-    with _private_jupyter(), Progress(len(plan.paths)) as progress, ThreadPoolExecutor(AT_ONCE) as lanes:
+    # Threads of two notebooks that wait for one another by turning round and round would waste the cores.
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // AT_ONCE))
+    with (
+        _private_jupyter(),
+        _environment({"OMP_NUM_THREADS": threads}),
+        Progress(len(plan.paths)) as progress,
+        ThreadPoolExecutor(AT_ONCE) as lanes,
+    ):
 
         def lane(path: Path, parameters: Mapping[str, Any]) -> NotebookRun:
             try:
@@ -336,14 +343,23 @@ def _line(run: NotebookRun) -> str:
 def _private_jupyter() -> Iterator[None]:
     """Keep Jupyter out of the user's home, which may be unwritable, or hold settings that change results."""
     names = ("JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
-    before = {name: os.environ.get(name) for name in names}
-    with tempfile.TemporaryDirectory(prefix="fl_meta_", ignore_cleanup_errors=True) as folder:
-        os.environ.update({name: str(Path(folder) / name.lower()) for name in names})
-        try:
-            yield
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
+    with (
+        tempfile.TemporaryDirectory(prefix="fl_meta_", ignore_cleanup_errors=True) as folder,
+        _environment({name: str(Path(folder) / name.lower()) for name in names}),
+    ):
+        yield
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """These variables, for this process and those that it starts."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -14,7 +14,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_complet
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_all_start_methods, get_context
 from pathlib import Path
 from typing import Any
 
@@ -271,11 +271,15 @@ def _mean(values: list[float]) -> float:
 def processes(number: int) -> Iterator[Executor]:
     """A pool of so many processes that share the cores; at Ctrl-C they end at once, without a word.
 
-    They start afresh: with a copy of our threads they would hang.
+    They start afresh, since with a copy of our threads they would hang. Where the system can, they are copies
+    of one process that has imported all and computed nothing.
     """
     others = set(active_children())
     threads = max(1, torch.get_num_threads() // number)
-    pool = ProcessPoolExecutor(number, get_context("spawn"), initializer=_begin, initargs=(threads,))
+    context = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
+    if context.get_start_method() == "forkserver":
+        context.set_forkserver_preload([__name__])
+    pool = ProcessPoolExecutor(number, context, initializer=_begin, initargs=(threads,))
     try:
         yield pool
     except KeyboardInterrupt:

@@ -190,10 +190,17 @@ def half(function: Callable[..., Params]) -> Callable[..., Params]:
 
 
 def without_second_order(
-    model: Model, params: Params, batches: Sequence[Batch], method: Method, steps: int, rate: float
+    model: Model,
+    params: Params,
+    batches: Sequence[Batch],
+    method: Method,
+    steps: int,
+    rate: float,
+    **known: Any,
 ) -> Params:
     # MAML without its second order is FOMAML: half the coefficient.
-    return whole_update(model, params, batches, "FOMAML" if method == "MAML" else method, steps, rate)
+    method = "FOMAML" if method == "MAML" else method
+    return whole_update(model, params, batches, method, steps, rate, **known)
 
 
 whole_update = expansion.expected_update
