@@ -21,8 +21,8 @@
 # downloaded. A moved slider is answered in about a tenth of a second.
 #
 # **What you need:** the words of [notebook 00](00_start_here.ipynb) and the table of
-# [notebook 01](01_fedavg_is_meta_learning.ipynb). **Run the cells** (in JupyterLab: *Run → Run All
-# Cells*); without a running kernel there are only still pictures in their places.
+# [notebook 01](01_fedavg_is_meta_learning.ipynb). In JupyterLab **run the cells first**
+# (*Run → Run All Cells*); without a running kernel there are only still pictures in their places.
 #
 # Sliders and lists move with the mouse, or with Tab and the arrow keys. *reset* goes back to the
 # beginning. The line *these settings* is code: copy it into a cell to keep what you have found, or
@@ -208,7 +208,7 @@ explorer
 #
 # ## 6 · Exercises
 #
-# Guess first, then move the sliders. Solutions follow in the cells with the tag `solution`.
+# Guess first, then move the sliders. Solutions follow below.
 #
 # 1. **As many steps as adaptation has.** In the plane, choose MAML and raise K from 1 to 10. The
 #    loss after one step gets *worse*. Why?

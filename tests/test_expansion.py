@@ -15,6 +15,7 @@ from fl_meta.data.federated import FederatedDataset
 from fl_meta.expansion import (
     COEFFICIENTS,
     Expansion,
+    Known,
     Method,
     average_gradient,
     average_gradient_inner,
@@ -131,6 +132,18 @@ def test_second_order_remainder_and_fitted_coefficient(
     )
     assert abs(result.slope - 2) < 0.1
     assert abs(result.coefficient_ratio - 1) < 0.02
+
+
+def test_gradients_that_are_known_change_nothing(model: Model, batches: list[Batch]) -> None:
+    params, known = model.init(3, torch.float64), Known()
+    for method in METHODS:
+        for K in (3, 2):
+            fresh, shared = (
+                measure_expansion(model, params, batches[:2], method, K, (1e-3, 2e-3), known=one)
+                for one in (None, known)
+            )
+            assert fresh == shared
+    assert len(known) == 2 * (1 + 2 + 4 + 8), "two rates, and all places up to three steps, once"
 
 
 @pytest.mark.parametrize("method", METHODS)
