@@ -39,6 +39,7 @@ AT_ONCE = 2
 """Notebooks that run at the same time."""
 
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 PATTERN = "[0-9][0-9]_*"
 
 

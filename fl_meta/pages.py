@@ -10,9 +10,7 @@ from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 
 from fl_meta.files import write_atomically
-from fl_meta.notebooks import WIDGET_STATE
-
-WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+from fl_meta.notebooks import WIDGET_STATE, WIDGET_VIEW
 
 # The template of nbconvert without the scripts that it would fetch. Formulas then stay as they were typed.
 _OFFLINE = """{% extends 'lab/index.html.j2' %}

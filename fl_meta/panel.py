@@ -142,7 +142,7 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]
     def _repr_mimebundle_(self, **options: Any) -> dict[str, str]:
         """With the picture for readers of the saved notebook where no widget can be shown, GitHub for one."""
         bundle: dict[str, str] = super()._repr_mimebundle_(**options)
-        return bundle | {"image/png": b64encode(self.picture.value).decode()}
+        return bundle | {"image/png": b64encode(self.picture.value).decode(), "text/plain": self.state}
 
     @property
     def _values(self) -> dict[str, Any]:

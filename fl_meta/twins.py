@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import re
 import tempfile
 from base64 import b64decode, b64encode
 from collections import Counter
@@ -25,7 +24,7 @@ from nbformat import NotebookNode
 from PIL import Image
 
 from fl_meta.files import write_atomically
-from fl_meta.notebooks import KERNEL, PATTERN, WIDGET_STATE, NotebookRun, find, parameters_of, run_one
+from fl_meta.notebooks import KERNEL, PATTERN, WIDGET_VIEW, NotebookRun, find, parameters_of, run_one
 from fl_meta.verdicts import PROFILES
 
 MOST_BYTES = 500_000
@@ -88,6 +87,7 @@ def build(twin: Path) -> NotebookRun:
         run = run_one(source, Path(folder) / target.name, profile, twin.parent)
         if not run.failures:
             notebook = nbformat.read(run.path, as_version=4)
+            _without_widgets(notebook)
             _in_fewer_colours(notebook)
             text = _stable_text(notebook)
             if (size := len(text.encode())) > MOST_BYTES:
@@ -155,6 +155,14 @@ def _first_difference(here: Any, there: Any) -> str:
     return next(f"{a!r} | {b!r}" for a, b in lines if a != b)
 
 
+def _without_widgets(notebook: NotebookNode) -> None:
+    """Until the cells are run again no slider moves anything; what a panel has shown stays as a picture."""
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(WIDGET_VIEW, None)
+
+
 def _in_fewer_colours(notebook: NotebookNode) -> None:
     """Pictures in 256 colours: figures look as before and take a third of the bytes."""
     for cell in notebook.cells:
@@ -173,25 +181,4 @@ def _stable_text(notebook: NotebookNode) -> str:
     notebook.metadata.language_info = nbformat.from_dict({"name": "python"})
     for cell in notebook.cells:
         cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k == "tags" and v})
-    text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
-    for position, model in enumerate(_widgets_in_order(notebook)):
-        text = text.replace(model, f"{position:032x}")
-    # Once more, since the states are sorted by the names that have just changed.
-    return json.dumps(json.loads(text), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
-
-
-def _widgets_in_order(notebook: NotebookNode) -> list[str]:
-    """The random names of the widgets, in an order that does not depend on them: as the cells show them."""
-    states = notebook.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
-    order: dict[str, None] = {}
-
-    def visit(part: Any) -> None:
-        for name in re.findall(r"[0-9a-f]{32}", json.dumps(part, sort_keys=True)):
-            if name in states and name not in order:
-                order[name] = None
-                visit(states[name])
-
-    visit([cell.get("outputs", []) for cell in notebook.cells])
-    rest = [name for name in states if name not in order]
-    rest.sort(key=lambda name: re.sub(r"[0-9a-f]{32}", "", json.dumps(states[name], sort_keys=True)))
-    return [*order, *rest]
+    return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"

@@ -237,7 +237,7 @@ def test_a_built_notebook_agrees_with_its_twin(built: Path) -> None:
     nbformat.validate(notebook)
     assert [cell.cell_type for cell in notebook.cells] == ["markdown", "code", "code", "code", "code"]
     assert notebook.cells[3].outputs[0].data["text/plain"] == "2"
-    assert set(notebook.metadata) == {"kernelspec", "language_info", "widgets"}
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
     assert all(set(cell.metadata) <= {"tags"} for cell in notebook.cells)
     assert sorted(path.name for path in built.iterdir()) == ["01_toy.ipynb", "01_toy.py"]
 
