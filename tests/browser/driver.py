@@ -272,11 +272,14 @@ class Panel:
             self.reset(settings, pixels)
         cancel = self.button("cancel")
         for button in self.place.get_by_role("button").all():
-            if button.is_enabled():
-                self.do(button.click, button.text_content() or "", lambda: True)
-        if cancel.count():
-            # One of the buttons has started what takes seconds.
-            self.do(cancel.click, "cancel", cancel.is_disabled)
+            text = button.text_content() or ""
+            if text == "cancel":
+                continue
+            if cancel.count() and text != "reset":  # it starts what takes seconds
+                self.do(button.click, text, cancel.is_enabled)
+                self.do(cancel.click, "cancel", cancel.is_disabled)
+            else:
+                self.do(button.click, text, lambda: True)
         self.reset(settings, pixels)
 
     def use_keyboard(self) -> None:
