@@ -23,8 +23,13 @@ SLOW, QUICK = 300.0, 60.0
 ERROR = "application/vnd.jupyter.error"
 STDERR = "application/vnd.jupyter.stderr"
 
+# While a new picture comes in, the address of the old one is no longer good.
 _PNG = """async image => {
-    await image.decode();
+    for (let left = 20; ; left--) {
+        try { await image.decode(); break; }
+        catch (error) { if (!left) throw error; }
+        await new Promise(resolve => setTimeout(resolve, 50));
+    }
     const bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
     return btoa(Array.from(bytes, byte => String.fromCharCode(byte)).join(""));
 }"""
@@ -171,9 +176,11 @@ class Tab:
         wait_until(lambda: "[*]:" in self._prompts(), QUICK, "the cells to begin")
 
     def interrupt(self) -> None:
-        """Interrupt what runs, and wait until nothing does."""
+        """Interrupt what runs, and wait until it says so and nothing runs."""
         self.menu("Kernel", "Interrupt Kernel")
-        wait_until(lambda: "[*]:" not in self._prompts(), QUICK, "the cells to stop")
+        # A kernel that has not stopped yet turns away what it is asked.
+        wait_until(lambda: "KeyboardInterrupt" in "".join(self.errors()), QUICK, "the cell to stop")
+        wait_until(lambda: "[*]:" not in self._prompts(), QUICK, "the others not to begin")
 
     def _prompts(self) -> list[str]:
         prompts: list[str] = self.page.evaluate(_PROMPTS)

@@ -72,6 +72,7 @@ def test_panels_in_jupyterlab(tab: Tab, notebook: str) -> None:
 @pytest.mark.parametrize("notebook", [PLAYGROUND], indirect=True)
 def test_the_playground_works_again_after_an_interruption_and_a_restart(tab: Tab, notebook: str) -> None:
     tab.begin_all()
+    wait_until(tab.panels, SLOW, "the first panel")
     tab.interrupt()
     tab.run_all()
     panel = tab.panels()[0]
