@@ -194,7 +194,7 @@ def _computed(
     found: dict[int, Result] = {}
     errors: list[Exception] = []
     # One process more than cores: three seeds then leave no core idle for long.
-    number = min(len(seeds), torch.get_num_threads() + 1)
+    number = min(len(seeds), (os.cpu_count() or 1) + 1)
     with processes(number) if executor is None else nullcontext(executor) as pool:
         futures: dict[Future[Result], int] = {pool.submit(compute, config, s): s for s in seeds}
         title = f"{config.setting.dataset}, {config.setting.model}"
