@@ -14,7 +14,7 @@ from fl_meta import models
 from fl_meta.algorithms import fedavg
 from fl_meta.data.federated import PADDING, Client, FederatedDataset
 from fl_meta.data.shakespeare import BLANK, decode, encode
-from fl_meta.experiments import Setting
+from fl_meta.experiments import WRITERS, Setting
 from fl_meta.local import LocalTraining, adapted
 from fl_meta.models import Model
 from fl_meta.optimizers import SGD, sgd
@@ -53,7 +53,7 @@ class Recipe:
 
 RECIPES: Mapping[str, Recipe] = {
     "writers": Recipe(
-        Setting("writers", "mlp", least=20, most=60, num_clients=100),
+        WRITERS,
         4,
         lambda data: models.mlp(data, hidden=100),
         Stage(fedavg(2, client=sgd(0.1), batch_size=10), rounds=30, clients_per_round=10),
