@@ -58,7 +58,10 @@ def relative_error(actual: Params, expected: Params) -> float:
 
 def all_finite(a: Params) -> bool:
     """Whether no entry is NaN or infinite."""
-    return all(bool(torch.isfinite(tensor).all()) for tensor in a.values())
+    # A sum of finite numbers may overflow, but one with NaN or infinity in it is never finite; it is fast.
+    return all(
+        math.isfinite(tensor.sum().item()) or bool(torch.isfinite(tensor).all()) for tensor in a.values()
+    )
 
 
 def flatten(a: Params) -> Tensor:
