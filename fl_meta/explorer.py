@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.text import Text
 
 from fl_meta import claims, result_plots
@@ -119,8 +120,11 @@ def claim_explorer(
             axes.axvline(epochs[0], color="black", linestyle=":", linewidth=2)
             animate(axes.lines)
         animate(figure.texts)
-        for axes in figure.axes[:: len(halves)]:  # in one line the legend lies on no curve
-            axes.legend(frameon=False, fontsize=_LETTERS, ncols=2)
+        for legend in figure.findobj(Legend):
+            legend.remove()
+        # More clients are more accurate: on a row's common axis its last has room below the curves.
+        for axes in figure.axes[len(halves) - 1 :: len(halves)]:
+            axes.legend(frameon=False, fontsize=_LETTERS, ncols=2, loc="lower center")
         png(figure)  # what does not move is drawn, and put in its place, before the lines are other seeds'
         return figure
 
@@ -188,7 +192,7 @@ def claim_explorer(
             words = _chosen(here.results) + words
         return figure_of(dataset, claim, seed, steps, view), words
 
-    return Panel("claim_explorer", controls, draw, 520, fixed=repr(folder.as_posix()))
+    return Panel("claim_explorer", controls, draw, fixed=repr(folder.as_posix()))
 
 
 def _titled(results: Results, seed: int | str) -> Results:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -91,11 +92,14 @@ class GridPicture:
         bounds = [bound for gain in recorded.values() for bound in (gain.gain.low, gain.gain.high)]
         below[0].set(ylim=(min(bounds) - 4, max(bounds) + 4))
         below[0].set_ylabel("gain, points", fontsize=12)
-        above[0].legend(handles=self._columns[0].ways, frameon=False, fontsize=11, loc="lower left")
-        below[0].legend(handles=self._columns[0].kinds, frameon=False, fontsize=11, loc="upper left")
+        style: dict[str, Any] = {"frameon": False, "fontsize": 11}
+        keys = [
+            above[0].legend(handles=self._columns[0].ways, loc="lower left", **style),
+            below[0].legend(handles=self._columns[0].kinds, loc="upper left", **style),
+        ]
         for column in self._columns:
             animate(column.moving)
-        animate([self._title])
+        animate([self._title], keys)  # the keys, too, so that they lie over the band
 
     def show(self, cell: tuple[float, ...], fresh: Mapping[tuple[float, ...], Gain]) -> Figure:
         """The figure around a cell, with what was computed here."""

@@ -35,13 +35,10 @@ class GlyphPicture:
 
     Attributes:
         figure: what `show` changes.
-        height: of the figure, in pixels.
     """
 
-    height = 450
-
     def __init__(self) -> None:
-        self.figure = Figure(figsize=(_WIDTH, self.height / 96))
+        self.figure = Figure(figsize=(_WIDTH, 4.6875))
         axes = self.figure.add_axes((0.005, 0.13, 0.613, 0.8))  # two pixels for each of an image
         self._course = _Course(self.figure.add_axes((0.7, 0.17, 0.29, 0.75)), "writers")
         shape = (_ROWS * _CELL_HEIGHT, _COLUMNS * _CELL_WIDTH)
@@ -100,10 +97,7 @@ class LinePicture:
 
     Attributes:
         figure: the last role's; what changes with the epoch moves, as drawing all the text takes longer.
-        height: of the figure, in pixels.
     """
-
-    height = 440
 
     def __init__(self) -> None:
         self._client = ""
@@ -130,7 +124,7 @@ class LinePicture:
 
     def _begin(self, client: str) -> None:
         self._client = client
-        self.figure = Figure(figsize=(_WIDTH, self.height / 96))
+        self.figure = Figure(figsize=(_WIDTH, 4.6))
         self._page = _Page(self.figure, 0.01, 0.94, _LETTERS, _LINES)
         before, self._now = (
             _Page(self.figure, left, 0.32, _WRITTEN_LETTERS, _WRITTEN_LINES) for left in (0.01, 0.51)
@@ -247,7 +241,7 @@ def _words(dataset: str, meeting: Meeting, epoch: int, tests: str, trains: str) 
     count = len(meeting.truth)
     error = (last * (100 - last) / count) ** 0.5  # of independent predictions, which characters are not
     return (
-        f"<b>{escape(meeting.client.client_id)}</b> ({escape(data.label)}), {_when(epoch)}: {now.sum()} of "
+        f"<b>{escape(meeting.client.client_id)}</b>, {escape(data.label)}, {_when(epoch)}: {now.sum()} of "
         f"{count} {tests} right, {last:.1f} %; with the global model {before.sum()}, {first:.1f} %. "
         f"<b>{(~before & now).sum()} ✔ now right, {(before & ~now).sum()} ✘ now wrong</b>, "
         f"{last - first:+.1f} points. It adapts with its {len(meeting.client.train_x)} {trains}. "

@@ -136,15 +136,22 @@ def plan(folder: Path, given: Mapping[str, Any]) -> Plan:
 
     Raises:
         FileNotFoundError: if there are no notebooks.
-        ValueError: if a file is no notebook, or a notebook does not have one of the parameters.
+        ValueError: if a file is no notebook, or a notebook does not have one of the parameters, or has one of
+            another type.
     """
     paths = find(folder, ".ipynb")
     parameters = []
     for path in paths:
         known = parameters_of(path)
-        for name in given:
+        for name, value in given.items():
             if name not in known:
                 raise ValueError(_unknown(path.name, name, list(known)))
+            default = known[name]
+            kind = type(default)
+            if not isinstance(value, (int, float) if kind is float else kind):
+                raise ValueError(
+                    f"{name}={value!r} is no {kind.__name__}, but {path.name} needs one, such as {default!r}"
+                )
         parameters.append({**known, **given})
     return Plan(paths, dict(given), tuple(parameters))
 

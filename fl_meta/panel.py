@@ -14,9 +14,11 @@ from matplotlib.figure import Figure
 
 from fl_meta.playground_plots import png
 
-# JupyterLab takes the arrow keys (and d, d, which deletes a cell) before a slider or a list hears of them. It
-# does not where it finds this attribute, which widgets cannot set from Python. It matters nowhere else.
-_KEEP_KEYS = """<script>
+# Lines of text are as close as around the panel, not as far apart as controls. JupyterLab takes arrow keys
+# (and d, d, which deletes a cell) before a slider or a list hears of them. It does not where it finds this
+# attribute, which widgets cannot set from Python; it matters nowhere else.
+_ON_THE_PAGE = """<style>.fl-meta-panel .widget-html-content { line-height: 1.5; }</style>
+<script>
 window.flMetaKeys ??= window.addEventListener("keydown", event => {
     if (event.target.closest?.(".fl-meta-panel"))
         event.target.setAttribute("data-lm-suppress-shortcuts", "true");
@@ -32,11 +34,11 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]
     Attributes:
         controls: by the name of the argument that they stand for.
         buttons: set several controls at once, by what they say; "reset" sets all as they were at first.
-        picture: PNG of `figure`.
+        picture: PNG of `figure`, in its size or as wide as there is room for.
         figure: the last one drawn.
         words: what the picture says, as HTML.
         code: the line of code, as HTML.
-        errors: the tracebacks.
+        errors: the tracebacks of drawing.
         work: the computation that takes seconds, if there is one.
     """
 
@@ -47,7 +49,6 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]
         name: str,
         controls: Mapping[str, ipywidgets.ValueWidget],
         draw: Callable[..., tuple[Figure, str]],
-        height: int,
         *,
         presets: Mapping[str, Mapping[str, Any]] | None = None,
         fixed: str = "",
@@ -58,8 +59,7 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]
         Args:
             name: of the function that makes this panel.
             controls: by the name of the argument that they stand for.
-            draw: from the controls' values to a figure, and HTML below it.
-            height: of the picture, in pixels.
+            draw: from the controls' values to a figure, always of one size, and HTML below it.
             presets: values for some controls, by what the button says.
             fixed: code of the arguments that no control stands for.
             work: what takes seconds: what its button says, and from the controls' values to an iterator that
@@ -70,9 +70,7 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]
         self.buttons = {text: ipywidgets.Button(description=text) for text in everything}
         for text, values in everything.items():
             self.buttons[text].on_click(lambda _, values=values: self.set(**values))
-        layout = ipywidgets.Layout(
-            height=f"{height}px", width="calc(100% - 4px)", object_fit="scale-down", object_position="top"
-        )
+        layout = ipywidgets.Layout(max_width="calc(100% - 4px)", height="auto")
         self.picture = ipywidgets.Image(format="png", layout=layout)
         self.words, self.code = ipywidgets.HTML(), ipywidgets.HTML()
         # One redrawing for a button that moves several controls: they are silent, then this one changes.
@@ -88,21 +86,23 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]
                 text,
                 begin=lambda: compute(**self._values),
                 end=lambda: self._follow(0, **self._values),
-                errors=self.errors,
             )
+            forget = self.work.forget
+            self.buttons["reset"].on_click(lambda _: forget())
         wrapped = ipywidgets.Layout(flex_flow="row wrap")
         super().__init__(
             [
                 ipywidgets.Box(list(controls.values()), layout=wrapped),
                 ipywidgets.Box([*self.buttons.values(), *filter(None, [self.work])], layout=wrapped),
                 self.errors,
+                *([self.work.errors] if self.work else []),
                 self.picture,
                 self.words,
                 self.code,
-                _keep_keys(),
+                _on_the_page(),
             ]
         )
-        # The first is the name in _KEEP_KEYS; by both the browser tests find them.
+        # The first is the name in _ON_THE_PAGE; by both the browser tests find them.
         self.add_class("fl-meta-panel")
         self.code.add_class("fl-meta-code")
 
@@ -134,6 +134,8 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]
             if not self._silent:
                 self.figure, self.words.value = self._draw(**values)
                 self.picture.value = png(self.figure)
+                # From both the browser knows the height before it has the picture: nothing below jumps.
+                self.picture.width, self.picture.height = map(str, self.figure.canvas.get_width_height())
                 self.code.value = f"these settings: <code>{escape(self.state)}</code>"
 
     def _forget_errors(self, _: Any) -> None:
@@ -149,9 +151,9 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]
         return {argument: control.value for argument, control in self.controls.items()}
 
 
-def _keep_keys() -> ipywidgets.Output:
-    script = {"output_type": "display_data", "data": {"text/html": _KEEP_KEYS}, "metadata": {}}
-    return ipywidgets.Output(outputs=(script,), layout=ipywidgets.Layout(display="none"))
+def _on_the_page() -> ipywidgets.Output:
+    shown = {"output_type": "display_data", "data": {"text/html": _ON_THE_PAGE}, "metadata": {}}
+    return ipywidgets.Output(outputs=(shown,), layout=ipywidgets.Layout(display="none"))
 
 
 class Work(ipywidgets.HBox):  # type: ignore[misc]
@@ -162,34 +164,31 @@ class Work(ipywidgets.HBox):  # type: ignore[misc]
         bar: the share that is done, from 0 to 1.
         cancel: the other button.
         said: how it went, in words.
+        errors: the traceback of what a step or `end` raised, until the next start; shown below the row.
         thread: the last one started; None before.
     """
 
-    def __init__(
-        self,
-        text: str,
-        begin: Callable[[], Iterator[float]],
-        end: Callable[[], None],
-        errors: ipywidgets.Output,
-    ) -> None:
+    def __init__(self, text: str, begin: Callable[[], Iterator[float]], end: Callable[[], None]) -> None:
         """Nothing runs yet.
 
         Args:
             text: on the first button.
             begin: gives the steps, each of which yields the share that is done.
             end: called after the last step.
-            errors: shows the traceback of what a step or `end` raised.
         """
-        self._begin, self._end, self._errors = begin, end, errors
+        self._begin, self._end = begin, end
         self._cancelled = Event()
         self.thread: Thread | None = None
-        self.start = ipywidgets.Button(description=text, layout=ipywidgets.Layout(width="auto"))
+        whole = ipywidgets.Layout(width="auto", flex="0 0 auto")
+        self.start = ipywidgets.Button(description=text, layout=whole)
         self.bar = ipywidgets.FloatProgress(max=1.0, layout=ipywidgets.Layout(width="160px"))
         self.cancel = ipywidgets.Button(description="cancel", disabled=True)
         self.said = ipywidgets.Label(layout=ipywidgets.Layout(width="220px"))
+        self.errors = ipywidgets.Output()
         self.start.on_click(lambda _: self._start())
         self.cancel.on_click(lambda _: self.stop())
-        super().__init__([self.start, self.bar, self.cancel, self.said])
+        row = [self.start, self.bar, self.cancel, self.said]
+        super().__init__(row, layout=ipywidgets.Layout(flex_flow="row wrap"))
 
     def stop(self) -> None:
         """Cancel what runs: nothing comes of it any more, and its thread ends with the step that it is at."""
@@ -197,12 +196,17 @@ class Work(ipywidgets.HBox):  # type: ignore[misc]
             self._cancelled.set()
             self._over("cancelled: nothing has changed")
 
+    def forget(self) -> None:
+        """Say no more how it went; what runs goes on."""
+        if self.cancel.disabled:
+            self._say("")
+
     def _start(self) -> None:
         if self.start.disabled:  # a second click that was on its way
             return
         self._cancelled = Event()  # the one before stays set for a thread that has not noticed yet
         self.start.disabled, self.cancel.disabled = True, False
-        self.bar.value, self.said.value, self._errors.outputs = 0.0, "computing …", ()
+        self._say("computing …")
         self.thread = Thread(target=self._run, args=(self._begin(), self._cancelled))
         self.thread.start()
 
@@ -217,12 +221,15 @@ class Work(ipywidgets.HBox):  # type: ignore[misc]
                 self._end()
                 self._over("done")
         except Exception as error:
-            # An exception in a thread is nobody's: what shows those of the sliders shows it as well.
-            shown = {"ename": type(error).__name__, "evalue": str(error)}
-            lines = traceback.format_exception(error)
-            self._errors.outputs = ({"output_type": "error", **shown, "traceback": lines},)
             if not cancelled.is_set():
+                # An exception in a thread is nobody's. It stays while sliders move, which did not raise it.
+                shown = {"ename": type(error).__name__, "evalue": str(error)}
+                lines = traceback.format_exception(error)
+                self.errors.outputs = ({"output_type": "error", **shown, "traceback": lines},)
                 self._over("failed, see below")
+
+    def _say(self, said: str) -> None:
+        self.bar.value, self.said.value, self.errors.outputs = 0.0, said, ()
 
     def _over(self, said: str) -> None:
         self.said.value = said
@@ -267,10 +274,10 @@ def _known(label: str, value: Any, options: Sequence[Any]) -> None:
 
 
 def _look(label: str) -> dict[str, Any]:
-    width = {"description_width": "170px"}
+    width = {"description_width": "165px"}
     return {
         "description": label,
         "tooltip": label,
         "style": width,
-        "layout": ipywidgets.Layout(width="410px"),
+        "layout": ipywidgets.Layout(width="400px"),
     }

@@ -155,9 +155,9 @@ class PlanePicture:
             self._texts[i].set_text(text)
 
         initial, after = (mean[-1] for mean in means.values())
-        weigh = "as many examples as they have" if row.weights == "examples" else "the same"
+        weighs = "weighs as much as it has examples" if row.weights == "examples" else "weighs the same"
         words = (
-            f"<b>{row.name}</b>: a client sends {escape(row.sends.value)}, and clients weigh {weigh}. The "
+            f"<b>{row.name}</b>: a client sends {escape(row.sends.value)}, and each {weighs}. The "
             f"mean loss is {initial:.2f} at the global model, and {after:.2f} after one step of each client."
         )
         if np.any(np.abs(path) > (_WIDTH, _HEIGHT)):
@@ -229,10 +229,11 @@ class MixPicture:
         own = runs[_OWN]
         for curve, values in zip(self._curves, (own.initial, own.personalized), strict=True):
             curve.set_data(own.rounds, values)
-        terms = [f"{weight:g} g<sub>{j}</sub>" for j, weight in enumerate(mix, start=1) if weight]
+        terms = [f"{weight:+g} g<sub>{j}</sub>" for j, weight in enumerate(mix, start=1) if weight]
+        mixed = " ".join(terms).replace("+", "+ ").replace("-", "− ").removeprefix("+ ") or "0"
         tests = int(writers.held_out.test_counts.sum())
         words = (
-            f"{escape(writers.held_out.label)}: the server steps against {' + '.join(terms) or '0'}. The "
+            f"{escape(writers.held_out.label)}: the server steps against {mixed}. The "
             f"held-out writers have {tests} test images in all: differences of a point or two are noise."
         )
         return self.figure, words

@@ -56,7 +56,7 @@ def federation_in_the_plane(
         controls["steps"].disabled = values["algorithm"] == "FedSGD"
         return picture.show(**values)
 
-    return Panel("federation_in_the_plane", controls, draw, 460)
+    return Panel("federation_in_the_plane", controls, draw)
 
 
 # --- mix the inner gradients -----------------------------------------------------------------------------
@@ -80,7 +80,10 @@ def mix_your_own(
     """
     weights = {"g_1": g_1, "g_2": g_2, "g_3": g_3, "g_4": g_4, "g_5": g_5}
     controls = {
-        **{name: slider(f"weight of {name}", value, -1.0, 5.0, 0.25) for name, value in weights.items()},
+        **{
+            name: slider(f"weight of g{subscript}", value, -1.0, 5.0, 0.25)
+            for subscript, (name, value) in zip("₁₂₃₄₅", weights.items(), strict=True)
+        },
         "client_rate": slider("client rate β", client_rate, 0.05, 2.0, 0.05),
         "server_rate": slider("server rate (SGD)", server_rate, 0.1, 5.0, 0.1),
         "rounds": slider("rounds", rounds, 1, MOST_ROUNDS, 1),
@@ -91,7 +94,7 @@ def mix_your_own(
         return picture.show([mix[name] for name in weights], client_rate, server_rate, rounds)
 
     presets = {name: dict(zip(weights, mix, strict=True)) for name, mix in PRESETS.items()}
-    return Panel("mix_your_own", controls, draw, 410, presets=presets)
+    return Panel("mix_your_own", controls, draw, presets=presets)
 
 
 # --- meet a client ---------------------------------------------------------------------------------------
@@ -121,7 +124,7 @@ def meet_a_client(*, dataset: str = "writers", client: str | None = None, epoch:
         "epoch": slider("epochs of adaptation", epoch, 0, EPOCHS, 1),
     }
     picture = GlyphPicture() if writes else LinePicture()
-    return Panel("meet_a_client", controls, picture.show, picture.height, fixed=f"dataset={dataset!r}")
+    return Panel("meet_a_client", controls, picture.show, fixed=f"dataset={dataset!r}")
 
 
 # --- how different writers are ---------------------------------------------------------------------------
@@ -171,4 +174,4 @@ def how_different(
         yield from recompute(config, values, next(populations), lambda found: here.update({cell: found}))
 
     work = ("compute this cell with other writers", compute)
-    return Panel("how_different", controls, draw, 480, fixed=repr(folder.as_posix()), work=work)
+    return Panel("how_different", controls, draw, fixed=repr(folder.as_posix()), work=work)

@@ -198,7 +198,7 @@ class Toy:
         def draw(a: int) -> tuple[Figure, str]:
             return Figure(), f"a is {a}, level {self.level}"
 
-        self.panel = Panel("toy", {"a": ipywidgets.IntSlider(1)}, draw, 100, work=("go", compute))
+        self.panel = Panel("toy", {"a": ipywidgets.IntSlider(1)}, draw, work=("go", compute))
         assert self.panel.work
         self.work = self.panel.work
 
@@ -242,7 +242,7 @@ def test_cancelled_work_leaves_everything_as_it_was(stop: Callable[[Toy], None])
     assert not toy.work.start.disabled and "cancelled" in toy.work.said.value
     finished(toy.panel)
     assert (toy.panel.words.value, toy.panel.picture.value, toy.level) == (words, picture, 0)
-    assert "cancelled" in toy.work.said.value and toy.panel.errors.outputs == ()
+    assert "cancelled" in toy.work.said.value and toy.work.errors.outputs == ()
 
 
 def test_work_begun_anew_is_not_disturbed_by_what_was_cancelled() -> None:
@@ -273,21 +273,21 @@ def test_an_error_in_work_is_not_silent() -> None:
     toy.work.start.click()
     assert "failed" in finished(toy.panel).said.value and not toy.work.start.disabled
     # As the notebooks' run finds it: in the saved state of the widgets.
-    state = {"state": {"one": {"state": toy.panel.errors.get_state()}}}
+    state = {"state": {"one": {"state": toy.work.errors.get_state()}}}
     notebook = nbformat.v4.new_notebook(metadata={"widgets": {WIDGET_STATE: state}})
     (failure,) = widget_failures(notebook)
     assert (failure.error, failure.message) == ("KeyError", "'broke'")
     assert 'raise KeyError("broke")' in failure.traceback
     broken = False
     toy.work.start.click()
-    assert finished(toy.panel).said.value == "done" and toy.panel.errors.outputs == ()
+    assert finished(toy.panel).said.value == "done" and toy.work.errors.outputs == ()
 
 
 def test_the_process_ends_while_work_goes_on() -> None:
     code = (
-        "from fl_meta.panel import Work; import ipywidgets, itertools, time\n"
+        "from fl_meta.panel import Work; import itertools, time\n"
         "steps = lambda: (time.sleep(0.01) or 0.5 for _ in itertools.count())\n"
-        "Work('go', steps, print, ipywidgets.Output()).start.click()"
+        "Work('go', steps, print).start.click()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -141,6 +141,14 @@ def test_a_misspelt_parameter_is_an_error_before_anything_runs(tmp_path: Path) -
         notebooks.plan(tmp_path, {"profile": "smoke"})
 
 
+@pytest.mark.parametrize("value", ["abc", 1.5, None])
+def test_a_parameter_of_another_type_is_an_error_before_anything_runs(tmp_path: Path, value: object) -> None:
+    write_notebook(tmp_path / "01_a.ipynb", [])
+    with pytest.raises(ValueError, match=rf"seed={value!r} is no int, but 01_a.ipynb needs one, such as 0"):
+        notebooks.plan(tmp_path, {"seed": value})
+    assert notebooks.plan(tmp_path, {"seed": 7}).parameters[0]["seed"] == 7
+
+
 def test_a_folder_without_notebooks_and_a_broken_one_are_errors(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="--notebooks"):
         notebooks.plan(tmp_path, {})

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from html import unescape
 from io import BytesIO
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import ipywidgets
@@ -55,6 +56,7 @@ def check(panel: Panel) -> None:
     """The picture shows something, the words say something, the state is that of the controls."""
     image = pixels(panel)
     assert 0.002 < (image != 255).any(-1).mean() < 0.9, panel.state
+    assert image.shape[:2] == (int(panel.picture.height), int(panel.picture.width))
     assert len(panel.words.value) > 40
     assert unescape(panel.code.value).endswith(f"<code>{panel.state}</code>")
 
@@ -68,11 +70,13 @@ def values_of(control: Any) -> list[Any]:
 
 
 def test_every_control_can_be_moved_to_its_ends_and_the_middle(panel: Panel) -> None:
+    size = pixels(panel).shape
     for name, control in panel.controls.items():
         start, seen = control.value, set()
         for value in values_of(control):
             control.value = value
             check(panel)
+            assert pixels(panel).shape == size, f"what lies below jumps at {panel.state}"
             seen.add((bytes(panel.picture.value), panel.words.value))
         assert len(seen) > 1 or control.disabled, f"{name} changes nothing"
         control.value = start
@@ -148,7 +152,7 @@ def test_a_button_draws_once() -> None:
         return Figure(), "drawn"
 
     controls = {name: ipywidgets.IntSlider(1) for name in "ab"}
-    panel = Panel("toy", controls, draw, 100, presets={"both": {"a": 5, "b": 6}})
+    panel = Panel("toy", controls, draw, presets={"both": {"a": 5, "b": 6}})
     panel.buttons["both"].click()
     assert drawn == [{"a": 1, "b": 1}, {"a": 5, "b": 6}]
     controls["a"].value = 7
@@ -163,13 +167,68 @@ def test_a_callback_that_raises_is_not_silent() -> None:
         return Figure(), "drawn"
 
     control = ipywidgets.IntSlider(1)
-    panel = Panel("toy", {"a": control}, draw, 100)
+    panel = Panel("toy", {"a": control}, draw)
     with pytest.raises(KeyError, match="broke"):
         panel.set(a=9)
     with pytest.raises(KeyError, match="broke"):
         control.value = 8
     control.value = 2
     assert panel.words.value == "drawn"
+
+
+def test_an_error_of_the_work_stays_until_it_is_started_again_or_reset() -> None:
+    broken = True
+
+    def work(a: int) -> Iterator[float]:
+        yield 0.5
+        if broken:
+            raise KeyError("broke")
+
+    control = ipywidgets.IntSlider(1)
+    panel = Panel("toy", {"a": control}, lambda a: (Figure(), f"drawn {a}"), work=("go", work))
+    assert panel.work and panel.work.errors in panel.children
+
+    def press_go() -> None:
+        assert panel.work
+        panel.work.start.click()
+        assert panel.work.thread
+        panel.work.thread.join(20)
+
+    def told() -> tuple[list[str], str]:
+        assert panel.work
+        return [one["evalue"] for one in panel.work.errors.outputs], panel.work.said.value
+
+    failed = ["'broke'"], "failed, see below"
+    press_go()
+    assert told() == failed
+    control.value = 5
+    assert (told(), panel.words.value) == (failed, "drawn 5")
+    panel.buttons["reset"].click()
+    assert (told(), panel.words.value, panel.work.bar.value) == (([], ""), "drawn 1", 0.0)
+    press_go()
+    assert told() == failed
+    broken = False
+    press_go()
+    assert told() == ([], "done")
+
+
+def test_reset_lets_work_go_on() -> None:
+    let = Event()
+
+    def work(a: int) -> Iterator[float]:
+        yield 0.5
+        assert let.wait(20)
+        yield 1.0
+
+    panel = Panel("toy", {"a": ipywidgets.IntSlider(1)}, lambda a: (Figure(), ""), work=("go", work))
+    assert panel.work
+    panel.work.start.click()
+    assert panel.work.thread
+    panel.buttons["reset"].click()
+    assert (panel.work.said.value, panel.work.start.disabled) == ("computing …", True)
+    let.set()
+    panel.work.thread.join(20)
+    assert (panel.work.said.value, panel.work.bar.value) == ("done", 1.0)
 
 
 def test_controls_without_a_meaning_are_off(made: dict[str, Panel]) -> None:
@@ -312,7 +371,7 @@ def test_what_was_not_run_is_told(made: dict[str, Panel], values: dict[str, Any]
     [
         (lambda: widgets.federation_in_the_plane(steps=11), ValueError, "steps K: 11 .* from 1 to 10"),
         (lambda: widgets.federation_in_the_plane(algorithm="SCAFFOLD"), ValueError, "'SCAFFOLD'.*'MAML'"),
-        (lambda: widgets.mix_your_own(g_3=float("nan")), ValueError, "g_3: nan .* from -1 to 5"),
+        (lambda: widgets.mix_your_own(g_3=float("nan")), ValueError, "g₃: nan .* from -1 to 5"),
         (lambda: widgets.claim_explorer("nowhere"), FileNotFoundError, "nowhere; give that of"),
         (lambda: widgets.claim_explorer(RESULTS, claim="4"), ValueError, "claim: '4' .*'2b-FedSGD'"),
         (lambda: widgets.claim_explorer(RESULTS, seed=5), ValueError, "seed: 5 .*'all', 0, 1, 2, 3, 4"),

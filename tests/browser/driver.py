@@ -51,8 +51,8 @@ _CLASHES = """panel => {
             if (wide > 1 && high > 1) found.push(`${name(part)} lies over ${name(other)}`);
         }
     });
-    for (const label of panel.querySelectorAll("label"))
-        if (label.scrollWidth > label.clientWidth) found.push(`${name(label)} is cut off`);
+    for (const text of panel.querySelectorAll("label, button"))
+        if (text.scrollWidth > text.clientWidth) found.push(`${name(text)} is cut off`);
     return found;
 }"""
 

@@ -30,7 +30,7 @@ def draw(value, idle):
     figure.text(0.5, 0.5, f"value {value}", fontsize=40)
     return figure, f"the value is {value}"
 
-Panel("toy", {"value": slider("value", 1, 0, 10, 1), "idle": slider("idle", 1, 0, 10, 1)}, draw, 300)
+Panel("toy", {"value": slider("value", 1, 0, 10, 1), "idle": slider("idle", 1, 0, 10, 1)}, draw)
 """
 
 
