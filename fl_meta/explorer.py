@@ -124,7 +124,7 @@ def claim_explorer(
             legend.remove()
         # More clients are more accurate: on a row's common axis its last has room below the curves.
         for axes in figure.axes[len(halves) - 1 :: len(halves)]:
-            axes.legend(frameon=False, fontsize=_LETTERS, ncols=2, loc="lower center")
+            axes.legend(frameon=False, fontsize=_LETTERS, ncols=2, loc="lower right")
         png(figure)  # what does not move is drawn, and put in its place, before the lines are other seeds'
         return figure
 
@@ -167,7 +167,7 @@ def claim_explorer(
         everything, here = (kept(dataset, in_table, which) for which in (_ALL, seed))
         if not everything.results:
             (verdict,) = (one for one in claims.not_run(claim, dataset, RECORDED) if one.claim == claim)
-            text = f"The repository keeps no results of {dataset!r}\nfor claim {claim!r}."
+            text = f"The repository keeps no results of {dataset!r}\nfor claim {claim!r}: choose another one."
             return _nothing(text), VerdictTable((verdict,)).to_html()
         words = VerdictTable((everything.verdicts[claim],)).to_html()
         if not here.results:

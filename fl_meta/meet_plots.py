@@ -51,7 +51,7 @@ class GlyphPicture:
         self._title = axes.set_title("", fontsize=13, loc="left")
         style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 12}
         self._captions = [
-            axes.text((column + 0.5) * _CELL_WIDTH, (row + 0.82) * _CELL_HEIGHT, "", **style)
+            axes.text((column + 0.5) * _CELL_WIDTH, (row + 0.88) * _CELL_HEIGHT, "", **style)
             for row in range(_ROWS)
             for column in range(_COLUMNS)
         ]

@@ -16,12 +16,12 @@ from fl_meta.playground_plots import png
 
 # Lines of text are as close as around the panel, not as far apart as controls. JupyterLab takes arrow keys
 # (and d, d, which deletes a cell) before a slider or a list hears of them. It does not where it finds this
-# attribute, which widgets cannot set from Python; it matters nowhere else.
+# attribute, which widgets cannot set from Python; it matters nowhere else. Ctrl+S still saves.
 _ON_THE_PAGE = """<style>.fl-meta-panel .widget-html-content { line-height: 1.5; }</style>
 <script>
 window.flMetaKeys ??= window.addEventListener("keydown", event => {
     if (event.target.closest?.(".fl-meta-panel"))
-        event.target.setAttribute("data-lm-suppress-shortcuts", "true");
+        event.target.toggleAttribute("data-lm-suppress-shortcuts", !event.ctrlKey && !event.metaKey);
 }, true) ?? true;
 </script>"""
 

@@ -1,6 +1,7 @@
 """Small data sets that many tests use."""
 
 import os
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: small tensors, shared cores
 
@@ -14,6 +15,15 @@ from fl_meta.data.federated import PADDING, FederatedDataset
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=1000)
 settings.load_profile("repeatable")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Tell what tests have measured and recorded, and judge it not: machines differ."""
+    reports = terminalreporter.getreports("passed")
+    measured = [f"{name}: {value}" for report in reports for name, value in report.user_properties]
+    if measured:
+        terminalreporter.section("measured")
+        terminalreporter.write("\n".join([*measured, ""]))
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from html import unescape
 from io import BytesIO
 from pathlib import Path
 from threading import Event
+from time import perf_counter
 from typing import Any
 
 import ipywidgets
@@ -80,6 +81,24 @@ def test_every_control_can_be_moved_to_its_ends_and_the_middle(panel: Panel) -> 
             seen.add((bytes(panel.picture.value), panel.words.value))
         assert len(seen) > 1 or control.disabled, f"{name} changes nothing"
         control.value = start
+
+
+def test_how_long_from_a_move_to_the_picture_is_reported(
+    panel: Panel, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+) -> None:
+    generator, taken = np.random.default_rng(0), []
+    controls = list(panel.controls.values())
+    for _ in range(40):
+        control = controls[generator.integers(len(controls))]
+        others = [value for value in values_of(control) if value != control.value]
+        value = others[generator.integers(len(others))]
+        begin = perf_counter()
+        control.value = value
+        taken.append(1000 * (perf_counter() - begin))
+        check(panel)
+    median, most = np.quantile(taken, [0.5, 0.95])
+    name = request.node.callspec.params["panel"]
+    record_property(f"{name}, from move to picture", f"median {median:.0f} ms, 95th percentile {most:.0f} ms")
 
 
 def combinations(panel: Panel) -> st.SearchStrategy[dict[str, Any]]:

@@ -112,7 +112,7 @@ def toy(lab: Server) -> str:
 @pytest.mark.usefixtures("toy")
 @pytest.mark.parametrize("notebook", ["toy"], indirect=True)
 def test_faults_are_noticed_and_a_panel_that_hangs_works_again_after_a_restart(
-    tab: Tab, notebook: str
+    tab: Tab, lab: Server, notebook: str
 ) -> None:
     tab.run_all()
     (panel,) = tab.panels()
@@ -126,6 +126,13 @@ def test_faults_are_noticed_and_a_panel_that_hangs_works_again_after_a_restart(
     assert not tab.errors()
     with pytest.raises(AssertionError, match="idle does not change the picture"):
         panel.move_control(idle)
+    # A slider keeps the arrow keys from JupyterLab, but not the one that saves.
+    idle.focus.press("ArrowRight")
+    idle.focus.press("Control+s")
+    saved = lab.notebooks / f"{notebook}.ipynb"
+    wait_until(
+        lambda: tab.told() or "widgets.toy(" in saved.read_text("utf-8"), QUICK, "the notebook to be saved"
+    )
     # An interruption does not reach what a slider started: JupyterLab has it computed beside the cells.
     value.moves()[1]()
     tab.restart()
