@@ -65,21 +65,34 @@ class Contrast:
 CONTRASTS = (
     Contrast(
         "2a-initial",
-        "After FedAvg, rounds of Reptile with Adam give a better initial model than as many rounds of FedAvg",
+        "After FedAvg, Reptile with Adam gives a better initial model than as many more rounds of FedAvg",
         REPTILE,
         CONTINUED,
         "initial",
     ),
-    Contrast("2a-personalized", "… and a better personalized model", REPTILE, CONTINUED, "personalized"),
+    Contrast(
+        "2a-personalized",
+        "After FedAvg, Reptile with Adam gives a better personalized model than as many more rounds of "
+        "FedAvg",
+        REPTILE,
+        CONTINUED,
+        "personalized",
+    ),
     Contrast(
         "2a-gradients-initial",
-        "The same against FedAvg continued for as many local gradients: initial model",
+        "After FedAvg, Reptile with Adam gives a better initial model than as many more local gradients of "
+        "FedAvg",
         REPTILE,
         CONTINUED_GRADIENTS,
         "initial",
     ),
     Contrast(
-        "2a-gradients-personalized", "… personalized model", REPTILE, CONTINUED_GRADIENTS, "personalized"
+        "2a-gradients-personalized",
+        "After FedAvg, Reptile with Adam gives a better personalized model than as many more local gradients "
+        "of FedAvg",
+        REPTILE,
+        CONTINUED_GRADIENTS,
+        "personalized",
     ),
     Contrast(
         "2b-FedSGD",
@@ -89,7 +102,14 @@ CONTRASTS = (
         FEDSGD,
         "personalized",
     ),
-    Contrast("2b-small-E", "The same with FedAvg(E=1)", REPTILE, SMALL_E, "personalized"),
+    Contrast(
+        "2b-small-E",
+        "Fine-tuned for global accuracy alone (FedAvg(E=1)) the personalized model is weaker than after "
+        "Reptile with Adam",
+        REPTILE,
+        SMALL_E,
+        "personalized",
+    ),
     Contrast(
         "3-matched",
         "At equal initial accuracy, a centralized model gains less from personalization than FedAvg's",

@@ -113,7 +113,7 @@ table.summary().T.round(3)
 
 # %%
 results_of = {
-    name: load_or_run(one, range(seed * one.folds, (seed + 1) * one.folds), own_folder())
+    name: load_or_run(one, range(seed, seed + one.folds), own_folder())
     for name, one in config.items()
 }
 label_of = {name: results[0]["data"]["label"] for name, results in results_of.items()}
