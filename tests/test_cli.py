@@ -37,8 +37,9 @@ VerdictTable((one,))
 
 
 def write_notebook(path: Path, source: str) -> None:
-    parameters = nbformat.v4.new_code_cell('profile = "laptop"\nseed = 0.0', metadata={"tags": ["parameters"]})
-    cells = [parameters, nbformat.v4.new_code_cell(source)]
+    cell = nbformat.v4.new_code_cell
+    parameters = cell('profile = "laptop"\nseed = 0.0', metadata={"tags": ["parameters"]})
+    cells = [parameters, cell(source)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNELSPEC}), path)
 
 
