@@ -114,8 +114,9 @@ def _tensor_step(
                 direction = state["momentum_buffer"].mul(optimizer.momentum).add_(direction)
             kept["momentum_buffer"] = direction.clone()
         return tensor.add(direction, alpha=-optimizer.learning_rate), kept
-    zeros = torch.zeros_like(tensor)
-    state = state or {"step": torch.tensor(0.0), "exp_avg": zeros, "exp_avg_sq": zeros}
+    if not state:
+        zeros = torch.zeros_like(tensor)
+        state = {"step": torch.tensor(0.0), "exp_avg": zeros, "exp_avg_sq": zeros}
     number, beta1, beta2 = state["step"] + 1, optimizer.beta1, optimizer.beta2
     mean = state["exp_avg"].lerp(gradient, 1 - beta1)
     square = state["exp_avg_sq"].mul(beta2).addcmul_(gradient, gradient, value=1 - beta2)

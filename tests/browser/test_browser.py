@@ -44,7 +44,7 @@ def notebook(tab: Tab, lab: Server, request: pytest.FixtureRequest) -> Iterator[
     lab.stop_kernels()
 
 
-def check_panels(tab: Tab, name: str) -> None:
+def assert_panels_work(tab: Tab, name: str) -> None:
     """Everything moves, by mouse and by keyboard, and fits at 125 %, with no error anywhere."""
     panels = tab.panels()
     assert panels, f"no panel in {name}; run fl-meta notebooks build {name}"
@@ -66,7 +66,7 @@ def check_panels(tab: Tab, name: str) -> None:
 def test_panels_in_jupyterlab(tab: Tab, notebook: str) -> None:
     tab.look(f"{notebook}-opened")
     tab.run_all()
-    check_panels(tab, notebook)
+    assert_panels_work(tab, notebook)
 
 
 @pytest.mark.parametrize("notebook", [PLAYGROUND], indirect=True)
@@ -97,7 +97,7 @@ def test_the_playground_as_a_page(tab: Tab, play: str) -> None:
     for code in (".jp-InputArea-editor", ".highlight", ".jp-InputPrompt"):
         assert tab.page.locator(code).locator("visible=true").count() == 0, f"{code} shows"
     assert "import" not in text
-    check_panels(tab, "page")
+    assert_panels_work(tab, "page")
 
 
 @pytest.fixture(scope="session")

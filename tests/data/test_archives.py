@@ -56,7 +56,7 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "target"
 
 
-def refused(archive: Path, target: Path, message: str, *, limit: int = 10**6) -> None:
+def assert_refused(archive: Path, target: Path, message: str, *, limit: int = 10**6) -> None:
     before = sorted(target.parent.rglob("*"))
     with pytest.raises(ValueError, match=message) as caught:
         unpack(archive, target, ["a.bin"], limit)
@@ -88,8 +88,10 @@ def test_a_compressed_file_gets_its_name(tmp_path: Path, target: Path, kind: str
 @pytest.mark.parametrize("name", ["../a.bin", "in/../../a.bin", "/tmp/a.bin", "..\\a.bin"])
 def test_a_path_that_leads_out_is_refused(tmp_path: Path, target: Path, name: str) -> None:
     # Also where it is another file than the one wanted.
-    refused(tar_of(tmp_path / "x.tar.gz", (name, b"x"), ("a.bin", TEXT)), target, "leads out of the folder")
-    refused(zip_of(tmp_path / "x.zip", ("a.bin", TEXT), (f"{name}2", b"x")), target, "leads out")
+    assert_refused(
+        tar_of(tmp_path / "x.tar.gz", (name, b"x"), ("a.bin", TEXT)), target, "leads out of the folder"
+    )
+    assert_refused(zip_of(tmp_path / "x.zip", ("a.bin", TEXT), (f"{name}2", b"x")), target, "leads out")
 
 
 @pytest.mark.parametrize(
@@ -104,13 +106,15 @@ def test_a_path_that_leads_out_is_refused(tmp_path: Path, target: Path, name: st
     ],
 )
 def test_links_and_devices_are_refused(tmp_path: Path, target: Path, member: tarfile.TarInfo) -> None:
-    refused(tar_of(tmp_path / "x.tar.gz", ("read.me", b"x"), member), target, "is a link or no plain file")
+    assert_refused(
+        tar_of(tmp_path / "x.tar.gz", ("read.me", b"x"), member), target, "is a link or no plain file"
+    )
 
 
 def test_links_in_a_zip_are_refused(tmp_path: Path, target: Path) -> None:
     info = zipfile.ZipInfo("a.bin")
     info.external_attr = (stat.S_IFLNK | 0o777) << 16
-    refused(zip_of(tmp_path / "x.zip", (info, b"/etc/passwd")), target, "is a link or no plain file")
+    assert_refused(zip_of(tmp_path / "x.zip", (info, b"/etc/passwd")), target, "is a link or no plain file")
 
 
 @pytest.mark.parametrize("kind", ["x.tar.gz", "x.tar.bz2", "x.zip", "x.gz", "x.bz2", "x.lzma"])
@@ -125,8 +129,8 @@ def test_a_bomb_is_refused(tmp_path: Path, target: Path, kind: str, monkeypatch:
     else:
         path.write_bytes(KINDS[path.suffix[1:]](zeros))
     assert path.stat().st_size * LARGEST_RATIO < len(zeros)
-    refused(path, target, "more than 1,000 bytes come out of it", limit=1_000)
-    refused(path, target, f"more than {path.stat().st_size * LARGEST_RATIO:,} bytes", limit=10**12)
+    assert_refused(path, target, "more than 1,000 bytes come out of it", limit=1_000)
+    assert_refused(path, target, f"more than {path.stat().st_size * LARGEST_RATIO:,} bytes", limit=10**12)
 
 
 def test_a_little_that_shrank_much_is_no_bomb(tmp_path: Path, target: Path) -> None:
@@ -140,14 +144,14 @@ def test_a_little_that_shrank_much_is_no_bomb(tmp_path: Path, target: Path) -> N
 
 def test_the_bound_is_on_all_files_together(tmp_path: Path, target: Path) -> None:
     archive = zip_of(tmp_path / "x.zip", ("a.bin", TEXT), ("b.bin", TEXT))
-    refused(archive, target, "more than 2,047 bytes", limit=2_047)
+    assert_refused(archive, target, "more than 2,047 bytes", limit=2_047)
     unpack(archive, target, ["a.bin", "b.bin"], 2_048)
 
 
 def test_a_file_that_is_there_twice_or_not_at_all_is_refused(tmp_path: Path, target: Path) -> None:
     twice = tar_of(tmp_path / "x.tar.gz", ("a.bin", TEXT), ("in/a.bin", b"x"))
-    refused(twice, target, "holds a.bin twice")
-    refused(zip_of(tmp_path / "x.zip", ("b.bin", TEXT)), target, "holds no a.bin")
+    assert_refused(twice, target, "holds a.bin twice")
+    assert_refused(zip_of(tmp_path / "x.zip", ("b.bin", TEXT)), target, "holds no a.bin")
 
 
 @pytest.mark.parametrize("kind", ["x.tar.gz", "x.tar.bz2", "x.tar.lzma", "x.zip", "x.gz", "x.bz2", "x.lzma"])
@@ -156,9 +160,9 @@ def test_what_is_damaged_or_truncated_is_refused(tmp_path: Path, target: Path, k
     whole = zip_of(path, ("a.bin", TEXT)) if kind == "x.zip" else tar_of(path, ("a.bin", TEXT))
     content = whole.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    refused(path, target, "damaged, or of another kind")
+    assert_refused(path, target, "damaged, or of another kind")
     path.write_bytes(b"<html>please log in</html>")
-    refused(path, target, "damaged, or of another kind")
+    assert_refused(path, target, "damaged, or of another kind")
 
 
 def test_a_stop_in_the_middle_leaves_nothing(

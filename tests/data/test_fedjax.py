@@ -83,7 +83,7 @@ def folder(place: Path, expect: Callable[..., None]) -> Path:
     return place
 
 
-def check_both() -> None:
+def assert_both_are_read() -> None:
     data = load_dataset("emnist_fedjax")
     # TFF's ids, without the hash, in their own order.
     assert data.client_ids == ("f0000_14", "f4099_10") and data.num_classes == 62
@@ -103,7 +103,7 @@ def check_both() -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_clients_have_their_examples_with_ink_as_one() -> None:
-    check_both()
+    assert_both_are_read()
 
 
 BUILD = """
@@ -152,7 +152,7 @@ def test_files_that_fedjax_itself_writes(folder: Path) -> None:
         [python, "-c", BUILD], input=json.dumps(files), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    check_both()
+    assert_both_are_read()
 
 
 @given(
