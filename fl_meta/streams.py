@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 def _word(part: int | str) -> int:
@@ -14,13 +15,15 @@ def _word(part: int | str) -> int:
     return int(part)
 
 
-def _entropy(seed: int, purpose: str, key: tuple[int | str, ...]) -> list[int]:
+def _entropy(seed: int, purpose: str, key: tuple[int | str, ...]) -> NDArray[np.uint32] | list[int]:
     if seed < 0:
         raise ValueError(f"seed={seed} is negative; use an integer of 0 or more")
     # NumPy reads a list of whole numbers as 32-bit words and pads it with zeros: say how many there are, and
     # give each two words, so that no two keys look alike.
     numbers = [int(seed), _word(purpose), len(key), *(_word(part) for part in key)]
-    return [word for number in numbers for word in (number & 0xFFFFFFFF, number >> 32)]
+    words = [word for number in numbers for word in (number & 0xFFFFFFFF, number >> 32)]
+    # Of a list NumPy makes the same array, but slowly; numbers of more than 64 bits it divides by itself.
+    return np.array(words, dtype=np.uint32) if min(words) >= 0 and max(words) < 2**32 else words
 
 
 def stream(seed: int, purpose: str, *key: int | str) -> np.random.Generator:

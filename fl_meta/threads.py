@@ -1,13 +1,17 @@
-"""How many threads compute: one inside an operation, several over clients."""
+"""How many threads compute, and how many cores they find idle."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 
 import torch
 
+LOAD = Path("/proc/loadavg")  # its fourth word: threads that are running now / all threads
+OWN = Path("/proc/self/task")  # this process's threads, with "R" after the name if it is running
 _allowed: ContextVar[int | None] = ContextVar("threads allowed", default=None)
 
 
@@ -17,7 +21,7 @@ def one_thread() -> Iterator[None]:
 
     A client's batches are small. Splitting one over threads gains little, costs ten times more beside
     another busy process (the threads wait for each other by spinning), and makes the last bits of a sum
-    depend on the number of cores.
+    depend on the number of cores. The stacked engine has larger operations and divides them by itself.
     """
     before = torch.get_num_threads()
     token = _allowed.set(allowed_threads())
@@ -35,3 +39,28 @@ def allowed_threads() -> int:
     It is the number of cores, unless OMP_NUM_THREADS or `torch.set_num_threads` says otherwise.
     """
     return _allowed.get() or torch.get_num_threads()
+
+
+def idle_cores() -> int:
+    """How many of the machine's cores no other process uses at this moment, at least one.
+
+    Threads inside an operation wait for each other at its end: beside another busy process two of them are
+    slower than one. Linux says how many threads are running, for the whole machine also in a container;
+    elsewhere all cores count as idle.
+    """
+    cores = os.cpu_count() or 1
+    try:
+        # PyTorch's own threads run on for a moment after an operation, to be ready for the next. They are
+        # counted first: one that ends before the others are counted is not taken for somebody else's.
+        own = sum(_runs(thread / "stat") for thread in OWN.iterdir())
+        running = int(LOAD.read_text().split()[3].partition("/")[0])
+    except (OSError, ValueError, IndexError):
+        return cores
+    return max(1, min(cores, cores - running + own))
+
+
+def _runs(stat: Path) -> bool:
+    try:
+        return b") R " in stat.read_bytes()
+    except (FileNotFoundError, ProcessLookupError):  # the thread has just ended
+        return False

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_meta import streams
+from fl_meta import streams, threads
 from fl_meta.streams import stream, torch_seed
-from fl_meta.threads import one_thread
+from fl_meta.threads import idle_cores, one_thread
 
 KEYS = st.tuples(st.integers(0, 2**40), st.text(max_size=5), st.integers(0, 1000), st.text(max_size=5))
 
@@ -63,6 +64,12 @@ def test_a_torch_seed_fits_torch_and_a_signed_integer() -> None:
     torch.Generator().manual_seed(max(seeds))
 
 
+@pytest.mark.parametrize("function", [lambda *key: stream(*key).integers(2**62), torch_seed])
+def test_a_seed_may_be_of_any_length(function) -> None:
+    seeds = [0, 2**32 - 1, 2**32, 2**64 - 1, 2**64, 2**70, 2**127, 2**127 + 1]
+    assert len({function(seed, "p", "key") for seed in seeds}) == len(seeds)
+
+
 @pytest.mark.parametrize("function", [stream, torch_seed])
 def test_a_negative_seed_is_refused(function) -> None:
     with pytest.raises(ValueError, match=r"seed=-1 is negative; use an integer of 0 or more"):
@@ -83,3 +90,30 @@ def test_one_thread_inside_and_the_old_number_after(fails: bool) -> None:
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+def test_cores_that_others_use_are_not_idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "LOAD", tmp_path / "loadavg")
+    monkeypatch.setattr(threads, "OWN", tmp_path / "task")
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    assert idle_cores() == 4  # nothing is known
+    for number, state in enumerate("RSR"):
+        (tmp_path / "task" / str(number)).mkdir(parents=True)
+        (tmp_path / "task" / str(number) / "stat").write_text(f"{number} (a) S b) {state} 1 2 3")
+    (tmp_path / "task" / "gone").mkdir()
+    for running, idle in {1: 4, 2: 4, 3: 3, 5: 1, 60: 1}.items():
+        (tmp_path / "loadavg").write_text(f"0.55 1.02 1.00 {running}/78 31415\n")
+        assert idle_cores() == idle
+
+
+@pytest.mark.parametrize("content", [b"", b"0.1 0.2 0.3 many/78 5", b"\xff\xfe"])
+def test_what_the_system_says_may_be_anything(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "LOAD", tmp_path / "loadavg")
+    monkeypatch.setattr(threads, "OWN", tmp_path)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    (tmp_path / "loadavg").write_bytes(content)
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "stat").write_bytes(b"7 (cut\xc3) R 1")
+    assert idle_cores() == 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,9 +78,17 @@ def batch_plan(
     num_epochs = -(-num_steps // steps_per_epoch)
     generator = stream(seed, "local batches", round_number, client_id)
     indices = np.concatenate([generator.permutation(num_examples) for _ in range(num_epochs)])
+    bounds = _bounds(num_examples, size, num_steps)
+    return BatchPlan(indices[: bounds[-1]].astype(np.int64, copy=False), bounds)
+
+
+@lru_cache(maxsize=1024)  # many clients have equally many examples
+def _bounds(num_examples: int, size: int, num_steps: int) -> NDArray[np.int64]:
+    steps_per_epoch = -(-num_examples // size)
     step = np.arange(num_steps + 1)
     bounds = step // steps_per_epoch * num_examples + step % steps_per_epoch * size
-    return BatchPlan(indices[: bounds[-1]].astype(np.int64, copy=False), bounds)
+    bounds.flags.writeable = False
+    return bounds
 
 
 def sample_clients(seed: int, round_number: int, client_ids: Sequence[str], count: int) -> tuple[str, ...]:
