@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from fl_meta.algorithms import Algorithm
 from fl_meta.local import ClientMomentum, LocalTraining, last_steps, update_in
-from fl_meta.params import add, flatten
+from fl_meta.params import Params, add, flatten
 
 
 @dataclass(frozen=True)
@@ -39,20 +40,25 @@ class Collected:
     momentum: ClientMomentum = field(default_factory=dict)
 
 
+def weighted_sum(weights: Tensor, sent: Params) -> Params:
+    """The sum over clients of what they send [clients, ...], each times its weight."""
+    return {name: torch.tensordot(weights, tensor, 1) for name, tensor in sent.items()}
+
+
 def collected(
-    sent: Tensor,
+    sent: Params,
     weights: Tensor,
     losses: Tensor,
     local_gradients: int,
     places: int = 0,
     padding: int = 0,
-    add_up: Callable[[Tensor, Tensor], Tensor] = lambda weights, sent: weights @ sent,
+    add_up: Callable[[Tensor, Params], Tensor] = lambda weights, sent: flatten(weighted_sum(weights, sent)),
     momentum: ClientMomentum | None = None,
 ) -> Collected:
     """Add up what clients send, without those that send NaN or infinity.
 
     Args:
-        sent: one row per client [clients, numbers].
+        sent: one row per client in each tensor [clients, ...].
         weights: of the clients [clients].
         losses: of their first batches [clients], in nats.
         local_gradients: see `Collected`, as the others.
@@ -61,16 +67,21 @@ def collected(
         add_up: makes the weighted sum [num_parameters] of the rows.
         momentum: of all clients, in the order of the rows, where training keeps it.
     """
-    left_out, kept = 0, momentum or {}
+    left_out, kept, gradient = 0, momentum or {}, add_up(weights, sent)
     # A sum of finite numbers may overflow, but one with NaN or infinity in it is never finite.
-    if not bool(torch.isfinite(sent.sum(1)).all()):
-        finite = torch.isfinite(sent).all(1)
-        sent, weights = sent.where(finite[:, None], 0), weights.where(finite, 0)
-        losses = losses.where(finite, 0)
+    if not math.isfinite(gradient.sum()):
+        rows = [tensor.reshape(len(tensor), -1) for tensor in sent.values()]
+        finite = torch.stack([torch.isfinite(part).all(1) for part in rows]).all(0)
+        good = [
+            part.where(finite[:, None], 0).view_as(tensor)
+            for part, tensor in zip(rows, sent.values(), strict=True)
+        ]
+        weights, losses = weights.where(finite, 0), losses.where(finite, 0)
+        gradient = add_up(weights, dict(zip(sent, good, strict=True)))
         left_out = int((~finite).sum())
-        kept = {client_id: kept[client_id] for client_id, good in zip(kept, finite, strict=False) if good}
+        kept = {client_id: kept[client_id] for client_id, well in zip(kept, finite, strict=False) if well}
     weight, loss = float(weights.sum()), float(weights @ losses)
-    return Collected(add_up(weights, sent), weight, loss, left_out, local_gradients, places, padding, kept)
+    return Collected(gradient, weight, loss, left_out, local_gradients, places, padding, kept)
 
 
 @dataclass(frozen=True)
@@ -115,12 +126,13 @@ class LoopEngine:
         """See `Engine`."""
         for client_id in client_ids:
             update = update_in(training, client_id, algorithm)
-            sent = flatten(update.gradient)[None]
-            weight, loss = algorithm.weight(update.num_examples), update.loss_before
-            kept = None if update.momentum is None else {client_id: flatten(update.momentum)}
-            yield collected(
-                sent, sent.new_tensor([weight]), sent.new_tensor([loss]), update.num_steps, momentum=kept
+            sent = {name: tensor[None] for name, tensor in update.gradient.items()}
+            weights, losses = (
+                next(iter(sent.values())).new_tensor([number])
+                for number in (algorithm.weight(update.num_examples), update.loss_before)
             )
+            kept = None if update.momentum is None else {client_id: flatten(update.momentum)}
+            yield collected(sent, weights, losses, update.num_steps, momentum=kept)
 
     def scores(self, training: LocalTraining, client_ids: Sequence[str], every: int = 1) -> Iterator[Score]:
         """See `Engine`."""

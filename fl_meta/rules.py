@@ -58,13 +58,13 @@ class Rule:
     ) = None
 
 
-# Threads wait for each other at every operation, even at one that only makes a view: few are wanted.
+# Every operation has its price, also one that only makes a view.
 def _rows(x: Tensor) -> Tensor:
     return x if x.ndim == 3 else x.flatten(1, -2)
 
 
 def _linear(module: nn.Module, params: Params, x: Tensor, draws: Draws) -> Tensor:
-    bias = params["bias"][:, None] if "bias" in params else x.new_zeros(())
+    bias = params["bias"].unsqueeze(1) if "bias" in params else x.new_zeros(())
     y = torch.baddbmm(bias, _rows(x), params["weight"].mT)
     return y if x.ndim == 3 else y.view(*x.shape[:-1], -1)
 

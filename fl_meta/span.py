@@ -1,10 +1,10 @@
 """A first linear layer in coordinates of a client's own examples.
 
 The gradient of a linear layer that reads the examples themselves is dᵀx: a combination of examples. So local
-SGD from W_0 never leaves W_0 + CᵀX, where X [n, features] are the client's examples and C [n, units] says how
-much of each was added. With the Gram matrix G = XXᵀ and Z = XW_0ᵀ, both known before the first step,
-the layer gives Z_i + G_i C for example i, and a step adds to rows of C what it would have added to W. Nothing
-of the size of W is touched before the end.
+SGD from W_0 never leaves W_0 − βCᵀX, where X [n, features] are the client's examples and C [n, units] the sum
+of what came back to each. With the Gram matrix G = XXᵀ and Z = XW_0ᵀ, both known before the first step, the
+layer gives Z_i − βG_i C for example i, and a step adds the d of its batch to rows of C. Nothing of the size
+of W is touched before the end.
 """
 
 from __future__ import annotations
@@ -45,25 +45,43 @@ def place_in_span(layers: Sequence[Layer], num_features: int, num_examples: int,
     return None
 
 
-def table(examples: Tensor, weight: Tensor) -> Tensor:
-    """For each example [G_i, its place among the n as one-hot, Z_i]: [clients, n, 2n + units]."""
-    gram = torch.bmm(examples, examples.transpose(1, 2))
-    outputs = torch.mm(examples.flatten(0, 1), weight.t()).view(*examples.shape[:2], -1)
-    places = torch.eye(examples.shape[1], dtype=gram.dtype, device=gram.device).expand_as(gram)
-    return torch.cat([gram, places, outputs], 2)
+def tables(examples: Tensor, weight: Tensor, learning_rate: float) -> Params:
+    """For each example [clients, n] its row of −βG, "gram" [n], and of Z, "outputs" [units]."""
+    outputs = torch.bmm(examples, weight.t().expand(len(examples), *weight.t().shape))
+    gram = torch.baddbmm(examples.new_zeros(()), examples, examples.mT, beta=0, alpha=-learning_rate)
+    return {"gram": gram, "outputs": outputs}
+
+
+def rows_of_table(num_examples: int) -> int:
+    """How many rows `tables` has for a client: one more than it needs, and of a number that is fast."""
+    return -(-(num_examples + 1) // 8) * 8
+
+
+def pieces_of(features: int) -> int:
+    """In how many equal pieces, up to four, `without_coordinates` can compute its sum."""
+    return max(pieces for pieces in range(1, 5) if features % pieces == 0)
+
+
+def without_coordinates(coordinates: Tensor, examples: Tensor, pieces: int) -> Tensor:
+    """Σ CᵀX over clients [units, features], of C [clients, n, units] and X [clients, n, features]."""
+    left = coordinates.flatten(0, 1).t()
+    right = examples.view(-1, pieces, examples.shape[2] // pieces).transpose(0, 1)
+    return torch.bmm(left.expand(pieces, *left.shape), right).transpose(0, 1).flatten(1)
+
+
+def _rows(table: Tensor, x: Tensor) -> Tensor:
+    return table.flatten(0, 1).index_select(0, x).view(len(table), -1, table.shape[2])
 
 
 def _forward(module: nn.Module, params: Params, x: Tensor, draws: Draws) -> Tensor:
-    n = params["weight"].shape[1]
-    y = torch.baddbmm(x[..., 2 * n :], x[..., :n], params["weight"])
-    return y.add_(params["bias"][:, None]) if "bias" in params else y
+    y = _rows(params["outputs"], x).baddbmm_(_rows(params["gram"], x), params["weight"])
+    return y.add_(params["bias"].unsqueeze(1)) if "bias" in params else y
 
 
 def _backward(
     module: nn.Module, params: Params, x: Tensor, y: Tensor, d: Tensor, gradients: Params, wanted: bool
 ) -> None:
-    n = params["weight"].shape[1]
-    gradients["weight"].baddbmm_(x[..., n : 2 * n].transpose(1, 2), d)
+    gradients["weight"].view(-1, d.shape[2]).index_add_(0, x, d.flatten(0, 1))
     if "bias" in params:
         gradients["bias"].add_(d.sum(1))
 
@@ -71,12 +89,12 @@ def _backward(
 def _push(
     module: nn.Module, params: Params, vector: Params, x: Tensor, moved: Tensor | None, y: Tensor
 ) -> Tensor:
-    n = params["weight"].shape[1]
-    bias = vector["bias"][:, None] if "bias" in params else x.new_zeros(())
-    return torch.baddbmm(bias, x[..., :n], vector["weight"])
+    change = torch.bmm(_rows(params["gram"], x), vector["weight"])
+    return change.add_(vector["bias"].unsqueeze(1)) if "bias" in params else change
 
 
-# "weight" are the coordinates C [clients, n, units]; the inputs are rows of `table`. The output is linear in
+# "weight" are the coordinates C [clients, n, units]; "gram" and "outputs" are `tables`; the inputs [clients ·
+# batch] say in which of their rows an example is, one client's below the other's. The output is linear in
 # C, so that a Hessian-vector product takes the backward pass for the change of the gradient.
 IN_SPAN = Rule(
     _forward,

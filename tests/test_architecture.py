@@ -36,6 +36,7 @@ ROOMS = (
         "rules",
         "layers",
         "span",
+        "stack",
         "stacked",
         "engines",
         "expansion",

@@ -17,7 +17,7 @@ from fl_meta.local import LocalTraining, adapted, client_update
 from fl_meta.loop import Collected, LoopEngine, collected
 from fl_meta.models import logistic, mlp
 from fl_meta.optimizers import SGD, Adam, adam, sgd
-from fl_meta.params import Params, add, map_params, relative_error, scale, unflatten
+from fl_meta.params import Params, add, map_params, relative_error, scale
 from fl_meta.rounds import Stage, TrainingDivergedError, TrainingState, pseudo_gradient, run_round
 
 IDS = ("client_5", "client_0", "client_2")
@@ -276,11 +276,12 @@ def test_one_entry_is_enough_to_be_left_out(
         def collect(
             self, training: LocalTraining, client_ids: Sequence[str], algorithm: Algorithm
         ) -> Iterator[Collected]:
-            sent = torch.ones(3, model.num_parameters)
-            unflatten(sent, params)["1.bias"][1, 2] = value
+            sent = {name: torch.ones(3, *tensor.shape) for name, tensor in params.items()}
+            sent["1.bias"][1, 2] = value
             weights, losses = torch.tensor([10.0, 20.0, 30.0]), torch.full((3,), 0.5)
             for rows in torch.arange(3).split(size):
-                yield collected(sent[rows], weights[rows], losses[rows], len(rows))
+                some = {name: tensor[rows] for name, tensor in sent.items()}
+                yield collected(some, weights[rows], losses[rows], len(rows))
 
     monkeypatch.setitem(ENGINES, "fake", Fake())
     algorithm = fedavg(1, client=sgd(0.25))
@@ -295,7 +296,7 @@ def test_one_entry_is_enough_to_be_left_out(
 def test_large_numbers_are_no_infinity() -> None:
     # Their sum is one, so the quick look at the sum of a row does not decide.
     sent = torch.full((2, 4), 3e38)
-    part = collected(sent, torch.tensor([0.25, 0.25]), torch.zeros(2), 2)
+    part = collected({"weight": sent}, torch.tensor([0.25, 0.25]), torch.zeros(2), 2)
     assert part.left_out == 0
     assert torch.equal(part.gradient, torch.full((4,), 1.5e38))
 

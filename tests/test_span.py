@@ -10,17 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fl_meta import stacked
-from fl_meta.algorithms import Algorithm, fedavg, fedsgd, fomaml, maml, reptile
+from fl_meta import stack
+from fl_meta.algorithms import Algorithm, fedavg, fedprox, fedsgd, fomaml, maml, reptile
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.layers import Layer, layers_of
 from fl_meta.local import LocalTraining
 from fl_meta.loop import LoopEngine
 from fl_meta.models import Model
 from fl_meta.optimizers import sgd
-from fl_meta.params import relative_error
+from fl_meta.params import Params, relative_error
 from fl_meta.rounds import pseudo_gradient
-from fl_meta.span import IN_SPAN, place_in_span, table
+from fl_meta.span import IN_SPAN, pieces_of, place_in_span, tables, without_coordinates
 from fl_meta.stacked import StackedEngine
 
 
@@ -69,17 +69,18 @@ def test_the_rule_is_that_of_the_whole_matrix(bias: bool) -> None:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
     examples, start = drawn(2, 4, 7), drawn(3, 7)  # two clients with 4 examples of 7 features, 3 units
-    params = {"weight": drawn(2, 4, 3)} | ({"bias": drawn(2, 3)} if bias else {})
+    own = {"weight": drawn(2, 4, 3)} | ({"bias": drawn(2, 3)} if bias else {})
+    params = own | tables(examples, start, 0.3)
     batch = torch.tensor([[0, 2, 2, 3, 1], [3, 3, 3, 0, 1]])  # examples may come twice
-    rows = torch.stack([one[places] for one, places in zip(table(examples, start), batch, strict=True)])
+    rows = (batch + torch.tensor([[0], [4]])).flatten()
     x = torch.stack([one[places] for one, places in zip(examples, batch, strict=True)])
-    weight = start + params["weight"].mT @ examples
+    weight = start - 0.3 * params["weight"].mT @ examples
     expected = x @ weight.mT + (params["bias"][:, None] if bias else 0)
     y = IN_SPAN.forward(nn.Linear(7, 3), params, rows, None)
     torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
 
     d = drawn(2, 5, 3)
-    before = {name: drawn(*tensor.shape) for name, tensor in params.items()}
+    before = {name: drawn(*tensor.shape) for name, tensor in own.items()}
     gradients = {name: tensor.clone() for name, tensor in before.items()}
     assert IN_SPAN.backward is not None
     IN_SPAN.backward(nn.Linear(7, 3), params, rows, y, d, gradients, False)
@@ -87,6 +88,18 @@ def test_the_rule_is_that_of_the_whole_matrix(bias: bool) -> None:
     torch.testing.assert_close(added, d.mT @ x, rtol=1e-12, atol=1e-12)
     if bias:
         torch.testing.assert_close(gradients["bias"] - before["bias"], d.sum(1), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("features", "pieces"), [(1, 1), (7, 1), (6, 3), (14, 2), (784, 4), (45, 3)])
+def test_the_way_back_in_pieces(features: int, pieces: int) -> None:
+    generator = torch.Generator().manual_seed(features)
+    coordinates, examples = (
+        torch.randn(3, 5, width, generator=generator, dtype=torch.float64) for width in (2, features)
+    )
+    assert pieces_of(features) == pieces
+    expected = (coordinates.mT @ examples).sum(0)
+    found = without_coordinates(coordinates, examples, pieces)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
 # --- in the engine --------------------------------------------------------------------------------------
@@ -124,7 +137,7 @@ def asked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> li
     def chunks(_: object, training: LocalTraining, ids: Sequence[str], *__: object) -> list[list[str]]:
         return [sorted(ids, key=training.num_examples, reverse=True)]
 
-    monkeypatch.setattr(stacked, "place_in_span", always)
+    monkeypatch.setattr(stack, "place_in_span", always)
     if request.param:
         monkeypatch.setattr(StackedEngine, "_chunks", chunks)
     return times
@@ -186,7 +199,7 @@ def test_scores_in_coordinates_as_in_the_loop(
     client = sgd(0.2, momentum=momentum)
     training = LocalTraining(model, model.init(0, torch.float64), data, client, batch_size, epochs, None, 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stacked, "place_in_span", lambda *_: 1)
+        patch.setattr(stack, "place_in_span", lambda *_: 1)
         found = {(s.client_id, s.epoch): s for s in StackedEngine(1).scores(training, data.client_ids)}
     expected = list(LoopEngine().scores(training, data.client_ids))
     assert len(found) == len(expected)
@@ -196,7 +209,23 @@ def test_scores_in_coordinates_as_in_the_loop(
         assert (other.correct, other.predictions) == (score.correct, score.predictions)
 
 
-def test_weight_decay_leaves_the_span(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_derivatives_by_autograd_are_not_in_coordinates(asked: list[int]) -> None:
+    data = data_of([11, 4, 7], 40)
+    model = Model("gelu", lambda: nn.Sequential(nn.Flatten(), nn.Linear(40, 5), nn.GELU(), nn.Linear(5, 3)))
+    params = model.init(0, torch.float64)
+    for algorithm, in_coordinates in ((maml(3, client=PLAIN, batch_size=3), False), (fomaml(3), True)):
+        asked.clear()
+        expected, found = (
+            pseudo_gradient(
+                model, params, data, data.client_ids, algorithm, seed=1, round_number=0, engine=engine
+            )[0]
+            for engine in ("loop", StackedEngine(1))
+        )
+        assert relative_error(found, expected) < 1e-12
+        assert bool(asked) == in_coordinates
+
+
+def test_weight_decay_and_fedprox_leave_the_span(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> int:
         raise AssertionError("in coordinates")
 
@@ -208,8 +237,9 @@ def test_weight_decay_leaves_the_span(monkeypatch: pytest.MonkeyPatch) -> None:
             model, params, data, data.client_ids, algorithm, seed=1, round_number=0, engine="stacked"
         )
 
-    monkeypatch.setattr(stacked, "place_in_span", refuse)
+    monkeypatch.setattr(stack, "place_in_span", refuse)
     sent(fedavg(9, client=sgd(0.1, weight_decay=0.1), batch_size=4))
+    sent(fedprox(0.5, epochs=9, client=PLAIN, batch_size=4))
     with pytest.raises(AssertionError, match="in coordinates"):
         sent(fedavg(9, client=PLAIN, batch_size=4))
 
@@ -217,11 +247,11 @@ def test_weight_decay_leaves_the_span(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_many_epochs_go_through_coordinates_and_one_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
 
-    def watch(*args: Any) -> torch.Tensor:
+    def watch(*args: Any) -> Params:
         made.append(args)
-        return table(*args)
+        return tables(*args)
 
-    monkeypatch.setattr(stacked, "table", watch)
+    monkeypatch.setattr(stack, "tables", watch)
     data, model = data_of([20, 20], 100), model_of(100, hidden=10)
     for epochs, expected in ((1, False), (20, True)):
         pseudo_gradient(

@@ -17,10 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from fl_meta import stacked
+from fl_meta import stack, stacked
 from fl_meta.algorithms import Algorithm, fedavg, fedprox, fedsgd, fomaml, maml, reptile
 from fl_meta.data.federated import PADDING, FederatedDataset
 from fl_meta.data.on_demand import OnDemand
+from fl_meta.layers import add_gradients, layers_of
 from fl_meta.local import LocalTraining, round_of
 from fl_meta.loop import Collected, Engine, LoopEngine, Score
 from fl_meta.models import Model, char_lstm, char_mlp, emnist_cnn, fedem_cnn, logistic, mlp, small_cnn
@@ -28,7 +29,8 @@ from fl_meta.optimizers import SGD, adam, sgd
 from fl_meta.params import Params, relative_error
 from fl_meta.personalization import Evaluation, personalize
 from fl_meta.rounds import RoundInfo, Stage, pseudo_gradient
-from fl_meta.stacked import StackedEngine, segments
+from fl_meta.stack import segments
+from fl_meta.stacked import StackedEngine
 from fl_meta.threads import one_thread
 from fl_meta.training import Checkpoint, Run, train
 
@@ -274,6 +276,7 @@ ALGORITHMS = {
     "FedProx": fedprox(0.8, 4, client=PLAIN, batch_size=4),
     "FedProx of 20 steps, momentum": fedprox(0.3, steps=20, client=sgd(0.05, momentum=0.8), batch_size=4),
     "FedProx, heavy": fedprox(0.5, 2, client=HEAVY, batch_size=5),
+    "FedProx, weight decay": fedprox(0.7, 2, client=sgd(0.1, weight_decay=0.2), batch_size=5),
     "Reptile": reptile(3, client=HEAVY, batch_size=4),
     "FOMAML": fomaml(3, client=sgd(0.1, momentum=0.5), batch_size=4),
     "FOMAML, plain": fomaml(9, client=PLAIN, batch_size=4, weights="examples"),
@@ -349,7 +352,7 @@ def test_equal_to_the_loop_in_one_stack(
 ) -> None:
     # Layers without a rule go through vmap, and clients of other sizes are not padded there.
     info = check_equal(*task, ALGORITHMS[name])
-    stackable = all(layer.stackable for layer in stacked.layers_of(task[0].module))
+    stackable = all(layer.stackable for layer in layers_of(task[0].module))
     assert info.padding_share == 0 or stackable
 
 
@@ -504,9 +507,10 @@ def check_same_parts(one: Iterator[Collected], other: Iterator[Collected]) -> No
 @pytest.mark.parametrize("algorithm", [fedavg(1, batch_size=4), maml(1, batch_size=4)], ids=lambda a: a.name)
 @tasks(["logistic", "emnist_cnn", "char_lstm", "dropout", "own forward"])
 def test_the_number_of_workers_changes_no_bit(
-    task: tuple[Model, FederatedDataset], algorithm: Algorithm
+    task: tuple[Model, FederatedDataset], algorithm: Algorithm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, data = task
+    monkeypatch.setattr(stacked, "idle_cores", lambda: 8)
     training = round_of(algorithm, model, model.init(0), data, **ROUND)
     adaptation = replace(training, epochs=1, steps=None, round_number=0)
     with one_thread():
@@ -520,6 +524,90 @@ def test_the_number_of_workers_changes_no_bit(
         for other in others:
             check_same_parts(alone[0](), other[0]())
             assert other[1] == alone[1]
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        fedavg(2, client=sgd(0.05), batch_size=20),
+        fedavg(1, client=sgd(0.05, weight_decay=0.1), batch_size=20),  # not in coordinates
+        maml(2, client=sgd(0.05), batch_size=20),
+    ],
+    ids=lambda a: f"{a.name} {a.client.weight_decay}",
+)
+@pytest.mark.parametrize("features", [784, 785])
+def test_threads_inside_operations_change_no_bit(
+    algorithm: Algorithm, features: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Products of this size are divided among threads, and stacks of one client are left at the end.
+    data = vectors([100, 100, 61, 40, 40, 7], features)
+    model = mlp(data)
+    training = round_of(algorithm, model, model.init(0), data, **ROUND)
+    adaptation = replace(training, epochs=1, steps=None, round_number=0)
+    numbers: set[int] = set()
+
+    def watch(*args: Any) -> None:
+        numbers.add(torch.get_num_threads())
+        add_gradients(*args)
+
+    monkeypatch.setattr(stacked, "idle_cores", lambda: 8)
+    monkeypatch.setattr(stack, "add_gradients", watch)
+    with one_thread():
+        alone, *others = (
+            (
+                list(StackedEngine(workers).collect(training, data.client_ids, algorithm)),
+                list(StackedEngine(workers).scores(adaptation, data.client_ids)),
+            )
+            for workers in (1, 2, 3, 8)
+        )
+        assert torch.get_num_threads() == 1
+    for other in others:
+        check_same_parts(iter(alone[0]), iter(other[0]))
+        assert other[1] == alone[1]
+    assert {1, 2, 3} <= numbers
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.Sigmoid, nn.SiLU, nn.GELU])
+def test_threads_change_no_bit_of_any_activation(
+    activation: type[nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 15 · 13 · 200 numbers: enough that PyTorch divides an activation, into parts of no round number.
+    data = vectors([26] * 15, 50)
+    model = Model("mlp", lambda: nn.Sequential(nn.Linear(50, 200), activation(), nn.Linear(200, 4)))
+    algorithm = fedavg(1, client=sgd(0.1), batch_size=13)
+    training = round_of(algorithm, model, model.init(0), data, **ROUND)
+    monkeypatch.setattr(stacked, "idle_cores", lambda: 8)
+    with one_thread():
+        alone, *others = (
+            list(StackedEngine(workers).collect(training, data.client_ids, algorithm))
+            for workers in (1, 2, 3)
+        )
+    for other in others:
+        check_same_parts(iter(alone), iter(other))
+
+
+@pytest.mark.parametrize(("idle", "used"), [(1, 1), (2, 2), (5, 3)])
+def test_only_idle_cores_are_used(idle: int, used: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = vectors([5] * 12)
+    model = logistic(data)
+    numbers: set[int] = set()
+
+    def watch(*args: Any) -> None:
+        numbers.add(torch.get_num_threads())
+        add_gradients(*args)
+
+    monkeypatch.setattr(stacked, "idle_cores", lambda: idle)
+    monkeypatch.setattr(stack, "add_gradients", watch)
+    training = round_of(fedavg(1), model, model.init(0), data, **ROUND)
+    before = torch.get_num_threads()
+    parts = StackedEngine(3, chunk_bytes=1).collect(training, data.client_ids, fedavg(1))
+    next(parts)
+    assert torch.get_num_threads() == before  # also between the parts
+    list(parts)
+    assert numbers == {1}  # stacks of one client
+    list(StackedEngine(3).collect(training, data.client_ids, fedavg(1)))
+    assert numbers == {1, used}
+    assert torch.get_num_threads() == before
 
 
 def test_the_number_of_cores_changes_no_bit_of_a_run(tiny_images: FederatedDataset) -> None:
@@ -919,7 +1007,7 @@ def test_scores_are_those_of_the_loop_whatever_the_sizes(
 def test_very_unequal_test_parts_share_a_stack(
     name: str, rows: int, one_stack: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stacked, "TEST_ROWS", rows)
+    monkeypatch.setattr(stack, "TEST_ROWS", rows)
     sizes = [5, 9, 1, 8, 20, 1, 2, 30, 7, 1]
     data = vectors([4 + size for size in sizes])
     # Whatever comes after a client's first four examples is its test part.
@@ -927,7 +1015,7 @@ def test_very_unequal_test_parts_share_a_stack(
     data = replace(data, train_counts=0 * tests + 4, test_counts=tests)
     # The share of padding that is allowed here puts clients together that the one for training does not.
     loose, tight = (
-        len(list(segments(tests.tolist(), limit))) for limit in (stacked.SCORING_LIMIT, stacked.PADDING_LIMIT)
+        len(list(segments(tests.tolist(), limit))) for limit in (stack.SCORING_LIMIT, stack.PADDING_LIMIT)
     )
     assert 1 < loose < tight
     model = logistic(data) if name == "logistic" else mlp(data, 5)
@@ -941,7 +1029,7 @@ def test_large_test_parts_are_scored_in_pieces(
 ) -> None:
     model = mlp(tiny_images, 5)
     training = LocalTraining(model, model.init(1, torch.float64), tiny_images, PLAIN, 4, 1, None, 5)
-    monkeypatch.setattr(stacked, "TEST_ROWS", 2)
+    monkeypatch.setattr(stack, "TEST_ROWS", 2)
     check_equal_scores(training)
 
 
