@@ -268,10 +268,10 @@ course
 # model would then still be worse, this run cannot say.
 #
 # Right: gains are large only while a model knows little. Any lines teach it the letter *e* and
-# the space. Later the gain of all three is below one point. On the way, with an initial accuracy
-# of 20 to 24 %, FedAvg's model gains five points, centralized SGD's four, and centralized Adam's
-# half a point: "centrally trained" is not one thing. (Nobody chose this place beforehand, so it
-# decides nothing.)
+# the space. At the end the gain of all three is below one point. On the way, with an initial
+# accuracy of 20 to 24 %, FedAvg's model gains five points, centralized SGD's four, and
+# centralized Adam's half a point: "centrally trained" is not one thing. (Nobody chose this place
+# beforehand, so it decides nothing.)
 #
 # **What it does not show.** A fair race to the end. That takes many times the rounds. And equal
 # shares of training are not equal cost: a round is many gradients on many devices.
