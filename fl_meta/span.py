@@ -4,7 +4,7 @@ The gradient of a linear layer that reads the examples themselves is dᵀx: a co
 SGD from W_0 never leaves W_0 − βCᵀX, where X [n, features] are the client's examples and C [n, units] the sum
 of what came back to each. With the Gram matrix G = XXᵀ and Z = XW_0ᵀ, both known before the first step, the
 layer gives Z_i − βG_i C for example i, and a step adds the d of its batch to rows of C. Nothing of the size
-of W is touched before the end.
+of W is touched before the end. A bias is the weight of one more feature, which is 1 in every example.
 """
 
 from __future__ import annotations
@@ -45,16 +45,26 @@ def place_in_span(layers: Sequence[Layer], num_features: int, num_examples: int,
     return None
 
 
-def tables(examples: Tensor, weight: Tensor, learning_rate: float) -> Params:
+def tables(examples: Tensor, weight: Tensor, bias: Tensor | None, learning_rate: float) -> Params:
     """For each example [clients, n] its row of −βG, "gram" [n], and of Z, "outputs" [units]."""
-    outputs = torch.bmm(examples, weight.t().expand(len(examples), *weight.t().shape))
-    gram = torch.baddbmm(examples.new_zeros(()), examples, examples.mT, beta=0, alpha=-learning_rate)
-    return {"gram": gram, "outputs": outputs}
+    ones = examples.new_full((), 0 if bias is None else -learning_rate)  # the bias's feature in −βG
+    # The matrix is symmetric: one of its four parts is copied.
+    upper, lower = torch.tensor_split(examples, [rounded(examples.shape[1] // 2)], 1)
+    above, below = (
+        torch.baddbmm(ones, rows, columns.mT, alpha=-learning_rate)
+        for rows, columns in ((upper, examples), (lower, lower))
+    )
+    gram = torch.cat([above, torch.cat([above[:, :, upper.shape[1] :].mT, below], 2)], 1)
+    units = len(weight)
+    padding = (0, rounded(units) - units)
+    wide = nn.functional.pad(weight.t(), padding).expand(len(examples), -1, -1)
+    start = examples.new_zeros(()) if bias is None else nn.functional.pad(bias, padding)
+    return {"gram": gram, "outputs": torch.baddbmm(start, examples, wide)[..., :units]}
 
 
-def rows_of_table(num_examples: int) -> int:
-    """How many rows `tables` has for a client: one more than it needs, and of a number that is fast."""
-    return -(-(num_examples + 1) // 8) * 8
+def rounded(number: int) -> int:
+    """The next number of rows or columns with which matrix products are fast."""
+    return -(-number // 8) * 8
 
 
 def pieces_of(features: int) -> int:
@@ -74,28 +84,24 @@ def _rows(table: Tensor, x: Tensor) -> Tensor:
 
 
 def _forward(module: nn.Module, params: Params, x: Tensor, draws: Draws) -> Tensor:
-    y = _rows(params["outputs"], x).baddbmm_(_rows(params["gram"], x), params["weight"])
-    return y.add_(params["bias"].unsqueeze(1)) if "bias" in params else y
+    return _rows(params["outputs"], x).baddbmm_(_rows(params["gram"], x), params["weight"])
 
 
 def _backward(
     module: nn.Module, params: Params, x: Tensor, y: Tensor, d: Tensor, gradients: Params, wanted: bool
 ) -> None:
     gradients["weight"].view(-1, d.shape[2]).index_add_(0, x, d.flatten(0, 1))
-    if "bias" in params:
-        gradients["bias"].add_(d.sum(1))
 
 
 def _push(
     module: nn.Module, params: Params, vector: Params, x: Tensor, moved: Tensor | None, y: Tensor
 ) -> Tensor:
-    change = torch.bmm(_rows(params["gram"], x), vector["weight"])
-    return change.add_(vector["bias"].unsqueeze(1)) if "bias" in params else change
+    return torch.bmm(_rows(params["gram"], x), vector["weight"])
 
 
-# "weight" are the coordinates C [clients, n, units]; "gram" and "outputs" are `tables`; the inputs [clients ·
-# batch] say in which of their rows an example is, one client's below the other's. The output is linear in
-# C, so that a Hessian-vector product takes the backward pass for the change of the gradient.
+# "weight" are the coordinates C [clients, n, units], also of the bias; "gram" and "outputs" are `tables`. The
+# inputs [clients · batch] say in which of their rows an example is, one client's below the other's. The
+# output is linear in C, so that a Hessian-vector product takes the backward pass for the gradient's change.
 IN_SPAN = Rule(
     _forward,
     _backward,

@@ -18,7 +18,7 @@ from fl_meta.loop import Score, weighted_sum
 from fl_meta.models import score_logits
 from fl_meta.params import Params, add, flatten, scale, unflatten, zeros_like
 from fl_meta.rules import Draws
-from fl_meta.span import IN_SPAN, pieces_of, place_in_span, rows_of_table, tables, without_coordinates
+from fl_meta.span import IN_SPAN, pieces_of, place_in_span, rounded, tables, without_coordinates
 
 # At most this share of the places in a stack is left empty where clients' batches differ in size.
 PADDING_LIMIT = 0.1
@@ -43,6 +43,9 @@ def stackable(layers: Sequence[Layer]) -> bool:
 
 def segments(sizes: Sequence[int], limit: float) -> Iterator[tuple[int, int]]:
     """Cut a row of batches into runs [first, last) that are stacked with at most `limit` of padding each."""
+    if sizes and min(sizes) == max(sizes):  # as most often
+        yield 0, len(sizes)
+        return
     first = most = total = 0
     for place, size in enumerate(sizes):
         places = (place - first + 1) * max(most, size)
@@ -100,9 +103,9 @@ class Stack:
     """Some clients' parameters along a leading axis, and what happens to them in local training.
 
     `params`, `direction_sum` and `momentum` are the model's parameters [clients, ...], each a tensor of its
-    own: PyTorch batches products only if they are added to whole tensors. A first linear layer's weight may
-    be in coordinates of the examples instead (`fl_meta.span`): then its entry in `params` is that in
-    `direction_sum`.
+    own: PyTorch batches products only if they are added to whole tensors. A first linear layer may be in
+    coordinates of the examples instead (`fl_meta.span`): then they stand for its weight and bias together,
+    under the weight's name, and the entry in `params` is that in `direction_sum`.
 
     Args:
         training: what the clients do.
@@ -136,21 +139,22 @@ class Stack:
         features = math.prod(parts[0][0].shape[1:])
         place = place_in_span(layers, features, self.size, len(used[0])) if in_span else None
         # Another row, with nothing in it, fills up smaller batches.
-        self.height = self.size + 1 if place is None else rows_of_table(self.size)
+        self.height = self.size + 1 if place is None else rounded(self.size + 1)
         x = self._stacked([x for x, _ in parts], self.height)
         self.y = self._stacked([y for _, y in parts], self.height, PADDING).flatten(0, 1)
         self._lay_out(used)
         self.complete = all(bool((y != PADDING).all()) for _, y in parts)
         self.start = dict(training.params)
-        self.weight, self.tables = "", Params()
+        self.weight, self.bias, self.tables = "", "", Params()
         if place is not None:
-            linear = layers[place]
-            self.weight, self.examples = linear.names["weight"], x.flatten(2)
+            names = layers[place].names
+            self.weight, self.bias, self.examples = names["weight"], names.get("bias", ""), x.flatten(2)
             self.divide_among_threads(len(self.clients))
-            self.tables = tables(self.examples, self.start[self.weight], training.client.learning_rate)
-            self.start[self.weight] = torch.zeros_like(self.tables["outputs"][0])
-            names = linear.names | {name: name for name in self.tables}
-            self.layers = [replace(linear, rule=IN_SPAN, names=names), *layers[place + 1 :]]
+            weight, bias = self.start[self.weight], self.start.pop(self.bias, None)
+            self.tables = tables(self.examples, weight, bias, training.client.learning_rate)
+            self.start[self.weight] = weight.new_zeros(self.height, len(weight))
+            names = {"weight": self.weight} | {name: name for name in self.tables}
+            self.layers = [replace(layers[place], rule=IN_SPAN, names=names), *layers[place + 1 :]]
         self.x = x.flatten(0, 1)
         self.params = {n: t.expand(len(self.clients), *t.shape) for n, t in self.start.items()}
         self.direction_sum = {  # Σ d_j, so that θ_j = θ_0 − β Σ d_j
@@ -184,9 +188,9 @@ class Stack:
     def _stacked(self, parts: Sequence[Array], size: int, fill: int = 0) -> Tensor:
         # Labels are of any integer type, also of one without a sign.
         dtype = np.dtype(np.int64) if fill == PADDING else parts[0].dtype
-        stacked = np.full((len(parts), size, *parts[0].shape[1:]), fill, dtype)
+        stacked = np.empty((len(parts), size, *parts[0].shape[1:]), dtype)
         for place, part in zip(stacked, parts, strict=True):
-            place[: len(part)] = part
+            place[: len(part)], place[len(part) :] = part, fill
         tensor = torch.from_numpy(stacked).to(self.training.device)
         return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
 
@@ -202,7 +206,9 @@ class Stack:
             pieces = pieces_of(examples.shape[2])
             self.divide_among_threads(pieces)
             total[self.weight] = without_coordinates(coordinates, examples, pieces)
-        return flatten({name: total[name] for name in sent})
+            if self.bias:
+                total[self.bias] = coordinates.sum((0, 1))
+        return flatten({name: total[name] for name in self.training.params})
 
     def active(self, step: int) -> int:
         """How many clients have a step of this number: the first ones."""
@@ -341,6 +347,9 @@ class Stack:
             self.divide_among_threads(len(params[self.weight]))
             added = torch.bmm(params[self.weight].mT, self.examples[first:last])
             params[self.weight] = torch.add(training.params[self.weight], added, alpha=-rate)
+        if self.bias:
+            added = self.params[self.weight][first:last].sum(1)
+            params[self.bias] = torch.add(training.params[self.bias], added, alpha=-rate)
         clients = self.clients[first:last]
         for a, b in segments([len(client.test_y) for client in clients], self.scoring_limit):
             x, y = (

@@ -22,7 +22,7 @@ from fl_meta.layers import Layer, layers_of, seeded_by_layer
 from fl_meta.local import LocalTraining
 from fl_meta.loop import Collected, LoopEngine, Score, collected
 from fl_meta.params import Params, map_params, zeros_like
-from fl_meta.span import place_in_span, rows_of_table
+from fl_meta.span import place_in_span, rounded
 from fl_meta.stack import Stack, stackable, stays_in_span
 from fl_meta.threads import allowed_threads, idle_cores
 
@@ -231,7 +231,7 @@ class StackedEngine:
         place = place_in_span(layers, features, num_examples, used) if in_span else None
         if place is not None:
             units, width = cast(Tensor, layers[place].module.weight).shape
-            rows = rows_of_table(num_examples)
+            rows = rounded(num_examples + 1)
             parameters += units * (rows - width)
             examples = rows * (features + rows + units)
         # Parameters, directions, momentum; for the second order a trajectory and what walks back along it.

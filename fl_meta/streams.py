@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 
+@lru_cache(maxsize=4096)  # the same purposes and clients in every round
 def _word(part: int | str) -> int:
     # Python's own hash() of a string differs from run to run.
     if isinstance(part, str):

@@ -61,33 +61,32 @@ def test_the_layer_reads_the_examples_as_they_are(
     assert place_in_span(layers_of(nn.Sequential(nn.Flatten(), nn.Conv1d(3, 3, 3))), 500, 20, 2000) is None
 
 
+@pytest.mark.parametrize("num_examples", [4, 20])
 @pytest.mark.parametrize("bias", [True, False])
-def test_the_rule_is_that_of_the_whole_matrix(bias: bool) -> None:
+def test_the_rule_is_that_of_the_whole_matrix(bias: bool, num_examples: int) -> None:
     generator = torch.Generator().manual_seed(0)
 
     def drawn(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    examples, start = drawn(2, 4, 7), drawn(3, 7)  # two clients with 4 examples of 7 features, 3 units
-    own = {"weight": drawn(2, 4, 3)} | ({"bias": drawn(2, 3)} if bias else {})
-    params = own | tables(examples, start, 0.3)
-    batch = torch.tensor([[0, 2, 2, 3, 1], [3, 3, 3, 0, 1]])  # examples may come twice
-    rows = (batch + torch.tensor([[0], [4]])).flatten()
+    n, start, start_bias = num_examples, drawn(3, 7), drawn(3) if bias else None
+    examples, coordinates = drawn(2, n, 7), drawn(2, n, 3)  # two clients, 7 features, 3 units
+    params = {"weight": coordinates} | tables(examples, start, start_bias, 0.3)
+    batch = torch.tensor([[0, 2, 2, 3, n - 1], [3, 3, 3, 0, n // 2]])  # examples may come twice
+    rows = (batch + torch.tensor([[0], [n]])).flatten()
     x = torch.stack([one[places] for one, places in zip(examples, batch, strict=True)])
-    weight = start - 0.3 * params["weight"].mT @ examples
-    expected = x @ weight.mT + (params["bias"][:, None] if bias else 0)
+    expected = x @ (start - 0.3 * coordinates.mT @ examples).mT
+    if start_bias is not None:
+        expected += (start_bias - 0.3 * coordinates.sum(1))[:, None]
     y = IN_SPAN.forward(nn.Linear(7, 3), params, rows, None)
     torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
 
-    d = drawn(2, 5, 3)
-    before = {name: drawn(*tensor.shape) for name, tensor in own.items()}
-    gradients = {name: tensor.clone() for name, tensor in before.items()}
+    d, gradients = drawn(2, 5, 3), {"weight": coordinates.clone()}
     assert IN_SPAN.backward is not None
     IN_SPAN.backward(nn.Linear(7, 3), params, rows, y, d, gradients, False)
-    added = (gradients["weight"] - before["weight"]).mT @ examples
-    torch.testing.assert_close(added, d.mT @ x, rtol=1e-12, atol=1e-12)
-    if bias:
-        torch.testing.assert_close(gradients["bias"] - before["bias"], d.sum(1), rtol=1e-12, atol=1e-12)
+    added = gradients["weight"] - coordinates
+    torch.testing.assert_close(added.mT @ examples, d.mT @ x, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(added.sum(1), d.sum(1), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(("features", "pieces"), [(1, 1), (7, 1), (6, 3), (14, 2), (784, 4), (45, 3)])
