@@ -96,12 +96,14 @@ IMAGES: dict[str, Callable[[FederatedDataset], Model]] = {
 }
 
 
-def characters(codes: int, activation: Callable[[], nn.Module]) -> Callable[[FederatedDataset], Model]:
+def characters(
+    codes: int, activation: Callable[[], nn.Module], context: int = 2
+) -> Callable[[FederatedDataset], Model]:
     return built(
-        lambda: Blanks(1, blank=9),
+        lambda: Blanks(context - 1, blank=9),
         lambda: nn.Embedding(codes, 3),
-        lambda: Windows(2),
-        lambda: nn.Linear(6, 5, bias=False),
+        lambda: Windows(context),
+        lambda: nn.Linear(3 * context, 5, bias=False),
         activation,
         lambda: nn.Linear(5, 10),
     )
@@ -111,6 +113,7 @@ TEXT: dict[str, Callable[[FederatedDataset], Model]] = {
     "char_mlp": lambda data: char_mlp(data, context=3, embedding=4, hidden=6),
     "char_lstm": lambda data: char_lstm(data, embedding=3, hidden=4),
     "characters, no bias": characters(10, nn.ReLU),
+    "more rows than 16 bits count": characters(LOOKUP_CODES, nn.ReLU, context=64),
     "words": characters(LOOKUP_CODES + 1, nn.ReLU),
     "characters, an activation of the user": characters(10, nn.GELU),
 }
