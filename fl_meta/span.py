@@ -47,19 +47,17 @@ def place_in_span(layers: Sequence[Layer], num_features: int, num_examples: int,
 
 def tables(examples: Tensor, weight: Tensor, bias: Tensor | None, learning_rate: float) -> Params:
     """For each example [clients, n] its row of −βG, "gram" [n], and of Z, "outputs" [units]."""
-    ones = examples.new_full((), 0 if bias is None else -learning_rate)  # the bias's feature in −βG
     # The matrix is symmetric: one of its four parts is copied.
     upper, lower = torch.tensor_split(examples, [rounded(examples.shape[1] // 2)], 1)
-    above, below = (
-        torch.baddbmm(ones, rows, columns.mT, alpha=-learning_rate)
-        for rows, columns in ((upper, examples), (lower, lower))
-    )
+    above, below = torch.bmm(upper, examples.mT), torch.bmm(lower, lower.mT)
     gram = torch.cat([above, torch.cat([above[:, :, upper.shape[1] :].mT, below], 2)], 1)
     units = len(weight)
-    padding = (0, rounded(units) - units)
-    wide = nn.functional.pad(weight.t(), padding).expand(len(examples), -1, -1)
-    start = examples.new_zeros(()) if bias is None else nn.functional.pad(bias, padding)
-    return {"gram": gram, "outputs": torch.baddbmm(start, examples, wide)[..., :units]}
+    wide = nn.functional.pad(weight, (0, 0, 0, rounded(units) - units)).t()
+    outputs = torch.bmm(examples, wide.expand(len(examples), -1, -1))[..., :units]
+    if bias is not None:
+        gram.add_(1)
+        outputs.add_(bias)
+    return {"gram": gram.mul_(-learning_rate), "outputs": outputs}
 
 
 def rounded(number: int) -> int:
