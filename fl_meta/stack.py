@@ -178,6 +178,8 @@ class Stack:
         self.rows = np.full((*self.sizes.shape, self.sizes.max(initial=0)), self.size)  # the empty row
         for rows, sizes, indices in zip(self.rows, self.sizes, used, strict=True):
             rows[np.arange(rows.shape[1]) < sizes[:, None]] = indices
+        # How many clients have a step of a number: the first ones.
+        self.active = np.count_nonzero(self.sizes, 0).tolist()
         # One client's rows below the other's.
         self.rows += (np.arange(len(lengths)) * self.height)[:, None, None]
 
@@ -210,13 +212,9 @@ class Stack:
                 total[self.bias] = coordinates.sum((0, 1))
         return flatten({name: total[name] for name in self.training.params})
 
-    def active(self, step: int) -> int:
-        """How many clients have a step of this number: the first ones."""
-        return int(np.count_nonzero(self.sizes[:, step]))
-
     def batches(self, step: int) -> Iterator[tuple[slice, Batch]]:
         """The batches of step number `step`, neighbours of about equal size together."""
-        sizes = self.sizes[: self.active(step), step].tolist()
+        sizes = self.sizes[: self.active[step], step].tolist()
         for first, last in segments(sizes, self.limit):
             self.divide_among_threads(last - first)
             clients, size = last - first, max(sizes[first:last])
@@ -264,7 +262,7 @@ class Stack:
 
     def step(self, step: int) -> None:
         """Local step number `step` of the clients that have one; as `fl_meta.local.local_steps`."""
-        client, active = self.training.client, slice(0, self.active(step))
+        client, active = self.training.client, slice(0, self.active[step])
         total, direction, params = (
             self.part_of(tree, active) for tree in (self.direction_sum, self.momentum, self.params)
         )

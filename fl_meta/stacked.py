@@ -118,7 +118,7 @@ class StackedEngine:
                 stack.step(step)
                 epochs = [(step + 1) * (training.epochs or 0) / len(plan) for plan in stack.plans]
                 first = 0
-                for epoch, neighbours in groupby(epochs[: stack.active(step)]):
+                for epoch, neighbours in groupby(epochs[: stack.active[step]]):
                     last = first + len(list(neighbours))
                     if epoch.is_integer() and (epoch % every == 0 or epoch == training.epochs):
                         found += stack.scores(first, last, int(epoch))
@@ -152,7 +152,7 @@ class StackedEngine:
                 return task(Stack(training, own.layers, chunk, in_span, inside), check)
 
         workers = self.workers or allowed_threads()
-        module = training.model.module.to(training.device)
+        module = training.model.module.to(training.device).train()
         chunks = self._chunks(training, client_ids, second_order, layers)
         share = shares_operations(training, layers)
         outside = 1 if share or training.device.type == "cuda" else min(workers, len(chunks))
@@ -160,7 +160,7 @@ class StackedEngine:
         # before any thread runs, since whoever asks for the results may run the model in between.
         spare = SimpleQueue[Sequence[Layer]]()
         for _ in range(outside):
-            spare.put(layers_of((copy.deepcopy(module) if outside > 1 else module).train()))
+            spare.put(layers_of(copy.deepcopy(module)) if outside > 1 else layers)
         # glibc takes the largest block ever freed (up to 32 MiB) as a hint how much to keep. Without it every
         # step gives its memory back to the system, and gets it again page by page.
         torch.empty(30 * 2**20, dtype=torch.uint8)
