@@ -250,9 +250,9 @@ plane
 # %% [markdown]
 # **What to see.** All ways lead up and to the right: for these roles a better global model *is* a
 # better start for personalization. Reptile ends with the best initial model and the weakest
-# personalized one, FedAvg continued with nearly the reverse: if anything, claims 2a and 2b upside
-# down. Note the scale: the picture is less than two points wide and high, and the ends are less
-# than 0.4 points apart.
+# personalized one, FedAvg continued with nearly the reverse: for personalized models, if anything,
+# claims 2a and 2b upside down. Note the scale: the picture is less than two points wide and high,
+# and the ends are less than 0.4 points apart.
 #
 # **What it does not show.** Where the ways would lead. None has flattened after six rounds.
 
@@ -617,9 +617,10 @@ print(f"needed: {needed:.0f} held-out roles; there are {len(every)} with enough 
 #
 # Does any of this hold for text? At this size: hardly. On the laptop none of eight
 # tests is reproduced; seven are undecided, and one speaks against the paper, about an unfinished
-# race. On TFF's files three are reproduced, with the doubts of section 5, four are undecided,
-# and the last is as before. What is certain is that personalization changes little here, by less
-# than a point for every model, while better training of the global model is worth four to six.
+# race. On TFF's files (the LSTM aside) three are reproduced, with the doubts of section 5, four
+# are undecided, and the last is as before. What is certain is that personalization changes little
+# here, by less than a point for every MLP at the end of its run, while better training of the
+# global model is worth four to six.
 
 
 # %%
