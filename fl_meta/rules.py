@@ -174,12 +174,13 @@ def _lookup(module: nn.Module, params: Params, x: Tensor, draws: Draws) -> Tenso
 def _table_gradient(params: Params, x: Tensor, d: Tensor) -> Tensor:
     """Gradient of the clients' tables [C, codes, context · units], given that of the outputs."""
     rows, number = _lookup_rows(params, x)
+    context, rows = rows.shape[1], rows.flatten()
     # Each row is the sum of a bag of positions. Short numbers are sorted faster.
     kind = torch.int16 if number < 2**15 else torch.int64
-    order = torch.sort(rows.flatten().to(kind), stable=True).indices
-    ends = torch.bincount(rows.flatten(), minlength=number).cumsum(0)
+    order = torch.sort(rows.to(kind), stable=True).indices
+    ends = torch.bincount(rows, minlength=number).cumsum(0)
     starts = nn.functional.pad(ends[:-1], (1, 0))
-    positions = torch.div(order, rows.shape[1], rounding_mode="floor")
+    positions = torch.div(order, context, rounding_mode="floor")
     total = nn.functional.embedding_bag(positions, d.reshape(-1, d.shape[-1]), starts, mode="sum")
     return total.view(*params["table"].shape[:2], -1)
 

@@ -40,14 +40,14 @@ def written(folder: Path) -> Path:
     return path
 
 
-def check_content(tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
+def assert_content(tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
     assert {name: bits(t) for name, t in tensors.items()} == {name: bits(t) for name, t in TENSORS.items()}
     # repr tells NaN equal to NaN, and shows every bit of a float.
     assert repr(progress) == repr(PROGRESS)
 
 
 def test_there_and_back_bit_for_bit(tmp_path: Path) -> None:
-    check_content(*read_checkpoint(written(tmp_path), CONFIG))
+    assert_content(*read_checkpoint(written(tmp_path), CONFIG))
 
 
 def test_tensors_that_are_not_contiguous(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_every_flipped_bit_is_noticed_or_does_no_harm(tmp_path: Path) -> None:
                 continue
             # A header has room for another blank; a number has not.
             assert place < numbers
-            check_content(*content)
+            assert_content(*content)
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 8, b"\xff" * 64, b'{"params": 1}'], ids=repr)

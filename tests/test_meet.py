@@ -202,9 +202,11 @@ def test_moving_the_epoch_computes_nothing(panels: dict[str, Panel], monkeypatch
     for name in ("adapted", "personalize", "train"):
         monkeypatch.setattr(meet, name, None)
     monkeypatch.setattr(LocalTraining, "steps_of", None)
-    for panel in panels.values():
+    for dataset, panel in panels.items():
+        meeting = meet.meet(dataset, panel.controls["client"].value)
         for epoch in range(meet.EPOCHS + 1):
             panel.controls["epoch"].value = epoch
+            assert f"{meeting.right[epoch].sum()} of {len(meeting.truth)} " in panel.words.value
 
 
 def test_text_is_laid_out_letter_by_letter() -> None:

@@ -46,7 +46,7 @@ def by_client(data: FederatedDataset, num_clients: int) -> np.ndarray:
     return table
 
 
-def check_examples(data: FederatedDataset, labels: np.ndarray, num_clients: int, expected: int) -> None:
+def assert_examples(data: FederatedDataset, labels: np.ndarray, num_clients: int, expected: int) -> None:
     """No example twice, each with its label, all that are promised, and 80 % of each client to train on."""
     found = numbers(data)
     clients, examples = left_out(data)
@@ -82,7 +82,7 @@ def test_dirichlet_divides_every_example(
     whole = pooled(labels, 8)
     options: dict[str, Any] = {"alpha": alpha, "num_groups": num_groups, "fraction": fraction}
     data = by_labels_dirichlet(whole, num_clients, **options, seed=seed)
-    check_examples(data, labels, num_clients, int(fraction * len(labels)))
+    assert_examples(data, labels, num_clients, int(fraction * len(labels)))
     again = by_labels_dirichlet(whole, num_clients, **options, seed=seed)
     assert again.fingerprint == data.fingerprint
 
@@ -101,7 +101,7 @@ def test_pachinko_gives_every_client_equally_many(
     options: dict[str, Any] = {"alpha": alpha, "beta": beta, "fraction": fraction, "seed": seed}
     data = pachinko(whole, num_clients, coarse, **options)
     each, rest = divmod(int(fraction * len(labels)), num_clients)
-    check_examples(data, labels, num_clients, each * num_clients)
+    assert_examples(data, labels, num_clients, each * num_clients)
     assert (data.counts == each).all()
     assert (f"a rest of {rest} examples is left out" in data.source) == (rest > 0)
     assert pachinko(whole, num_clients, coarse, **options).fingerprint == data.fingerprint
@@ -164,7 +164,7 @@ def four_errors(values: np.ndarray) -> float:
     return float(4 * values.std(ddof=1) / np.sqrt(len(values)))
 
 
-def check_shares(shares: np.ndarray, parts: int, concentration: float, examples: int) -> None:
+def assert_shares(shares: np.ndarray, parts: int, concentration: float, examples: int) -> None:
     """Mean and variance of one Dirichlet share, seen through so many multinomial examples."""
     mean = 1 / parts
     variance = mean * (1 - mean) / (parts * concentration + 1)
@@ -181,8 +181,8 @@ def test_shares_of_a_label_are_dirichlet_and_those_of_two_labels_independent(alp
         by_client(by_labels_dirichlet(whole, 5, alpha=alpha, seed=seed), 5) / 300 for seed in range(600)
     ]
     one, other = np.array(tables)[:, 0].T  # of the first client
-    check_shares(one, 5, alpha, 300)
-    check_shares(other, 5, alpha, 300)
+    assert_shares(one, 5, alpha, 300)
+    assert_shares(other, 5, alpha, 300)
     assert abs(np.corrcoef(one, other)[0, 1]) < 4 / np.sqrt(600)
 
 
@@ -202,7 +202,7 @@ def test_labels_of_one_group_have_the_same_shares() -> None:
     one, other = np.array(tables)[:, 0].T
     assert np.corrcoef(one, other)[0, 1] > 0.95
     # Both labels by one share: 600 examples, not 300 twice.
-    check_shares((one + other) / 2, 5, 0.4, 600)
+    assert_shares((one + other) / 2, 5, 0.4, 600)
 
 
 def test_labels_of_pachinko_are_dirichlet_of_dirichlet() -> None:
@@ -213,7 +213,7 @@ def test_labels_of_pachinko_are_dirichlet_of_dirichlet() -> None:
     )
     coarse = tables.reshape(500, 4, 2).sum(axis=2)
     for column in coarse.T:
-        check_shares(column / 32, 4, 0.4, 32)
+        assert_shares(column / 32, 4, 0.4, 32)
     # Within a coarse label of m examples: beta-binomial(m, beta, beta).
     first = tables[:, ::2]
     excess = (first - coarse / 2) ** 2 - coarse / 4 * (2 * beta + coarse) / (2 * beta + 1)
@@ -242,7 +242,7 @@ def test_what_is_left_grows_in_proportion() -> None:
 def test_pachinko_with_shares_so_small_that_they_are_zero() -> None:
     labels = np.arange(80) % 8
     data = pachinko(pooled(labels), 4, COARSE, alpha=1e-8, beta=1e-8)
-    check_examples(data, labels, 4, 80)
+    assert_examples(data, labels, 4, 80)
     # A client takes up whole labels: 20 examples of 10 each.
     assert (np.sort(data.class_counts(), axis=1)[:, -2:] == 10).all()
 
@@ -255,7 +255,7 @@ def test_clients_with_too_few_examples_are_left_out_and_counted() -> None:
     data = by_labels_dirichlet(pooled(labels), 30, alpha=0.1)
     clients, _ = left_out(data)
     assert 5 < clients == 30 - len(data)
-    check_examples(data, labels, 30, 60)
+    assert_examples(data, labels, 30, 60)
 
 
 @pytest.mark.parametrize("bad", [0, -1.0, float("nan"), float("inf")])

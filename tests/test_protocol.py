@@ -374,7 +374,7 @@ def test_a_strong_pull_keeps_clients_near_the_global_model(tiny_images: Federate
 # --- resuming -------------------------------------------------------------------------------------------
 
 
-def check_same(a: Run, b: Run) -> None:
+def assert_same(a: Run, b: Run) -> None:
     """Parameters, kept buffers, history and table, bit for bit."""
     pairs = [(a.params, b.params), (a.state.momentum, b.state.momentum)]
     for one, other in [*pairs, (a.state.evaluation_momentum, b.state.evaluation_momentum)]:
@@ -407,7 +407,7 @@ def test_resumed_bit_for_bit(
         )
 
     whole = go(tmp_path / "whole")
-    check_same(go(tmp_path / "whole"), whole)  # read back, without a round
+    assert_same(go(tmp_path / "whole"), whole)  # read back, without a round
     for stop in range(6):
         path = tmp_path / f"{stop}"
 
@@ -420,7 +420,7 @@ def test_resumed_bit_for_bit(
             patch.setattr("fl_meta.training.run_round", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 go(path)
-        check_same(go(path), whole)
+        assert_same(go(path), whole)
 
 
 def test_a_checkpoint_from_before_there_were_such_options_goes_on(

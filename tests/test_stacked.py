@@ -291,7 +291,7 @@ def by(
     return pseudo_gradient(model, params, data, data.client_ids, algorithm, **ROUND, engine=engine)
 
 
-def check_equal(
+def assert_equal_to_the_loop(
     model: Model,
     data: FederatedDataset,
     algorithm: Algorithm,
@@ -329,19 +329,19 @@ def one_stack(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("algorithm", ALGORITHMS.values(), ids=ALGORITHMS)
 @tasks([*IMAGES, *TEXT])
 def test_equal_to_the_loop(task: tuple[Model, FederatedDataset], algorithm: Algorithm) -> None:
-    check_equal(*task, algorithm)
+    assert_equal_to_the_loop(*task, algorithm)
 
 
 @pytest.mark.parametrize("name", ["FedAvg of epochs", "FedAvg of epochs, heavy", "MAML, heavy"])
 @tasks([name for name in ALL if name not in IMAGES and name not in TEXT])
 def test_equal_to_the_loop_with_what_users_build(task: tuple[Model, FederatedDataset], name: str) -> None:
-    check_equal(*task, ALGORITHMS[name])
+    assert_equal_to_the_loop(*task, ALGORITHMS[name])
 
 
 @pytest.mark.parametrize("name", ["FedAvg of 20 steps", "MAML"])
 @tasks([*IMAGES, *TEXT])
 def test_equal_to_the_loop_in_float32(task: tuple[Model, FederatedDataset], name: str) -> None:
-    info = check_equal(*task, ALGORITHMS[name], 1e-4, torch.float32)
+    info = assert_equal_to_the_loop(*task, ALGORITHMS[name], 1e-4, torch.float32)
     assert info.pseudo_gradient_norm > 1e-3
 
 
@@ -351,7 +351,7 @@ def test_equal_to_the_loop_in_one_stack(
     task: tuple[Model, FederatedDataset], name: str, one_stack: None
 ) -> None:
     # Layers without a rule go through vmap, and clients of other sizes are not padded there.
-    info = check_equal(*task, ALGORITHMS[name])
+    info = assert_equal_to_the_loop(*task, ALGORITHMS[name])
     stackable = all(layer.stackable for layer in layers_of(task[0].module))
     assert info.padding_share == 0 or stackable
 
@@ -361,17 +361,17 @@ def test_whole_numbers_of_any_type(
     tiny_images: FederatedDataset, tiny_text: FederatedDataset, dtype: Any
 ) -> None:
     data = replace(tiny_text, x=tiny_text.x.astype(dtype))
-    check_equal(TEXT["char_mlp"](data), data, fedavg(1, batch_size=2))
-    check_equal(TEXT["char_lstm"](data), data, fedavg(1, batch_size=2))
+    assert_equal_to_the_loop(TEXT["char_mlp"](data), data, fedavg(1, batch_size=2))
+    assert_equal_to_the_loop(TEXT["char_lstm"](data), data, fedavg(1, batch_size=2))
     data = replace(tiny_images, y=tiny_images.y.astype(dtype))
-    check_equal(mlp(data, 5), data, fedavg(2, batch_size=4))
-    check_equal(small_cnn(data), data, fedavg(1, batch_size=4))
+    assert_equal_to_the_loop(mlp(data, 5), data, fedavg(2, batch_size=4))
+    assert_equal_to_the_loop(small_cnn(data), data, fedavg(1, batch_size=4))
 
 
 def test_inputs_of_whole_numbers_stay_so(tiny_images: FederatedDataset) -> None:
     data = replace(tiny_images, x=(tiny_images.x * 255).astype(np.uint8))
     model = Model("pixels", lambda: nn.Sequential(Scaled(), nn.Flatten(), nn.Linear(64, 4)))
-    check_equal(model, data, fedavg(2, batch_size=4), 1e-5, torch.float32)
+    assert_equal_to_the_loop(model, data, fedavg(2, batch_size=4), 1e-5, torch.float32)
 
 
 @pytest.mark.parametrize("name", ["FedSGD", "FedAvg of epochs", "FOMAML", "MAML"])
@@ -393,7 +393,9 @@ def test_labels_that_are_not_there(task: tuple[Model, FederatedDataset], name: s
 def test_a_smaller_batch_between_larger_ones(one_stack: None) -> None:
     # In the second step the first client's batch has 12 examples, the second's 11, and the third begins anew.
     data = vectors([24, 23, 12])
-    assert check_equal(mlp(data, 4), data, fedavg(steps=2, batch_size=12)).padding_share == 1 / 72
+    assert (
+        assert_equal_to_the_loop(mlp(data, 4), data, fedavg(steps=2, batch_size=12)).padding_share == 1 / 72
+    )
 
 
 @pytest.mark.parametrize("algorithm", [fedavg(2, batch_size=2), maml(2, batch_size=2)], ids=lambda a: a.name)
@@ -404,7 +406,7 @@ def test_one_short_text_among_full_ones(
     y = np.where(tiny_text.y == PADDING, 3, tiny_text.y)
     y[tiny_text.starts[2], 2:] = PADDING
     data = replace(tiny_text, y=y)
-    check_equal(TEXT["char_mlp"](data), data, algorithm)
+    assert_equal_to_the_loop(TEXT["char_mlp"](data), data, algorithm)
 
 
 @settings(max_examples=40)
@@ -428,7 +430,7 @@ def test_equal_to_the_loop_whatever_the_sizes(
     model = mlp(data, hidden) if hidden else logistic(data)
     algorithm = fedavg(**dict([work]), client=client, batch_size=batch_size)
     # Where the pseudo-gradient nearly vanishes, both are rounding errors of what was added up.
-    check_equal(model, data, algorithm, 1e-11, engine=StackedEngine(1, chunk_bytes))
+    assert_equal_to_the_loop(model, data, algorithm, 1e-11, engine=StackedEngine(1, chunk_bytes))
 
 
 @pytest.mark.parametrize(
@@ -445,7 +447,7 @@ def test_random_numbers_that_have_one_state_go_through_the_loop(
     training = round_of(fedavg(1, batch_size=4), model, params, tiny_images, **ROUND)
     adaptation = replace(training, epochs=1, steps=None, round_number=0)
     ids = tiny_images.client_ids
-    check_same_parts(*(e.collect(training, ids, fedavg(1)) for e in (StackedEngine(3), LoopEngine())))
+    assert_same_parts(*(e.collect(training, ids, fedavg(1)) for e in (StackedEngine(3), LoopEngine())))
     one, other = (list(e.scores(adaptation, ids)) for e in (StackedEngine(3), LoopEngine()))
     assert one == other
 
@@ -496,7 +498,7 @@ def test_examples_made_on_demand(tiny_images: FederatedDataset) -> None:
 # --- threads --------------------------------------------------------------------------------------------
 
 
-def check_same_parts(one: Iterator[Collected], other: Iterator[Collected]) -> None:
+def assert_same_parts(one: Iterator[Collected], other: Iterator[Collected]) -> None:
     """Bit for bit."""
     for a, b in zip(one, other, strict=True):
         for field in fields(Collected):
@@ -522,7 +524,7 @@ def test_the_number_of_workers_changes_no_bit(
             for workers in (1, 2, 3)
         )
         for other in others:
-            check_same_parts(alone[0](), other[0]())
+            assert_same_parts(alone[0](), other[0]())
             assert other[1] == alone[1]
 
 
@@ -562,7 +564,7 @@ def test_threads_inside_operations_change_no_bit(
         )
         assert torch.get_num_threads() == 1
     for other in others:
-        check_same_parts(iter(alone[0]), iter(other[0]))
+        assert_same_parts(iter(alone[0]), iter(other[0]))
         assert other[1] == alone[1]
     assert {1, 2, 3} <= numbers
 
@@ -583,7 +585,7 @@ def test_threads_change_no_bit_of_any_activation(
             for workers in (1, 2, 3)
         )
     for other in others:
-        check_same_parts(iter(alone), iter(other))
+        assert_same_parts(iter(alone), iter(other))
 
 
 @pytest.mark.parametrize(("idle", "used"), [(1, 1), (2, 2), (5, 3)])
@@ -936,7 +938,7 @@ def test_on_a_processor_clients_of_other_layers_are_alone(task: tuple[Model, Fed
 # --- scores ---------------------------------------------------------------------------------------------
 
 
-def check_equal_scores(training: LocalTraining, tolerance: float = 1e-12) -> list[Score]:
+def assert_equal_scores(training: LocalTraining, tolerance: float = 1e-12) -> list[Score]:
     expected = list(LoopEngine().scores(training, training.data.client_ids))
     found = list(StackedEngine().scores(training, training.data.client_ids))
     assert len(found) == len(expected)
@@ -971,7 +973,7 @@ def test_scores_are_those_of_the_loop(
 ) -> None:
     model, data = task
     training = LocalTraining(model, model.init(1, torch.float64), data, client, batch_size, epochs, None, 5)
-    assert len(check_equal_scores(training)) == len(data) * (epochs + 1)
+    assert len(assert_equal_scores(training)) == len(data) * (epochs + 1)
 
 
 @pytest.mark.parametrize("epochs", [0, 2])
@@ -981,9 +983,9 @@ def test_scores_are_those_of_the_loop_in_one_stack(
 ) -> None:
     model, data = task
     training = LocalTraining(model, model.init(1, torch.float64), data, HEAVY, 4, epochs, None, 5)
-    check_equal_scores(training)
+    assert_equal_scores(training)
     # In single precision the loss is that of sums in another order.
-    check_equal_scores(replace(training, params=model.init(1)), 1e-4)
+    assert_equal_scores(replace(training, params=model.init(1)), 1e-4)
 
 
 @settings(max_examples=25)
@@ -999,7 +1001,7 @@ def test_scores_are_those_of_the_loop_whatever_the_sizes(
     data = vectors(sizes, features=9)
     model = mlp(data, hidden) if hidden else logistic(data)
     params = model.init(1, torch.float64)
-    check_equal_scores(LocalTraining(model, params, data, PLAIN, batch_size, epochs, None, 5))
+    assert_equal_scores(LocalTraining(model, params, data, PLAIN, batch_size, epochs, None, 5))
 
 
 @pytest.mark.parametrize("rows", [1024, 3])
@@ -1020,7 +1022,7 @@ def test_very_unequal_test_parts_share_a_stack(
     assert 1 < loose < tight
     model = logistic(data) if name == "logistic" else mlp(data, 5)
     params = model.init(1, torch.float64)
-    scores = check_equal_scores(LocalTraining(model, params, data, PLAIN, 3, 2, None, 5))
+    scores = assert_equal_scores(LocalTraining(model, params, data, PLAIN, 3, 2, None, 5))
     assert {s.client_id: s.predictions for s in scores} == dict(zip(data.client_ids, tests, strict=True))
 
 
@@ -1030,14 +1032,14 @@ def test_large_test_parts_are_scored_in_pieces(
     model = mlp(tiny_images, 5)
     training = LocalTraining(model, model.init(1, torch.float64), tiny_images, PLAIN, 4, 1, None, 5)
     monkeypatch.setattr(stack, "TEST_ROWS", 2)
-    check_equal_scores(training)
+    assert_equal_scores(training)
 
 
 def test_a_client_without_train_examples_has_its_first_score(tiny_images: FederatedDataset) -> None:
     model = mlp(tiny_images, 5)
     empty = replace(tiny_images, train_counts=0 * tiny_images.train_counts)
     training = LocalTraining(model, model.init(1, torch.float64), empty, PLAIN, 4, 0, None, 5)
-    assert len(check_equal_scores(training)) == 6
+    assert len(assert_equal_scores(training)) == 6
 
 
 def test_the_table_is_in_the_order_of_the_clients_and_epochs() -> None:

@@ -67,7 +67,7 @@ def poisoned(data: FederatedDataset, client_ids: Sequence[str]) -> FederatedData
     return replace(data, x=x)
 
 
-def check_same(a: Run, b: Run) -> None:
+def assert_same(a: Run, b: Run) -> None:
     """Parameters, server state and history, bit for bit."""
 
     def bits(tree: dict[str, Tensor]) -> dict[str, bytes]:
@@ -192,7 +192,7 @@ def test_the_order_of_clients_in_the_data_changes_nothing(tiny_images: Federated
     model = logistic(tiny_images)
     backwards = tiny_images.subset(tiny_images.client_ids[::-1])
     runs = [train(model, data, TWO_STAGES, seed=3, progress=False) for data in (tiny_images, backwards)]
-    check_same(*runs)
+    assert_same(*runs)
 
 
 def test_another_seed_is_another_run(tiny_images: FederatedDataset) -> None:
@@ -312,7 +312,7 @@ def test_interrupted_at_every_client_of_every_round(
         assert path.exists(), "the start is kept as well"
         if rounds_done:
             assert read_round(path) == rounds_done
-        check_same(go(path), never_stopped)
+        assert_same(go(path), never_stopped)
         assert read_round(path) == 6
     # A round that is always interrupted at its second client is done at the next start at last.
     path = tmp_path / "often.safetensors"
@@ -326,7 +326,7 @@ def test_interrupted_at_every_client_of_every_round(
         except KeyboardInterrupt:
             assert read_round(path) == starts
     assert starts == 6
-    check_same(last, never_stopped)
+    assert_same(last, never_stopped)
 
 
 def read_round(path: Path) -> int:
@@ -368,7 +368,7 @@ def test_interrupted_in_every_evaluation(
         with pytest.raises(KeyboardInterrupt):
             go(path)
         assert (read_round(path) if path.exists() else 0) == rounds_done
-        check_same(go(path), never_stopped)
+        assert_same(go(path), never_stopped)
 
 
 def test_interrupted_at_every_line(tiny_images: FederatedDataset, tmp_path: Path) -> None:
@@ -414,7 +414,7 @@ def test_interrupted_at_every_line(tiny_images: FederatedDataset, tmp_path: Path
         if not go_until(path, line):
             break
         kept.add(read_round(path) if path.exists() else 0)
-        check_same(go(path), never_stopped)
+        assert_same(go(path), never_stopped)
     # Far more places than lines of train: rounds repeat them, and saving has its own.
     assert line > len(inspect.getsourcelines(inspect.unwrap(train))[0])
     assert kept == {0, 1, 2}
@@ -427,7 +427,7 @@ def test_a_finished_run_is_read_back(
     checkpoint = Checkpoint(tmp_path / "run", every=4)
     done = train(model, tiny_images, TWO_STAGES, checkpoint=checkpoint, progress=False)
     monkeypatch.setitem(ENGINES, "stacked", Interrupter({1}))
-    check_same(train(model, tiny_images, TWO_STAGES, checkpoint=checkpoint, progress=False), done)
+    assert_same(train(model, tiny_images, TWO_STAGES, checkpoint=checkpoint, progress=False), done)
 
 
 def test_checkpoints_come_every_n_rounds_and_at_the_end(
@@ -730,7 +730,7 @@ def test_a_seed_of_numpy_is_a_seed(tiny_images: FederatedDataset, tmp_path: Path
     model = logistic(tiny_images)
     checkpoint = Checkpoint(tmp_path / "run")
     run = train(model, tiny_images, TWO_STAGES, seed=np.int64(2), checkpoint=checkpoint, progress=False)
-    check_same(train(model, tiny_images, TWO_STAGES, seed=2, checkpoint=checkpoint, progress=False), run)
+    assert_same(train(model, tiny_images, TWO_STAGES, seed=2, checkpoint=checkpoint, progress=False), run)
 
 
 def test_if_nothing_is_left_training_stops_and_keeps_its_checkpoint(
@@ -832,7 +832,7 @@ def test_centralized_training_resumes(
         patch.setitem(ENGINES, "loop", Interrupter({4}, "loop"))
         with pytest.raises(KeyboardInterrupt):
             go(tmp_path / "run")
-    check_same(go(tmp_path / "run"), never_stopped)
+    assert_same(go(tmp_path / "run"), never_stopped)
 
 
 def test_local_only_training_is_every_client_alone(tiny_images: FederatedDataset) -> None:

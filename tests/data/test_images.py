@@ -81,7 +81,7 @@ def cifar(
     return write
 
 
-def check_cifar(name: str) -> str:
+def assert_cifar_is_read(name: str) -> str:
     data = load_dataset(name)
     train, test = ([1, 8, 2, 7, 3, 6, 4, 5, 5, 4], [0, 9]) if name == "cifar10" else ([99, 0, 7], [4, 50])
     assert data.name == name and data.client_ids == ("pooled",)
@@ -99,12 +99,12 @@ def test_an_archive_and_its_unpacked_folder_are_the_same(
     name: str, cifar: Callable[[str, dict[str, bytes]], Path]
 ) -> None:
     path = cifar(name, batches(name))
-    before = check_cifar(name)
+    before = assert_cifar_is_read(name)
     assert [file.name for file in path.parent.iterdir()] == [path.name]  # nothing was written
     with tarfile.open(path) as archive:
         archive.extractall(path.parent, filter="data")
     path.unlink()
-    assert check_cifar(name) == before
+    assert assert_cifar_is_read(name) == before
 
 
 @pytest.mark.parametrize("name", ARCHIVES)

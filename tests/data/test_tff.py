@@ -129,7 +129,7 @@ def emnist(place: Path, expect: Callable[..., None]) -> Path:
     return path
 
 
-def check_emnist() -> str:
+def assert_emnist_is_read() -> str:
     data = load_dataset("emnist_tff")
     assert data.client_ids == tuple(sorted(WRITERS)) and data.num_classes == 62
     assert "".join(data.class_names[i] for i in (0, 9, 10, 35, 36, 61)) == "09AZaz"
@@ -147,7 +147,7 @@ def check_emnist() -> str:
 
 @pytest.mark.usefixtures("emnist")
 def test_emnist_has_the_writers_images_with_ink_as_one() -> None:
-    check_emnist()
+    assert_emnist_is_read()
 
 
 @pytest.mark.usefixtures("emnist")
@@ -162,10 +162,10 @@ def test_a_packed_file_is_unpacked_beside_it_once(emnist: Path) -> None:
     packed.write_bytes(lzma.compress(emnist.read_bytes(), format=lzma.FORMAT_ALONE))
     whole = emnist.read_bytes()
     emnist.unlink()
-    check_emnist()
+    assert_emnist_is_read()
     assert emnist.read_bytes() == whole
     packed.write_bytes(b"no longer read")
-    check_emnist()
+    assert_emnist_is_read()
     assert sorted(path.name for path in emnist.parent.iterdir()) == [emnist.name, packed.name]
 
 
@@ -181,7 +181,7 @@ def test_a_packed_file_that_was_cut_off_is_an_error_and_leaves_nothing(emnist: P
 
 
 def test_the_older_files_give_the_same_data_set(emnist: Path) -> None:
-    before = check_emnist()
+    before = assert_emnist_is_read()
     data = load_emnist_tff()
     emnist.unlink()
     for part in ("train", "test"):
@@ -190,7 +190,7 @@ def test_the_older_files_give_the_same_data_set(emnist: Path) -> None:
                 labels = getattr(client, f"{part}_y").astype(np.int32)
                 file[f"examples/{client.client_id}/label"] = labels
                 file[f"examples/{client.client_id}/pixels"] = np.array([paper(label) for label in labels])
-    assert check_emnist() == before
+    assert assert_emnist_is_read() == before
 
 
 def test_without_files_an_error_says_what_to_run(place: Path) -> None:
