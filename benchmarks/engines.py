@@ -33,9 +33,9 @@ from systems.ours import Rounds, dataset, model_named
 from systems.worker import Job
 
 from fl_meta.data.batches import batch_plan
-from fl_meta.engines import ENGINES
-from fl_meta.params import Params, add, relative_error
-from fl_meta.plots import PALETTE
+from fl_meta.engines.choice import ENGINES
+from fl_meta.models.parameters import Params, add, relative_error
+from fl_meta.plots.examples import PALETTE
 
 HERE = Path(__file__).resolve().parent
 PEERS = HERE.parent / "build" / "peers" / "bin" / "python"

@@ -67,8 +67,8 @@ def main() -> None:
     # Before numpy is loaded: its matrix products must not use other cores.
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
         os.environ[variable] = "1"
-    from fl_meta.data import strokes
-    from fl_meta.data.writers import load_writers
+    from fl_meta.data.synthetic import strokes
+    from fl_meta.data.synthetic.writers import load_writers
 
     writers, many = (*map(int, sys.argv[1:3]), *(200, 100_000)[len(sys.argv[1:3]) :])
     begin = time.perf_counter()

@@ -15,17 +15,17 @@ The paper: Jiang, Konečný, Rush, Kannan, 2019, arXiv 1909.12488.
 from importlib.metadata import version
 
 from fl_meta import models
-from fl_meta.algorithms import Algorithm, Sends, fedavg, fedprox, fedsgd, fomaml, maml, reptile
-from fl_meta.checkpoints import CheckpointError
+from fl_meta.algorithms.optimizers import SGD, Adam, adam, sgd
+from fl_meta.algorithms.table import Algorithm, Sends, fedavg, fedprox, fedsgd, fomaml, maml, reptile
 from fl_meta.data import load_dataset
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.local import client_update
-from fl_meta.models import Model
-from fl_meta.optimizers import SGD, Adam, adam, sgd
-from fl_meta.personalization import Evaluation, PersonalizationTable, personalize
-from fl_meta.rounds import Stage, TrainingDivergedError, decayed, pseudo_gradient
-from fl_meta.statistics import bootstrap_mean
-from fl_meta.training import (
+from fl_meta.engines.local_training import client_update
+from fl_meta.evaluation.personalization import Evaluation, PersonalizationTable, personalize
+from fl_meta.evidence.statistics import bootstrap_mean
+from fl_meta.models.model import Model
+from fl_meta.training.checkpoints import CheckpointError
+from fl_meta.training.rounds import Stage, TrainingDivergedError, decayed, pseudo_gradient
+from fl_meta.training.train import (
     Checkpoint,
     NonFiniteUpdateWarning,
     Run,

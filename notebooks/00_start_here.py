@@ -44,9 +44,10 @@ import torch
 from IPython.display import HTML, Markdown
 
 import fl_meta
-from fl_meta import plots, widgets
-from fl_meta.data.shakespeare import decode, line_sheet
-from fl_meta.experiments import FIRST_LOOK, for_profile
+from fl_meta.data.published.shakespeare import decode, line_sheet
+from fl_meta.experiments.settings import FIRST_LOOK, for_profile
+from fl_meta.laboratories import panels as widgets
+from fl_meta.plots import examples as plots
 
 seaborn.set_palette("colorblind")
 pd.set_option("display.max_colwidth", None)

@@ -41,10 +41,13 @@ import seaborn
 import torch
 
 import fl_meta
-from fl_meta import claim_one, expansion, models, widgets
-from fl_meta.experiments import CLAIM_ONE, for_profile
-from fl_meta.params import add, dot, norm, relative_error, scale
-from fl_meta.verdicts import VerdictTable
+from fl_meta import models
+from fl_meta.evidence.verdicts import VerdictTable
+from fl_meta.experiments import expansion
+from fl_meta.experiments import first_claim as claim_one
+from fl_meta.experiments.settings import CLAIM_ONE, for_profile
+from fl_meta.laboratories import panels as widgets
+from fl_meta.models.parameters import add, dot, norm, relative_error, scale
 
 seaborn.set_palette("colorblind")
 

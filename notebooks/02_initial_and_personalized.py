@@ -47,12 +47,14 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 import fl_meta
-from fl_meta import claims, result_plots, widgets
-from fl_meta.experiments import RECORDED_TABLE_ONE, TABLE_ONE, for_profile
-from fl_meta.results import load_or_run, own_folder, recorded
-from fl_meta.statistics import bootstrap_mean, smallest_effect
-from fl_meta.studies import MODELS, clients_of
-from fl_meta.verdicts import RECORDED, VerdictTable
+from fl_meta.evidence import comparison_verdicts as claims
+from fl_meta.evidence.results import load_or_run, own_folder, recorded
+from fl_meta.evidence.statistics import bootstrap_mean, smallest_effect
+from fl_meta.evidence.verdicts import RECORDED, VerdictTable
+from fl_meta.experiments.settings import RECORDED_TABLE_ONE, TABLE_ONE, for_profile
+from fl_meta.experiments.trajectories import MODELS, clients_of
+from fl_meta.laboratories import panels as widgets
+from fl_meta.plots import results as result_plots
 
 mpl.rcParams["figure.dpi"] = 72  # five figures, and the notebook stays small
 config = for_profile(TABLE_ONE, profile)

@@ -45,13 +45,22 @@ import torch
 from IPython.display import Markdown, display
 
 import fl_meta
-from fl_meta import claims, result_plots, statistics, widgets
 from fl_meta.data.batches import batch_plan, sample_clients
-from fl_meta.experiments import COMPARISON, RECORDED_COMPARISON, for_profile
-from fl_meta.params import add, norm, relative_error
-from fl_meta.results import load_or_run, own_folder, recorded
-from fl_meta.studies import CONTINUED, CONTINUED_GRADIENTS, MODELS, REPTILE, parts
-from fl_meta.verdicts import VerdictTable
+from fl_meta.evidence import comparison_verdicts as claims
+from fl_meta.evidence import statistics
+from fl_meta.evidence.results import load_or_run, own_folder, recorded
+from fl_meta.evidence.verdicts import VerdictTable
+from fl_meta.experiments.settings import COMPARISON, RECORDED_COMPARISON, for_profile
+from fl_meta.experiments.trajectories import (
+    CONTINUED,
+    CONTINUED_GRADIENTS,
+    MODELS,
+    REPTILE,
+    parts,
+)
+from fl_meta.laboratories import panels as widgets
+from fl_meta.models.parameters import add, norm, relative_error
+from fl_meta.plots import results as result_plots
 
 config = for_profile(COMPARISON, profile)["writers"]
 config

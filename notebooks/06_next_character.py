@@ -44,14 +44,17 @@ import torch
 from IPython.display import Markdown, display
 
 import fl_meta
-from fl_meta import claims, result_plots, studies, widgets
-from fl_meta.data.shakespeare import BLANK, decode, line_sheet
-from fl_meta.experiments import COMPARISON, RECORDED_COMPARISON, for_profile
-from fl_meta.local import LocalTraining, adapted
-from fl_meta.results import load_or_run, own_folder, recorded
-from fl_meta.statistics import bootstrap_mean, smallest_effect
-from fl_meta.streams import stream
-from fl_meta.verdicts import VerdictTable
+from fl_meta.data.published.shakespeare import BLANK, decode, line_sheet
+from fl_meta.engines.local_training import LocalTraining, adapted
+from fl_meta.evidence import comparison_verdicts as claims
+from fl_meta.evidence.results import load_or_run, own_folder, recorded
+from fl_meta.evidence.statistics import bootstrap_mean, smallest_effect
+from fl_meta.evidence.verdicts import VerdictTable
+from fl_meta.experiments import trajectories as studies
+from fl_meta.experiments.settings import COMPARISON, RECORDED_COMPARISON, for_profile
+from fl_meta.laboratories import panels as widgets
+from fl_meta.plots import results as result_plots
+from fl_meta.support.random_streams import stream
 
 pd.set_option("display.max_colwidth", None)
 

@@ -36,13 +36,14 @@ import torch
 from IPython.display import Markdown, display
 
 import fl_meta
-from fl_meta import benchmark, plots
 from fl_meta.data.batches import batch_plan
 from fl_meta.data.partition import by_labels_dirichlet
-from fl_meta.experiments import BENCHMARKS, for_profile
-from fl_meta.params import add, relative_error
-from fl_meta.results import file_name, load_or_run, own_folder, read_result
-from fl_meta.rounds import Stage, decayed
+from fl_meta.evidence.results import file_name, load_or_run, own_folder, read_result
+from fl_meta.experiments import published_scores as benchmark
+from fl_meta.experiments.settings import BENCHMARKS, for_profile
+from fl_meta.models.parameters import add, relative_error
+from fl_meta.plots import examples as plots
+from fl_meta.training.rounds import Stage, decayed
 
 rows = for_profile(BENCHMARKS, profile)
 config = rows["synthetic"]["FedAvg"]

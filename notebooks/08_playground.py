@@ -36,11 +36,11 @@ seed = 0
 # %matplotlib inline
 import pandas as pd
 
-from fl_meta import widgets
-from fl_meta.meet import meet, strangers
-from fl_meta.mixing import PRESETS, small_writers, train_mix
-from fl_meta.optimizers import sgd
-from fl_meta.playground import ROWS, SERVERS, quadratics, train_in_plane
+from fl_meta.algorithms.optimizers import sgd
+from fl_meta.laboratories import panels as widgets
+from fl_meta.laboratories.client import meet, strangers
+from fl_meta.laboratories.mixing import PRESETS, small_writers, train_mix
+from fl_meta.laboratories.plane import ROWS, SERVERS, quadratics, train_in_plane
 
 # %% [markdown]
 # ## 1 · A federation in the plane

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fl_meta.algorithms import Algorithm, Sends, fedavg, fedprox, fedsgd, fomaml, maml, reptile
+from fl_meta.algorithms.optimizers import Adam, adam, sgd
+from fl_meta.algorithms.table import Algorithm, Sends, fedavg, fedprox, fedsgd, fomaml, maml, reptile
 from fl_meta.data.batches import batch_plan
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.local import client_update
-from fl_meta.models import Model, logistic
-from fl_meta.optimizers import Adam, adam, sgd
-from fl_meta.params import Params, add, relative_error
-from fl_meta.rounds import pseudo_gradient
+from fl_meta.engines.local_training import client_update
+from fl_meta.models.model import Model, logistic
+from fl_meta.models.parameters import Params, add, relative_error
+from fl_meta.training.rounds import pseudo_gradient
 
 Vector = NDArray[np.float64]
 

@@ -9,9 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fl_meta import benchmark as rows
-from fl_meta.algorithms import fedavg
-from fl_meta.benchmark import (
+from fl_meta.algorithms.optimizers import sgd
+from fl_meta.algorithms.table import fedavg
+from fl_meta.data import LOADERS
+from fl_meta.data.federated import FederatedDataset
+from fl_meta.evaluation.personalization import Evaluation, personalize
+from fl_meta.experiments import published_scores as rows
+from fl_meta.experiments.published_scores import (
     METHODS,
     PARTITIONS,
     ROWS,
@@ -20,14 +24,17 @@ from fl_meta.benchmark import (
     clients_of_row,
     differences,
 )
-from fl_meta.data import LOADERS
-from fl_meta.data.federated import FederatedDataset
-from fl_meta.experiments import BENCHMARK_METHODS, BENCHMARKS, MOBILENET, WHOLE_TEXT, Benchmark, Setting
-from fl_meta.models import logistic
-from fl_meta.optimizers import sgd
-from fl_meta.personalization import Evaluation, personalize
-from fl_meta.rounds import Stage
-from fl_meta.training import train
+from fl_meta.experiments.settings import (
+    BENCHMARK_METHODS,
+    BENCHMARKS,
+    MOBILENET,
+    WHOLE_TEXT,
+    Benchmark,
+    Setting,
+)
+from fl_meta.models.model import logistic
+from fl_meta.training.rounds import Stage
+from fl_meta.training.train import train
 
 Result = dict[str, Any]
 CONFIG = Benchmark(Setting("toy", "tiny", 1, 50), 5, None, "FedAvg", 8, 0.5, 4)

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save, save_file
 from torch import Tensor
 
-from fl_meta import checkpoints
-from fl_meta.checkpoints import CheckpointError, read_checkpoint, write_checkpoint
+from fl_meta.training import checkpoints
+from fl_meta.training.checkpoints import CheckpointError, read_checkpoint, write_checkpoint
 
 TENSORS = {
     "params/0.weight": torch.tensor([[1.5, -0.0, math.nan], [math.inf, 1e-45, 3.0]]),

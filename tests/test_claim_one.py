@@ -11,9 +11,15 @@ import pytest
 import torch
 from torch import nn
 
-from fl_meta import claim_one, expansion, local, rounds
-from fl_meta.algorithms import Algorithm, fedsgd, fomaml
-from fl_meta.claim_one import (
+from fl_meta.algorithms.optimizers import sgd
+from fl_meta.algorithms.table import Algorithm, fedsgd, fomaml
+from fl_meta.data.federated import FederatedDataset
+from fl_meta.engines import local_training as local
+from fl_meta.engines.local_training import Batch, LocalTraining, round_of
+from fl_meta.experiments import expansion
+from fl_meta.experiments import first_claim as claim_one
+from fl_meta.experiments.expansion import Method
+from fl_meta.experiments.first_claim import (
     COEFFICIENT_TOLERANCE,
     FINITE_DIFFERENCE_TOLERANCE,
     IDENTITY_TOLERANCE,
@@ -27,13 +33,10 @@ from fl_meta.claim_one import (
     finite_difference_errors,
     identity_errors,
 )
-from fl_meta.data.federated import FederatedDataset
-from fl_meta.expansion import Method
-from fl_meta.experiments import ClaimOne
-from fl_meta.local import Batch, LocalTraining, round_of
-from fl_meta.models import Model, char_lstm, char_mlp, emnist_cnn, logistic, mlp
-from fl_meta.optimizers import sgd
-from fl_meta.params import Params
+from fl_meta.experiments.settings import ClaimOne
+from fl_meta.models.model import Model, char_lstm, char_mlp, emnist_cnn, logistic, mlp
+from fl_meta.models.parameters import Params
+from fl_meta.training import rounds
 
 CONFIG = ClaimOne(num_clients=3, steps=3, batch_size=4, expansion_steps=(2, 3), expansion_clients=3)
 GOOD_ERRORS = pd.DataFrame({"relative_error": [1e-15, 1e-14]})

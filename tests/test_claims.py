@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_meta import claims
-from fl_meta.claims import (
+from fl_meta.evidence import comparison_verdicts as claims
+from fl_meta.evidence.comparison_verdicts import (
     CENTRALIZED,
     CONTRASTS,
     SEVERAL,
@@ -30,9 +30,9 @@ from fl_meta.claims import (
     not_run,
     verdict_of,
 )
-from fl_meta.statistics import sign_flip_p
-from fl_meta.studies import CONTINUED, CONTINUED_GRADIENTS, FEDSGD, REPTILE, SMALL_E
-from fl_meta.verdicts import Verdict
+from fl_meta.evidence.statistics import sign_flip_p
+from fl_meta.evidence.verdicts import Verdict
+from fl_meta.experiments.trajectories import CONTINUED, CONTINUED_GRADIENTS, FEDSGD, REPTILE, SMALL_E
 
 Result = dict[str, Any]
 Accuracy = dict[str, tuple[float, float]]

@@ -21,16 +21,21 @@ import nbformat
 import numpy as np
 import pytest
 
-from fl_meta import benchmark, cli, experiments, notebooks, results, twins
+from fl_meta.command_line import main as cli
 from fl_meta.data.catalogue import CATALOGUE, DataSet, Download, Form
-from fl_meta.data.synthetic import load_synthetic
-from fl_meta.experiments import Setting, TableOne
-from fl_meta.notebooks import Failure, NotebookRun, Plan
-from fl_meta.verdicts import PROFILES
+from fl_meta.data.synthetic.linear_mixture import load_synthetic
+from fl_meta.evidence import results
+from fl_meta.evidence.verdicts import PROFILES
+from fl_meta.experiments import published_scores as benchmark
+from fl_meta.experiments import settings as experiments
+from fl_meta.experiments.settings import Setting, TableOne
+from fl_meta.reproduction import runner as notebooks
+from fl_meta.reproduction import sources as twins
+from fl_meta.reproduction.runner import Failure, NotebookRun, Plan
 
 KERNELSPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
 VERDICT = """
-from fl_meta.verdicts import Verdict, VerdictTable
+from fl_meta.evidence.verdicts import Verdict, VerdictTable
 one = Verdict("gain", "It helps", "toy (synthetic)", "reproduced", seed, (1.0, 2.0), "points", profile)
 VerdictTable((one,))
 """
@@ -172,7 +177,7 @@ time.sleep(60)"""
         "-c",
         # Tests that run in the background of a shell have Ctrl-C switched off.
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from fl_meta.cli import main; sys.exit(main())",
+        "from fl_meta.command_line.main import main; sys.exit(main())",
         "reproduce",
     ]
     process = subprocess.Popen(
@@ -211,7 +216,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         started.append(command)
         return subprocess.CompletedProcess(command, 1 if "mypy" in command else 0)
 
-    monkeypatch.setattr("fl_meta.cli.subprocess.run", run)
+    monkeypatch.setattr("fl_meta.command_line.main.subprocess.run", run)
     return started
 
 
@@ -224,7 +229,7 @@ def test_lab_and_play_become_servers_with_this_environments_kernel(
     def execve(program: str, command: list[str], environment: dict[str, str]) -> None:
         raise ReplacedError(program, command, environment["JUPYTER_PREFER_ENV_PATH"])
 
-    monkeypatch.setattr("fl_meta.cli.os.execve", execve)
+    monkeypatch.setattr("fl_meta.command_line.main.os.execve", execve)
     with pytest.raises(ReplacedError) as replaced:
         cli.main(["lab", "--no-browser"])
     command = [sys.executable, "-m", "jupyterlab", "notebooks", "--no-browser"]
@@ -283,7 +288,8 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     program = (
-        "import sys; from fl_meta import cli; cli._verdicts = lambda _: print('x' * 100_000) or 1;"
+        "import sys; from fl_meta.command_line import main as cli;"
+        "cli._verdicts = lambda _: print('x' * 100_000) or 1;"
         "sys.exit(cli.main(['verdicts']))"
     )
     command = [sys.executable, "-c", program]
@@ -448,7 +454,8 @@ def test_ctrl_c_stops_the_processes_and_keeps_what_is_done(tmp_path: Path) -> No
     before = done.read_bytes()
     program = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from fl_meta import cli; from fl_meta.experiments import Setting, TableOne\n"
+        "from fl_meta.command_line import main as cli\n"
+        "from fl_meta.experiments.settings import Setting, TableOne\n"
         f"if __name__ == '__main__': cli._recorded = lambda: {{'one': {config!r}}}; sys.exit(cli.main())"
     )
     (tmp_path / "program.py").write_text(program)

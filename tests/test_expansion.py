@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.expansion import (
+from fl_meta.engines.local_training import Batch
+from fl_meta.experiments.expansion import (
     COEFFICIENTS,
     Expansion,
     Known,
@@ -22,9 +23,8 @@ from fl_meta.expansion import (
     expected_update,
     measure_expansion,
 )
-from fl_meta.local import Batch
-from fl_meta.models import Model, logistic
-from fl_meta.params import Params, add, relative_error
+from fl_meta.models.model import Model, logistic
+from fl_meta.models.parameters import Params, add, relative_error
 
 METHODS: tuple[Method, ...] = ("FedAvg", "FOMAML", "MAML")
 

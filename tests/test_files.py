@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fl_meta.files import write_atomically
+from fl_meta.support.atomic_files import write_atomically
 
 
 def test_a_new_file_in_new_folders(tmp_path: Path) -> None:

@@ -14,18 +14,18 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from fl_meta import widgets
-from fl_meta.algorithms import reptile
-from fl_meta.experiments import RECORDED_HETEROGENEITY
-from fl_meta.heterogeneity import KNOBS, Gain, cells, gains, measure, recompute, writers_of
-from fl_meta.models import logistic
-from fl_meta.notebooks import WIDGET_STATE, widget_failures
-from fl_meta.optimizers import sgd
-from fl_meta.panel import Panel, Work
-from fl_meta.personalization import Evaluation
-from fl_meta.results import AGREEMENT, compute, config_of, read_result, recorded, write_result
-from fl_meta.rounds import Stage
-from fl_meta.training import train
+from fl_meta.algorithms.optimizers import sgd
+from fl_meta.algorithms.table import reptile
+from fl_meta.evaluation.personalization import Evaluation
+from fl_meta.evidence.results import AGREEMENT, compute, config_of, read_result, recorded, write_result
+from fl_meta.experiments.heterogeneity import KNOBS, Gain, cells, gains, measure, recompute, writers_of
+from fl_meta.experiments.settings import RECORDED_HETEROGENEITY
+from fl_meta.laboratories import panels as widgets
+from fl_meta.laboratories.panel import Panel, Work
+from fl_meta.models.model import logistic
+from fl_meta.reproduction.runner import WIDGET_STATE, widget_failures
+from fl_meta.training.rounds import Stage
+from fl_meta.training.train import train
 
 RESULTS = Path(__file__).parent.parent / "data" / "results"
 TINY = replace(
@@ -285,7 +285,7 @@ def test_an_error_in_work_is_not_silent() -> None:
 
 def test_the_process_ends_while_work_goes_on() -> None:
     code = (
-        "from fl_meta.panel import Work; import itertools, time\n"
+        "from fl_meta.laboratories.panel import Work; import itertools, time\n"
         "steps = lambda: (time.sleep(0.01) or 0.5 for _ in itertools.count())\n"
         "Work('go', steps, print).start.click()"
     )

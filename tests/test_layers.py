@@ -8,10 +8,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from fl_meta import local
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.layers import add_curvature, add_gradients, by_hand, forward, layers_of, seeded_by_layer
-from fl_meta.models import (
+from fl_meta.engines import local_training as local
+from fl_meta.engines.stacked.layer_rules import LOOKUP, LOOKUP_CODES
+from fl_meta.engines.stacked.layers import (
+    add_curvature,
+    add_gradients,
+    by_hand,
+    forward,
+    layers_of,
+    seeded_by_layer,
+)
+from fl_meta.models.model import (
     Blanks,
     Model,
     Windows,
@@ -23,8 +31,7 @@ from fl_meta.models import (
     mlp,
     small_cnn,
 )
-from fl_meta.params import Params, relative_error
-from fl_meta.rules import LOOKUP, LOOKUP_CODES
+from fl_meta.models.parameters import Params, relative_error
 
 CLIENTS = 3
 

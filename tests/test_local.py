@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fl_meta import local
-from fl_meta.algorithms import Algorithm, fedavg, fedsgd, fomaml, maml, reptile
+from fl_meta.algorithms.optimizers import SGD, sgd
+from fl_meta.algorithms.table import Algorithm, fedavg, fedsgd, fomaml, maml, reptile
 from fl_meta.data.batches import batch_plan
 from fl_meta.data.federated import PADDING, FederatedDataset
-from fl_meta.engines import engine_named
-from fl_meta.local import (
+from fl_meta.engines import local_training as local
+from fl_meta.engines.choice import engine_named
+from fl_meta.engines.local_training import (
     Batch,
     LocalTraining,
     adapted,
@@ -25,11 +26,10 @@ from fl_meta.local import (
     round_of,
     through_local_steps,
 )
-from fl_meta.loop import LoopEngine
-from fl_meta.models import Model, char_lstm, char_mlp, emnist_cnn, logistic, mlp, small_cnn
-from fl_meta.optimizers import SGD, sgd
-from fl_meta.params import Params, add, norm, relative_error, scale, unflatten
-from fl_meta.streams import torch_seed
+from fl_meta.engines.loop import LoopEngine
+from fl_meta.models.model import Model, char_lstm, char_mlp, emnist_cnn, logistic, mlp, small_cnn
+from fl_meta.models.parameters import Params, add, norm, relative_error, scale, unflatten
+from fl_meta.support.random_streams import torch_seed
 
 PLAIN = sgd(0.3)
 HEAVY = sgd(0.1, momentum=0.8, weight_decay=0.05)

@@ -7,12 +7,14 @@ import pytest
 import torch
 from matplotlib.colors import to_rgb
 
-from fl_meta import load_dataset, meet, personalize, widgets
-from fl_meta.data.shakespeare import BLANK, VOCABULARY, decode
-from fl_meta.local import LocalTraining
-from fl_meta.meet_plots import GlyphPicture, LinePicture, _laid_out
-from fl_meta.panel import Panel
-from fl_meta.streams import stream
+from fl_meta import load_dataset, personalize
+from fl_meta.data.published.shakespeare import BLANK, VOCABULARY, decode
+from fl_meta.engines.local_training import LocalTraining
+from fl_meta.laboratories import client as meet
+from fl_meta.laboratories import panels as widgets
+from fl_meta.laboratories.client_picture import GlyphPicture, LinePicture, _laid_out
+from fl_meta.laboratories.panel import Panel
+from fl_meta.support.random_streams import stream
 
 DATASETS = tuple(meet.RECIPES)
 

@@ -5,13 +5,20 @@ import pytest
 import torch
 from torch import nn
 
-from fl_meta.algorithms import Algorithm, fedavg, fedsgd, fomaml, reptile
-from fl_meta.mixing import BATCH_SIZE, PRESETS, SmallWriters, mixed_gradient, small_writers, train_mix
-from fl_meta.models import Model
-from fl_meta.optimizers import sgd
-from fl_meta.params import Params
-from fl_meta.personalization import personalize
-from fl_meta.rounds import pseudo_gradient
+from fl_meta.algorithms.optimizers import sgd
+from fl_meta.algorithms.table import Algorithm, fedavg, fedsgd, fomaml, reptile
+from fl_meta.evaluation.personalization import personalize
+from fl_meta.laboratories.mixing import (
+    BATCH_SIZE,
+    PRESETS,
+    SmallWriters,
+    mixed_gradient,
+    small_writers,
+    train_mix,
+)
+from fl_meta.models.model import Model
+from fl_meta.models.parameters import Params
+from fl_meta.training.rounds import pseudo_gradient
 
 RATE = sgd(0.4)
 ROWS = [

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from fl_meta.algorithms import fedavg
+from fl_meta.algorithms.optimizers import sgd
+from fl_meta.algorithms.table import fedavg
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.mobilenet import InvertedResidual, mobilenet_v2
-from fl_meta.optimizers import sgd
-from fl_meta.params import relative_error
-from fl_meta.rounds import pseudo_gradient
+from fl_meta.models.mobilenet import InvertedResidual, mobilenet_v2
+from fl_meta.models.parameters import relative_error
+from fl_meta.training.rounds import pseudo_gradient
 
 
 def colours(classes: int = 10, height: int = 32, width: int = 32) -> FederatedDataset:

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, cross_entropy, max_pool2d
 
 from fl_meta import models
-from fl_meta.algorithms import fedavg
+from fl_meta.algorithms.optimizers import sgd
+from fl_meta.algorithms.table import fedavg
 from fl_meta.data.federated import PADDING, FederatedDataset
-from fl_meta.models import Model
-from fl_meta.optimizers import sgd
-from fl_meta.params import Params, relative_error
-from fl_meta.rounds import pseudo_gradient
+from fl_meta.models.model import Model
+from fl_meta.models.parameters import Params, relative_error
+from fl_meta.training.rounds import pseudo_gradient
 
 IMAGE_MODELS = [models.logistic, models.mlp, models.small_cnn, models.emnist_cnn, models.fedem_cnn]
 TEXT_MODELS = [models.char_mlp, models.char_lstm]

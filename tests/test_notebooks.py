@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fl_meta import notebooks, twins
-from fl_meta.notebooks import NotebookRun
-from fl_meta.progress import Progress, is_progress_line
+from fl_meta.reproduction import runner as notebooks
+from fl_meta.reproduction import sources as twins
+from fl_meta.reproduction.progress import Progress, is_progress_line
+from fl_meta.reproduction.runner import NotebookRun
 
 KERNELSPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
 VERDICT = """
-from fl_meta.verdicts import Verdict, VerdictTable
+from fl_meta.evidence.verdicts import Verdict, VerdictTable
 VerdictTable((Verdict("gain", "It helps", "toy (synthetic)", "reproduced", 1.5, (1.0, 2.0), "%", {profile}),))
 """
 SLIDER = """
@@ -172,7 +173,7 @@ def test_progress_shows_the_cell_and_the_notebooks_own_bar(
         one, other = progress.start("01_a"), progress.start("02_b")
         one.notebook(notebook)
         one.cell(notebook.cells[2], 2)
-        monkeypatch.setattr("fl_meta.progress.time.monotonic", lambda: 1e9)
+        monkeypatch.setattr("fl_meta.reproduction.progress.time.monotonic", lambda: 1e9)
         one.write("\rFedAvg:  33%|███▎      | 1/3 [00:00<00:01]\rFedAvg:  67%|██████▋   | 2/3 [00:01<00:00]")
         progress.finish(one, "01_a: 2.0 s")
         other.notebook(notebook)

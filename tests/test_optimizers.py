@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from fl_meta.optimizers import SGD, Adam, OptimizerState, adam, server_step, sgd
-from fl_meta.params import Params
+from fl_meta.algorithms.optimizers import SGD, Adam, OptimizerState, adam, server_step, sgd
+from fl_meta.models.parameters import Params
 
 OPTIMIZERS = {
     "plain": (sgd(0.3), lambda p: torch.optim.SGD(p, lr=0.3)),

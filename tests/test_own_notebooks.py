@@ -3,7 +3,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from fl_meta import notebooks, twins
+from fl_meta.reproduction import runner as notebooks
+from fl_meta.reproduction import sources as twins
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 PATHS = notebooks.find(FOLDER, ".ipynb")

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fl_meta import params
-from fl_meta.params import Params
+from fl_meta.models import parameters as params
+from fl_meta.models.parameters import Params
 
 NUMBERS = st.floats(-100, 100, allow_subnormal=False)
 VECTOR = arrays(np.float64, 5, elements=NUMBERS)

@@ -11,15 +11,15 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from fl_meta import fedavg, models
+from fl_meta.algorithms.optimizers import SGD, sgd
 from fl_meta.data.batches import batch_plan
 from fl_meta.data.federated import PADDING, FederatedDataset
-from fl_meta.engines import ENGINES
-from fl_meta.local import LocalTraining, adapted
-from fl_meta.models import Model
-from fl_meta.optimizers import SGD, sgd
-from fl_meta.params import Params
-from fl_meta.personalization import Evaluation, PersonalizationTable, personalize
-from fl_meta.statistics import bootstrap_mean
+from fl_meta.engines.choice import ENGINES
+from fl_meta.engines.local_training import LocalTraining, adapted
+from fl_meta.evaluation.personalization import Evaluation, PersonalizationTable, personalize
+from fl_meta.evidence.statistics import bootstrap_mean
+from fl_meta.models.model import Model
+from fl_meta.models.parameters import Params
 
 
 def small(data: FederatedDataset) -> Model:

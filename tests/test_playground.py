@@ -9,11 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from fl_meta.algorithms.optimizers import SGD, Adam, server_step, sgd
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.models import Model
-from fl_meta.optimizers import SGD, Adam, server_step, sgd
-from fl_meta.params import Params
-from fl_meta.playground import (
+from fl_meta.laboratories.plane import (
     ROWS,
     SERVERS,
     START,
@@ -23,7 +21,9 @@ from fl_meta.playground import (
     server_steps,
     train_in_plane,
 )
-from fl_meta.rounds import pseudo_gradient
+from fl_meta.models.model import Model
+from fl_meta.models.parameters import Params
+from fl_meta.training.rounds import pseudo_gradient
 
 
 class Place(nn.Module):

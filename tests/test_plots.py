@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fl_meta import plots
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.personalization import PersonalizationTable
+from fl_meta.evaluation.personalization import PersonalizationTable
+from fl_meta.plots import examples as plots
 
 # Three clients, two epochs: gains after the last epoch are +0.2, −0.1 and 0.
 ACCURACIES = {"ann": (0.5, 0.6, 0.7), "bob": (0.6, 0.6, 0.5), "cy": (0.4, 0.5, 0.4)}

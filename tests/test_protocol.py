@@ -14,20 +14,20 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from fl_meta.algorithms import Algorithm, fedavg, fedprox, fomaml, maml, reptile
-from fl_meta.checkpoints import CheckpointError, read_checkpoint, write_checkpoint
+from fl_meta.algorithms.optimizers import adam, sgd
+from fl_meta.algorithms.table import Algorithm, fedavg, fedprox, fomaml, maml, reptile
 from fl_meta.data.batches import batch_plan, sample_clients
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.engines import ENGINES
-from fl_meta.local import ClientMomentum
-from fl_meta.loop import Engine
-from fl_meta.models import Model, mlp, small_cnn
-from fl_meta.optimizers import adam, sgd
-from fl_meta.params import Params, flatten, relative_error
-from fl_meta.personalization import Evaluation, personalize
-from fl_meta.rounds import Stage, TrainingState, decayed, pseudo_gradient, run_round
-from fl_meta.stacked import StackedEngine
-from fl_meta.training import Checkpoint, Run, personalized_fedavg, train
+from fl_meta.engines.choice import ENGINES
+from fl_meta.engines.local_training import ClientMomentum
+from fl_meta.engines.loop import Engine
+from fl_meta.engines.stacked.engine import StackedEngine
+from fl_meta.evaluation.personalization import Evaluation, personalize
+from fl_meta.models.model import Model, mlp, small_cnn
+from fl_meta.models.parameters import Params, flatten, relative_error
+from fl_meta.training.checkpoints import CheckpointError, read_checkpoint, write_checkpoint
+from fl_meta.training.rounds import Stage, TrainingState, decayed, pseudo_gradient, run_round
+from fl_meta.training.train import Checkpoint, Run, personalized_fedavg, train
 
 SEED, BATCH = 3, 4
 CLIENT = sgd(0.1, momentum=0.9, weight_decay=5e-4)
@@ -417,7 +417,7 @@ def test_resumed_bit_for_bit(
             return run_round(*arguments)
 
         with monkeypatch.context() as patch:
-            patch.setattr("fl_meta.training.run_round", interrupted)
+            patch.setattr("fl_meta.training.train.run_round", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 go(path)
         assert_same(go(path), whole)

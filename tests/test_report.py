@@ -11,11 +11,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from fl_meta import report
-from fl_meta.notebooks import WIDGET_STATE, Failure, NotebookRun
-from fl_meta.pages import WIDGET_VIEW, write_page
-from fl_meta.report import Report
-from fl_meta.verdicts import Verdict
+from fl_meta.evidence.verdicts import Verdict
+from fl_meta.reproduction import report
+from fl_meta.reproduction.pages import WIDGET_VIEW, write_page
+from fl_meta.reproduction.report import Report
+from fl_meta.reproduction.runner import WIDGET_STATE, Failure, NotebookRun
 
 GAIN = Verdict(
     "gain", "It helps", "writers (synthetic)", "reproduced", 2.0, (1.0, 3.0), "points", "smoke", "01_gain"

@@ -6,9 +6,16 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fl_meta import result_plots
-from fl_meta.claims import decide_comparison
-from fl_meta.studies import CONTINUED, CONTINUED_GRADIENTS, FEDSGD, LOCAL_ONLY, REPTILE, SMALL_E
+from fl_meta.evidence.comparison_verdicts import decide_comparison
+from fl_meta.experiments.trajectories import (
+    CONTINUED,
+    CONTINUED_GRADIENTS,
+    FEDSGD,
+    LOCAL_ONLY,
+    REPTILE,
+    SMALL_E,
+)
+from fl_meta.plots import results as result_plots
 
 # Two seeds with two held-out clients each: accuracies after 0, 1 and 2 epochs.
 FEDAVG = (

@@ -15,10 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_meta import experiments, results
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.experiments import Setting, TableOne
-from fl_meta.results import (
+from fl_meta.evidence import results
+from fl_meta.evidence.results import (
     Experiment,
     Result,
     ResultError,
@@ -32,6 +31,8 @@ from fl_meta.results import (
     recorded,
     write_result,
 )
+from fl_meta.experiments import settings as experiments
+from fl_meta.experiments.settings import Setting, TableOne
 
 # Of the smallest size that can be computed for real.
 TINY = TableOne(

@@ -9,16 +9,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_meta.algorithms import Algorithm, fedavg, fedsgd, maml, reptile
+from fl_meta.algorithms.optimizers import SGD, Adam, adam, sgd
+from fl_meta.algorithms.table import Algorithm, fedavg, fedsgd, maml, reptile
 from fl_meta.data.batches import sample_clients
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.engines import ENGINES
-from fl_meta.local import LocalTraining, adapted, client_update
-from fl_meta.loop import Collected, LoopEngine, collected
-from fl_meta.models import logistic, mlp
-from fl_meta.optimizers import SGD, Adam, adam, sgd
-from fl_meta.params import Params, add, map_params, relative_error, scale
-from fl_meta.rounds import Stage, TrainingDivergedError, TrainingState, pseudo_gradient, run_round
+from fl_meta.engines.choice import ENGINES
+from fl_meta.engines.local_training import LocalTraining, adapted, client_update
+from fl_meta.engines.loop import Collected, LoopEngine, collected
+from fl_meta.models.model import logistic, mlp
+from fl_meta.models.parameters import Params, add, map_params, relative_error, scale
+from fl_meta.training.rounds import Stage, TrainingDivergedError, TrainingState, pseudo_gradient, run_round
 
 IDS = ("client_5", "client_0", "client_2")
 

@@ -10,18 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fl_meta import stack
-from fl_meta.algorithms import Algorithm, fedavg, fedprox, fedsgd, fomaml, maml, reptile
+from fl_meta.algorithms.optimizers import sgd
+from fl_meta.algorithms.table import Algorithm, fedavg, fedprox, fedsgd, fomaml, maml, reptile
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.layers import Layer, layers_of
-from fl_meta.local import LocalTraining
-from fl_meta.loop import LoopEngine
-from fl_meta.models import Model
-from fl_meta.optimizers import sgd
-from fl_meta.params import Params, relative_error
-from fl_meta.rounds import pseudo_gradient
-from fl_meta.span import IN_SPAN, pieces_of, place_in_span, tables, without_coordinates
-from fl_meta.stacked import StackedEngine
+from fl_meta.engines.local_training import LocalTraining
+from fl_meta.engines.loop import LoopEngine
+from fl_meta.engines.stacked import stack
+from fl_meta.engines.stacked.dual_layer import IN_SPAN, pieces_of, place_in_span, tables, without_coordinates
+from fl_meta.engines.stacked.engine import StackedEngine
+from fl_meta.engines.stacked.layers import Layer, layers_of
+from fl_meta.models.model import Model
+from fl_meta.models.parameters import Params, relative_error
+from fl_meta.training.rounds import pseudo_gradient
 
 
 def place(features: int, units: int, num_examples: int, num_used: int) -> int | None:

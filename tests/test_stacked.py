@@ -17,22 +17,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from fl_meta import stack, stacked
-from fl_meta.algorithms import Algorithm, fedavg, fedprox, fedsgd, fomaml, maml, reptile
+from fl_meta.algorithms.optimizers import SGD, adam, sgd
+from fl_meta.algorithms.table import Algorithm, fedavg, fedprox, fedsgd, fomaml, maml, reptile
 from fl_meta.data.federated import PADDING, FederatedDataset
 from fl_meta.data.on_demand import OnDemand
-from fl_meta.layers import add_gradients, layers_of
-from fl_meta.local import LocalTraining, round_of
-from fl_meta.loop import Collected, Engine, LoopEngine, Score
-from fl_meta.models import Model, char_lstm, char_mlp, emnist_cnn, fedem_cnn, logistic, mlp, small_cnn
-from fl_meta.optimizers import SGD, adam, sgd
-from fl_meta.params import Params, relative_error
-from fl_meta.personalization import Evaluation, personalize
-from fl_meta.rounds import RoundInfo, Stage, pseudo_gradient
-from fl_meta.stack import segments
-from fl_meta.stacked import StackedEngine
-from fl_meta.threads import one_thread
-from fl_meta.training import Checkpoint, Run, train
+from fl_meta.engines.local_training import LocalTraining, round_of
+from fl_meta.engines.loop import Collected, Engine, LoopEngine, Score
+from fl_meta.engines.stacked import engine as stacked
+from fl_meta.engines.stacked import stack
+from fl_meta.engines.stacked.engine import StackedEngine
+from fl_meta.engines.stacked.layers import add_gradients, layers_of
+from fl_meta.engines.stacked.stack import segments
+from fl_meta.engines.threads import one_thread
+from fl_meta.evaluation.personalization import Evaluation, personalize
+from fl_meta.models.model import Model, char_lstm, char_mlp, emnist_cnn, fedem_cnn, logistic, mlp, small_cnn
+from fl_meta.models.parameters import Params, relative_error
+from fl_meta.training.rounds import RoundInfo, Stage, pseudo_gradient
+from fl_meta.training.train import Checkpoint, Run, train
 
 PLAIN = sgd(0.1)
 HEAVY = sgd(0.05, momentum=0.8, weight_decay=0.05)

@@ -9,9 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_meta import streams, threads
-from fl_meta.streams import stream, torch_seed
-from fl_meta.threads import idle_cores, one_thread
+from fl_meta.engines import threads
+from fl_meta.engines.threads import idle_cores, one_thread
+from fl_meta.support import random_streams as streams
+from fl_meta.support.random_streams import stream, torch_seed
 
 KEYS = st.tuples(st.integers(0, 2**40), st.text(max_size=5), st.integers(0, 1000), st.text(max_size=5))
 

@@ -14,20 +14,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_meta import comparison, studies
-from fl_meta.algorithms import Algorithm, fedavg, fedsgd, reptile
-from fl_meta.claims import CONTRASTS, differences
-from fl_meta.comparison import compare, diagnose, geometric
+from fl_meta.algorithms.optimizers import SGD, Adam, adam, sgd
+from fl_meta.algorithms.table import Algorithm, fedavg, fedsgd, reptile
 from fl_meta.data.batches import batch_plan
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.data.tff import TITLES
-from fl_meta.experiments import Comparison, Setting, TableOne
-from fl_meta.models import Model, logistic, mlp
-from fl_meta.optimizers import SGD, Adam, adam, sgd
-from fl_meta.params import Params
-from fl_meta.personalization import personalize
-from fl_meta.rounds import Stage, TrainingDivergedError
-from fl_meta.studies import (
+from fl_meta.data.published.tensorflow_federated import TITLES
+from fl_meta.evaluation.personalization import personalize
+from fl_meta.evidence.comparison_verdicts import CONTRASTS, differences
+from fl_meta.experiments import comparison
+from fl_meta.experiments import trajectories as studies
+from fl_meta.experiments.comparison import compare, diagnose, geometric
+from fl_meta.experiments.settings import Comparison, Setting, TableOne
+from fl_meta.experiments.trajectories import (
     CONTINUED,
     CONTINUED_GRADIENTS,
     FEDSGD,
@@ -40,7 +38,10 @@ from fl_meta.studies import (
     path,
     table_one,
 )
-from fl_meta.training import train, train_local_only
+from fl_meta.models.model import Model, logistic, mlp
+from fl_meta.models.parameters import Params
+from fl_meta.training.rounds import Stage, TrainingDivergedError
+from fl_meta.training.train import train, train_local_only
 
 Result = dict[str, Any]
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fl_meta.data.synthetic import _components, load_synthetic
+from fl_meta.data.synthetic.linear_mixture import _components, load_synthetic
 
 SMALL: dict[str, Any] = {"test_examples": 40}
 

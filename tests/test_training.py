@@ -22,21 +22,23 @@ from safetensors import safe_open
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from fl_meta import checkpoints, files, training
-from fl_meta.algorithms import Algorithm, fedavg, fedsgd, fomaml, maml, reptile
-from fl_meta.checkpoints import CheckpointError
+from fl_meta.algorithms.optimizers import SGD, Adam, adam, sgd
+from fl_meta.algorithms.table import Algorithm, fedavg, fedsgd, fomaml, maml, reptile
 from fl_meta.data.batches import batch_plan, sample_clients
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.engines import ENGINES
-from fl_meta.local import LocalTraining, adapted
-from fl_meta.loop import Collected, Engine, LoopEngine, Score
-from fl_meta.models import Model, emnist_cnn, logistic, mlp
-from fl_meta.optimizers import SGD, Adam, adam, sgd
-from fl_meta.params import Params, relative_error
-from fl_meta.personalization import Evaluation, personalize
-from fl_meta.rounds import Stage, TrainingDivergedError
-from fl_meta.stacked import StackedEngine
-from fl_meta.training import (
+from fl_meta.engines.choice import ENGINES
+from fl_meta.engines.local_training import LocalTraining, adapted
+from fl_meta.engines.loop import Collected, Engine, LoopEngine, Score
+from fl_meta.engines.stacked.engine import StackedEngine
+from fl_meta.evaluation.personalization import Evaluation, personalize
+from fl_meta.models.model import Model, emnist_cnn, logistic, mlp
+from fl_meta.models.parameters import Params, relative_error
+from fl_meta.support import atomic_files as files
+from fl_meta.training import checkpoints
+from fl_meta.training import train as training
+from fl_meta.training.checkpoints import CheckpointError
+from fl_meta.training.rounds import Stage, TrainingDivergedError
+from fl_meta.training.train import (
     Checkpoint,
     NonFiniteUpdateWarning,
     Run,
@@ -464,8 +466,8 @@ SERVER = textwrap.dedent(
     import torch
 
     from fl_meta import Checkpoint, FederatedDataset, Stage, adam, fedavg, models, reptile, sgd, train
-    from fl_meta import training
-    from fl_meta.optimizers import server_step
+    from fl_meta.training import train as training
+    from fl_meta.algorithms.optimizers import server_step
 
     # What a shell starts in the background ignores Ctrl-C, and so would its children.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_meta.verdicts import MARKS, MIME, Verdict, VerdictTable, collect
+from fl_meta.evidence.verdicts import MARKS, MIME, Verdict, VerdictTable, collect
 
 GOOD = Verdict(
     claim="gain",

@@ -17,14 +17,15 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
 
-from fl_meta import claims, widgets
-from fl_meta.experiments import RECORDED_COMPARISON
-from fl_meta.mixing import PRESETS
-from fl_meta.optimizers import sgd
-from fl_meta.panel import Panel
-from fl_meta.playground import ROWS, quadratics, train_in_plane
-from fl_meta.results import file_name, read_result
-from fl_meta.studies import FEDSGD, REPTILE
+from fl_meta.algorithms.optimizers import sgd
+from fl_meta.evidence import comparison_verdicts as claims
+from fl_meta.evidence.results import file_name, read_result
+from fl_meta.experiments.settings import RECORDED_COMPARISON
+from fl_meta.experiments.trajectories import FEDSGD, REPTILE
+from fl_meta.laboratories import panels as widgets
+from fl_meta.laboratories.mixing import PRESETS
+from fl_meta.laboratories.panel import Panel
+from fl_meta.laboratories.plane import ROWS, quadratics, train_in_plane
 
 RESULTS = Path(__file__).parent.parent / "data" / "results"
 MAKERS: dict[str, Callable[[], Panel]] = {

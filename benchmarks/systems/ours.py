@@ -1,4 +1,4 @@
-"""Our engines, `loop` and `stacked`, through the public `fl_meta.rounds.pseudo_gradient`."""
+"""Our engines, `loop` and `stacked`, through the public `fl_meta.training.rounds.pseudo_gradient`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from fl_meta import FederatedDataset, Model, algorithms, models, sgd
-from fl_meta.params import Params, add
-from fl_meta.rounds import pseudo_gradient
+from fl_meta import FederatedDataset, Model, models, sgd
+from fl_meta.algorithms import table as algorithms
+from fl_meta.models.parameters import Params, add
+from fl_meta.training.rounds import pseudo_gradient
 from systems.worker import Job, array, initial, serve
 
 

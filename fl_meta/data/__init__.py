@@ -8,15 +8,24 @@ from collections.abc import Callable
 from typing import Any
 
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.data.fedjax import load_emnist_fedjax, load_shakespeare_fedjax
-from fl_meta.data.idx import load_emnist
-from fl_meta.data.images import load_cifar10, load_cifar10_subset, load_cifar100, load_cifar100_subset
-from fl_meta.data.leaf import load_femnist_leaf, load_shakespeare_leaf
-from fl_meta.data.real import load_mnist_by_writer, load_unipen62
-from fl_meta.data.shakespeare import load_shakespeare
-from fl_meta.data.synthetic import load_synthetic
-from fl_meta.data.tff import load_cifar100_tff, load_emnist_tff, load_shakespeare_tff
-from fl_meta.data.writers import load_writers
+from fl_meta.data.published.cifar import (
+    load_cifar10,
+    load_cifar10_subset,
+    load_cifar100,
+    load_cifar100_subset,
+)
+from fl_meta.data.published.emnist import load_emnist
+from fl_meta.data.published.fedjax import load_emnist_fedjax, load_shakespeare_fedjax
+from fl_meta.data.published.handwriting import load_mnist_by_writer, load_unipen62
+from fl_meta.data.published.leaf import load_femnist_leaf, load_shakespeare_leaf
+from fl_meta.data.published.shakespeare import load_shakespeare
+from fl_meta.data.published.tensorflow_federated import (
+    load_cifar100_tff,
+    load_emnist_tff,
+    load_shakespeare_tff,
+)
+from fl_meta.data.synthetic.linear_mixture import load_synthetic
+from fl_meta.data.synthetic.writers import load_writers
 
 LOADERS: dict[str, Callable[..., FederatedDataset]] = {
     "writers": load_writers,

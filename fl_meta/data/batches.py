@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_meta.streams import stream
+from fl_meta.support.random_streams import stream
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from fl_meta.data.on_demand import OnDemand
-from fl_meta.streams import stream
+from fl_meta.support.random_streams import stream
 
 Array = NDArray[Any]
 IntArray = NDArray[np.int64]

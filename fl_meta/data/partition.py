@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fl_meta.checks import whole_number
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.streams import stream
+from fl_meta.support.random_streams import stream
+from fl_meta.support.validation import whole_number
 
 IntArray = NDArray[np.int64]
 

@@ -19,7 +19,7 @@ ICONS = re.compile(r"https://cdn\.jsdelivr\.net/npm/@fortawesome/")
 TOY = """
 import time
 from matplotlib.figure import Figure
-from fl_meta.panel import Panel, slider
+from fl_meta.laboratories.panel import Panel, slider
 
 def draw(value, idle):
     if value == 10:

@@ -15,8 +15,8 @@ from typing import IO
 
 import pytest
 
-from fl_meta.data import archives
-from fl_meta.data.archives import LARGEST_RATIO, unpack
+from fl_meta.data.files import archives
+from fl_meta.data.files.archives import LARGEST_RATIO, unpack
 
 TEXT = bytes(range(256)) * 4
 KINDS = {"gz": gzip.compress, "bz2": bz2.compress, "lzma": lzma.compress}

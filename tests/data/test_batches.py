@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fl_meta.algorithms.optimizers import sgd
 from fl_meta.data.batches import batch_plan, sample_clients
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.local import LocalTraining
-from fl_meta.models import logistic
-from fl_meta.optimizers import sgd
+from fl_meta.engines.local_training import LocalTraining
+from fl_meta.models.model import logistic
 
 EXAMPLES = st.integers(1, 40)
 SIZES = st.one_of(st.none(), st.integers(1, 45))

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from fl_meta.data.catalogue import CATALOGUE, DataSet, Download, Form
-from fl_meta.data.download import check_files, fetch
+from fl_meta.data.files.download import check_files, fetch
 
 CONTENT = np.random.default_rng(0).bytes(1_000_000)
 OTHER = np.random.default_rng(1).bytes(1_000_000)

@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fl_meta.data import load_dataset
-from fl_meta.data.fedjax import load_emnist_fedjax, load_shakespeare_fedjax
-from fl_meta.data.shakespeare import decode
+from fl_meta.data.published.fedjax import load_emnist_fedjax, load_shakespeare_fedjax
+from fl_meta.data.published.shakespeare import decode
 
 HASHES = ("00c0ffee00c0ffee", "ffffffffffffffff")
 LABELS = {"f4099_10": ([3, 61, 10], [36]), "f0000_14": ([0], [9, 35])}  # of both parts
@@ -165,7 +165,7 @@ def test_files_that_fedjax_itself_writes(folder: Path) -> None:
 )
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_array_is_read_as_it_was_written(place: Path, arrays: list[tuple[str, int]], number: int) -> None:
-    from fl_meta.data.fedjax import read_clients
+    from fl_meta.data.published.fedjax import read_clients
 
     written = {
         f"{i}": np.arange(number * 2**axes).astype(kind).reshape(number, *[2] * axes)

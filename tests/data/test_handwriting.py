@@ -6,9 +6,16 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from fl_meta.data import handwriting, strokes
-from fl_meta.data.handwriting import Knobs, Writer, draw_labels, draw_writer, render_writer, sample_writer
-from fl_meta.data.strokes import CHARACTERS, HABITS
+from fl_meta.data.synthetic import handwriting, strokes
+from fl_meta.data.synthetic.handwriting import (
+    Knobs,
+    Writer,
+    draw_labels,
+    draw_writer,
+    render_writer,
+    sample_writer,
+)
+from fl_meta.data.synthetic.strokes import CHARACTERS, HABITS
 
 IDENTICAL = Knobs(style=0, label_skew=0, size_skew=0)
 
@@ -46,7 +53,7 @@ def test_seeds_and_writers_give_different_hands() -> None:
 
 def test_another_process_draws_the_same_bytes() -> None:
     code = (
-        "import hashlib; from fl_meta.data.handwriting import render_writer; "
+        "import hashlib; from fl_meta.data.synthetic.handwriting import render_writer; "
         "images, labels = render_writer(3); "
         "print(hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest())"
     )

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_meta.data import load_dataset, shakespeare
+from fl_meta.data import load_dataset
 from fl_meta.data.federated import PADDING, FederatedDataset
-from fl_meta.data.shakespeare import (
+from fl_meta.data.published import shakespeare
+from fl_meta.data.published.shakespeare import (
     BLANK,
     VOCABULARY,
     decode,

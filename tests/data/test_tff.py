@@ -20,10 +20,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fl_meta.data import load_dataset
-from fl_meta.data.images import CIFAR100_CLASSES, COARSE_OF_FINE
-from fl_meta.data.shakespeare import decode
-from fl_meta.data.tf_example import features
-from fl_meta.data.tff import load_cifar100_tff, load_emnist_tff, load_shakespeare_tff
+from fl_meta.data.files.tf_example import features
+from fl_meta.data.published.cifar import CIFAR100_CLASSES, COARSE_OF_FINE
+from fl_meta.data.published.shakespeare import decode
+from fl_meta.data.published.tensorflow_federated import (
+    load_cifar100_tff,
+    load_emnist_tff,
+    load_shakespeare_tff,
+)
 
 Split = dict[str, list[bytes]]  # the examples of each client
 WRITERS = {"f0000_14": ([3, 61, 10], [36]), "f4099_10": ([0], [9, 35])}  # labels of both parts
@@ -201,7 +205,7 @@ def test_without_files_an_error_says_what_to_run(place: Path) -> None:
 
 @pytest.mark.usefixtures("emnist")
 def test_without_protobuf_an_error_gives_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fl_meta.data import tf_example
+    from fl_meta.data.files import tf_example
 
     tf_example._example_class.cache_clear()
     monkeypatch.setitem(sys.modules, "google.protobuf", None)

@@ -8,12 +8,12 @@ import torch
 from matplotlib.figure import Figure
 
 import fl_meta
-from fl_meta.data import writers
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.data.handwriting import Knobs, render_writer
-from fl_meta.data.strokes import CHARACTERS
-from fl_meta.data.writers import load_writers
-from fl_meta.plots import glyph_sheet, same_ink_sheet
+from fl_meta.data.synthetic import writers
+from fl_meta.data.synthetic.handwriting import Knobs, render_writer
+from fl_meta.data.synthetic.strokes import CHARACTERS
+from fl_meta.data.synthetic.writers import load_writers
+from fl_meta.plots.examples import glyph_sheet, same_ink_sheet
 
 
 def same_client(one: FederatedDataset, other: FederatedDataset, client_id: str) -> bool:
@@ -247,7 +247,7 @@ def test_training_evaluation_and_resuming_see_no_difference(tmp_path) -> None:
     assert all(torch.equal(eager.params[name], lazy.params[name]) for name in eager.params)
     assert run(True, "lazy").history.equals(lazy.history)
     # Which images a checkpoint is of is known from their recipe, without drawing them.
-    with pytest.raises(fl_meta.checkpoints.CheckpointError, match="data"):
+    with pytest.raises(fl_meta.training.checkpoints.CheckpointError, match="data"):
         run(True, "eager")
 
 

@@ -1,0 +1,1 @@
+"""The table of algorithms, the optimizers, and stages of training."""

@@ -1,0 +1,126 @@
+"""Optimizers as frozen configuration, and one step of the server's as a pure function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from fl_meta.models.parameters import Params
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Stochastic gradient descent, as in `torch.optim.SGD`.
+
+    Attributes:
+        learning_rate: step size, above 0.
+        momentum: in [0, 1).
+        weight_decay: factor of the L2 penalty's gradient, 0 or more.
+    """
+
+    learning_rate: float
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_positive("learning_rate", self.learning_rate)
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum={self.momentum} is not in [0, 1)")
+        if not 0 <= self.weight_decay < float("inf"):
+            raise ValueError(f"weight_decay={self.weight_decay} is not 0 or more")
+        _to_floats(self)
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam, as in `torch.optim.Adam`.
+
+    Attributes:
+        learning_rate: step size, above 0.
+        beta1: decay of the mean of gradients, in [0, 1).
+        beta2: decay of the mean of squared gradients, in [0, 1).
+        epsilon: added to the root of the mean of squares, above 0.
+    """
+
+    learning_rate: float
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        _check_positive("learning_rate", self.learning_rate)
+        _check_positive("epsilon", self.epsilon)
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} is not in [0, 1)")
+        _to_floats(self)
+
+
+def _to_floats(optimizer: SGD | Adam) -> None:
+    # A checkpoint keeps the configuration as JSON, which NumPy's numbers do not have.
+    for field in fields(optimizer):
+        object.__setattr__(optimizer, field.name, float(getattr(optimizer, field.name)))
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{name}={value} must be a finite number above 0")
+
+
+def sgd(learning_rate: float, momentum: float = 0.0, weight_decay: float = 0.0) -> SGD:
+    """SGD for the client or the server; see `SGD` for units and errors."""
+    return SGD(learning_rate, momentum, weight_decay)
+
+
+def adam(learning_rate: float, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> Adam:
+    """Adam for the server; see `Adam` for units and errors."""
+    return Adam(learning_rate, beta1, beta2, epsilon)
+
+
+OptimizerState = dict[str, dict[str, Tensor]]  # parameter name -> what torch.optim would keep for it
+
+
+def server_step(
+    optimizer: SGD | Adam, params: Params, state: OptimizerState, pseudo_gradient: Params
+) -> tuple[Params, OptimizerState]:
+    """One step of the server optimizer with the pseudo-gradient in the place of a gradient.
+
+    The arithmetic is torch.optim's, whose objects would take longer to make than a small model's step, and
+    seconds to import. Nothing is changed in place, so an interrupt in the middle of a step leaves `params`
+    and `state` whole. An empty `state` is the state before the first step.
+
+    Source: the "server optimizer" of the paper's section on Personalized FedAvg.
+    """
+    stepped = {
+        name: _tensor_step(optimizer, tensor, state.get(name, {}), pseudo_gradient[name])
+        for name, tensor in params.items()
+    }
+    new_state = {name: kept for name, (_, kept) in stepped.items() if kept}
+    return {name: tensor for name, (tensor, _) in stepped.items()}, new_state
+
+
+def _tensor_step(
+    optimizer: SGD | Adam, tensor: Tensor, state: dict[str, Tensor], gradient: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    if isinstance(optimizer, SGD):
+        direction = gradient
+        if optimizer.weight_decay:
+            direction = direction.add(tensor, alpha=optimizer.weight_decay)
+        kept = {}
+        if optimizer.momentum:
+            if state:
+                direction = state["momentum_buffer"].mul(optimizer.momentum).add_(direction)
+            kept["momentum_buffer"] = direction.clone()
+        return tensor.add(direction, alpha=-optimizer.learning_rate), kept
+    if not state:
+        zeros = torch.zeros_like(tensor)
+        state = {"step": torch.tensor(0.0), "exp_avg": zeros, "exp_avg_sq": zeros}
+    number, beta1, beta2 = state["step"] + 1, optimizer.beta1, optimizer.beta2
+    mean = state["exp_avg"].lerp(gradient, 1 - beta1)
+    square = state["exp_avg_sq"].mul(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+    # Both means start at zero and are corrected for it.
+    root = (square.sqrt() / (1 - beta2 ** number.item()) ** 0.5).add_(optimizer.epsilon)
+    rate = optimizer.learning_rate / (1 - beta1 ** number.item())
+    return tensor.addcdiv(mean, root, value=-rate), {"step": number, "exp_avg": mean, "exp_avg_sq": square}

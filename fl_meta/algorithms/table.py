@@ -1,0 +1,215 @@
+"""The table of algorithms: rows that differ only in which inner gradients a client sends home.
+
+Client i runs local SGD with rate β from the global parameters θ: θ_0 = θ, g_j = ∇L_i(θ_{j−1}; batch j),
+θ_j = θ_{j−1} − β g_j. Then
+
+| algorithm  | local steps | sends                  | client weights | usual server   |
+|------------|-------------|------------------------|----------------|----------------|
+| FedSGD     | 1           | g_1                    | examples       | SGD            |
+| FedAvg(E)  | E epochs    | g_1 + … + g_K          | examples       | SGD + momentum |
+| FedProx(E) | E epochs    | g_1 + … + g_K          | examples       | SGD + momentum |
+| Reptile(K) | K           | g_1 + … + g_K          | equal          | Adam           |
+| FOMAML(K)  | K + 1       | g_{K+1}                | equal          | Adam           |
+| MAML(K)    | K + 1       | (∏(I − β∇²L)) g_{K+1}  | equal          | Adam           |
+
+FedProx is FedAvg with a term more in each client's loss, L_i(θ) + μ/2·‖θ − θ_0‖².
+
+The server's pseudo-gradient is β times the weighted mean of what the clients send, in every row. So FedAvg
+with server SGD(1.0) is the plain average of the clients' models.
+
+Source: the paper's sections on FedAvg, Reptile and MAML; MAML is Finn et al. 2017,
+Reptile Nichol et al. 2018, FedProx Li et al. 2020.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+from fl_meta.algorithms.optimizers import SGD, Adam, adam, sgd
+from fl_meta.support.validation import whole_number
+
+ClientWeights = Literal["examples", "equal"]
+
+
+class Sends(Enum):
+    """What a client sends home, in terms of its inner gradients."""
+
+    FIRST = "g_1"
+    SUM = "g_1 + … + g_K"
+    LAST = "g_{K+1}"
+    LAST_THROUGH_STEPS = "(∏(I − β∇²L)) g_{K+1}"
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """One row of the table.
+
+    Attributes:
+        name: shown in histories and plots.
+        sends: which combination of inner gradients goes home.
+        epochs: number of local epochs E; None if the work is counted in steps.
+        steps: number of local steps K before the gradient that is sent; None if counted in epochs.
+        weights: a client weighs by its number of train examples, or all clients weigh the same.
+        client: the client optimizer; its learning rate is β.
+        server: the server optimizer.
+        batch_size: examples per local batch; None means all of a client's train part.
+        proximal: FedProx's μ, 0 or more: the local loss has the term μ/2·‖θ − θ_0‖².
+        keeps_momentum: each client's momentum buffer goes on from round to round and from stage to stage,
+            as if it had one `torch.optim.SGD` for the whole run; otherwise it starts at zero in every round.
+
+    `proximal` and `keeps_momentum` are for rows that send their whole movement. Rows that send g_{K+1} alone
+    refuse both: their local steps are a rehearsal that nobody keeps, and MAML's product knows no such terms.
+    """
+
+    name: str
+    sends: Sends
+    epochs: int | None
+    steps: int | None
+    weights: ClientWeights
+    client: SGD
+    server: SGD | Adam
+    batch_size: int | None
+    proximal: float = 0.0
+    keeps_momentum: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError(f"{self.name}: give either epochs or steps, not both or neither")
+        for field in ("epochs", "steps", "batch_size"):
+            if getattr(self, field) is not None:
+                number = whole_number(f"{self.name}: {field}", getattr(self, field))
+                object.__setattr__(self, field, number)
+        if not isinstance(self.client, SGD) or not isinstance(self.server, (SGD, Adam)):
+            raise ValueError(
+                f"{self.name}: client={self.client!r} and server={self.server!r}; give optimizers, for "
+                "example client=sgd(0.02), server=adam(1e-3) (a client's is always SGD)"
+            )
+        if self.weights not in ("examples", "equal"):
+            raise ValueError(f"{self.name}: weights={self.weights!r}; choose 'examples' or 'equal'")
+        if not 0 <= self.proximal < float("inf"):
+            raise ValueError(f"{self.name}: proximal (FedProx's mu) = {self.proximal} is not 0 or more")
+        object.__setattr__(self, "proximal", float(self.proximal))  # NumPy's numbers have no JSON
+        if (self.proximal or self.keeps_momentum) and self.sends_last:
+            raise ValueError(
+                f"{self.name} sends {self.sends.value}, so it takes neither proximal={self.proximal} nor "
+                f"keeps_momentum={self.keeps_momentum}; both are for FedAvg, FedProx, Reptile and FedSGD"
+            )
+        if self.keeps_momentum and not self.client.momentum:
+            raise ValueError(
+                f"{self.name}: keeps_momentum=True, but the client's momentum is 0; give it one, for example "
+                "client=sgd(0.02, momentum=0.9)"
+            )
+
+    @property
+    def sends_last(self) -> bool:
+        """Whether g_{K+1} goes home, for which no local step is made."""
+        return self.sends in (Sends.LAST, Sends.LAST_THROUGH_STEPS)
+
+    @property
+    def planned_steps(self) -> int | None:
+        """Number of batches a client needs: K, or K + 1 where g_{K+1} is sent; None if counted in epochs."""
+        if self.steps is None:
+            return None
+        return self.steps + self.sends_last
+
+    def weight(self, num_examples: int) -> int:
+        """How much a client with so many train examples weighs."""
+        return num_examples if self.weights == "examples" else 1
+
+
+def fedsgd(
+    *,
+    client: SGD = sgd(0.02),
+    server: SGD | Adam = sgd(1.0),
+    weights: ClientWeights = "examples",
+    batch_size: int | None = 20,
+) -> Algorithm:
+    """FedSGD: one gradient per client and round. With server SGD(1.0) the step is β·g_1."""
+    return Algorithm("FedSGD", Sends.FIRST, None, 1, weights, client, server, batch_size)
+
+
+def fedavg(
+    epochs: int | None = None,
+    *,
+    steps: int | None = None,
+    client: SGD = sgd(0.02),
+    server: SGD | Adam = sgd(1.0, momentum=0.9),
+    weights: ClientWeights = "examples",
+    batch_size: int | None = 20,
+    keeps_momentum: bool = False,
+) -> Algorithm:
+    """FedAvg(E) with `epochs` local epochs, or FedAvg(K) with exactly `steps` local steps.
+
+    With client momentum or weight decay a client still sends its whole movement, (θ_0 − θ_K) / β.
+    The default server, SGD 1.0 with momentum 0.9, is that of code which says that it follows the paper;
+    `server=sgd(1.0)` is plain averaging.
+
+    Source: McMahan et al. 2017; the server's momentum from the code that follows the paper (second-hand).
+    """
+    name = f"FedAvg(E={epochs})" if steps is None else f"FedAvg(K={steps})"
+    return Algorithm(name, Sends.SUM, epochs, steps, weights, client, server, batch_size, 0.0, keeps_momentum)
+
+
+def fedprox(
+    mu: float,
+    epochs: int | None = None,
+    *,
+    steps: int | None = None,
+    client: SGD = sgd(0.02),
+    server: SGD | Adam = sgd(1.0, momentum=0.9),
+    weights: ClientWeights = "examples",
+    batch_size: int | None = 20,
+    keeps_momentum: bool = False,
+) -> Algorithm:
+    """FedProx: FedAvg whose clients also minimize μ/2·‖θ − θ_0‖², so that they stay near the global model.
+
+    With `mu=0` it is FedAvg. Under weight decay and momentum the term is part of the loss: its gradient
+    μ(θ − θ_0) goes through the momentum buffer like any other.
+
+    Source: Li et al. 2020, "Federated Optimization in Heterogeneous Networks". FedEM's released code (Marfoq
+    et al. 2021) runs FedProx without client momentum, where it makes no difference where the term is added.
+    """
+    name = f"FedProx(mu={mu}, E={epochs})" if steps is None else f"FedProx(mu={mu}, K={steps})"
+    return Algorithm(name, Sends.SUM, epochs, steps, weights, client, server, batch_size, mu, keeps_momentum)
+
+
+def reptile(
+    steps: int,
+    *,
+    client: SGD = sgd(0.02),
+    server: SGD | Adam = adam(1e-3),
+    weights: ClientWeights = "equal",
+    batch_size: int | None = 20,
+    keeps_momentum: bool = False,
+) -> Algorithm:
+    """Reptile(K): K local steps, every client weighs the same (Nichol et al. 2018)."""
+    name = f"Reptile({steps})"
+    return Algorithm(name, Sends.SUM, None, steps, weights, client, server, batch_size, 0.0, keeps_momentum)
+
+
+def fomaml(
+    steps: int,
+    *,
+    client: SGD = sgd(0.02),
+    server: SGD | Adam = adam(1e-3),
+    weights: ClientWeights = "equal",
+    batch_size: int | None = 20,
+) -> Algorithm:
+    """First-order MAML(K): the gradient of batch K + 1 at θ_K, as if it were taken at θ_0."""
+    return Algorithm(f"FOMAML({steps})", Sends.LAST, None, steps, weights, client, server, batch_size)
+
+
+def maml(
+    steps: int,
+    *,
+    client: SGD = sgd(0.02),
+    server: SGD | Adam = adam(1e-3),
+    weights: ClientWeights = "equal",
+    batch_size: int | None = 20,
+) -> Algorithm:
+    """MAML(K) with its exact second order: the gradient of batch K + 1 through the K local steps."""
+    return Algorithm(
+        f"MAML({steps})", Sends.LAST_THROUGH_STEPS, None, steps, weights, client, server, batch_size
+    )

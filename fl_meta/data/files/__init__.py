@@ -1,0 +1,1 @@
+"""File formats and transport: downloads, archives, arrays, SQLite, tf.train.Example."""

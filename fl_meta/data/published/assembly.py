@@ -1,0 +1,289 @@
+"""The train and the test part of each client, as loaders read them from files: checked, and put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_meta.data.catalogue import CATALOGUE, check_counts, existing
+from fl_meta.data.federated import FederatedDataset
+from fl_meta.data.published.shakespeare import VOCABULARY, encode, examples_of
+from fl_meta.data.synthetic.handwriting import as_floats
+
+Array = NDArray[Any]
+# Inputs and labels of one client's part [examples, ...].
+Examples = tuple[Array, Array]
+# What a file holds of one client's part: an array [examples, ...] for each name.
+Columns = Mapping[str, Array]
+Part = TypeVar("Part")
+# Makes what is kept of a client's part from (file, client id, what the file holds of it).
+Parse = Callable[[Path, str, Columns], Part]
+
+
+def any_of(name: str, *files: str) -> Path:
+    """The first of a data set's files that is here.
+
+    Raises:
+        FileNotFoundError: if none is; the message is about the first.
+    """
+    errors = []
+    for file in files:
+        try:
+            return existing(name, file)
+        except FileNotFoundError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+@contextmanager
+def optional(package: str) -> Iterator[None]:
+    """Where a package that only some files need is imported.
+
+    Raises:
+        ModuleNotFoundError: if it is not installed; the message gives the command.
+    """
+    try:
+        yield
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            f"the file is read with the package {package!r}, which is not installed: "
+            f"run `pip install {package}`"
+        ) from None
+
+
+def read_arrays(path: Path, *keys: str) -> list[Array]:
+    """Arrays of an .npz file.
+
+    Raises:
+        ValueError: if the file is damaged, or has no such array; the message names file and array.
+    """
+    try:
+        # Opened here, because NumPy leaves a damaged file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            missing = [key for key in keys if key not in arrays]
+            read = [] if missing else [arrays[key] for key in keys]
+    except Exception as error:  # damaged bytes make the readers raise nearly anything
+        raise ValueError(f"{path}: damaged, or not an .npz file without pickled objects ({error})") from error
+    if missing:
+        raise ValueError(f"{path}: has no array {missing[0]!r}; it must have {', '.join(keys)}")
+    return read
+
+
+def check_range(path: Path, key: str, values: Array, end: int) -> None:
+    """Refuse whole numbers outside [0, end), such as labels.
+
+    Raises:
+        ValueError: naming the file, the array `key`, and its first wrong number.
+    """
+    wrong = np.flatnonzero((values < 0) | (values >= end))
+    if len(wrong):
+        first = int(wrong[0])
+        raise ValueError(f"{path}: {key}[{first}] is {values[first]}, out of range [0, {end})")
+
+
+def column(path: Path, client_id: str, columns: Columns, key: str, kinds: str, *shape: int) -> Array:
+    """One array of a client [examples, *shape], after a look at its type and size.
+
+    Raises:
+        ValueError: if it is not there, or its type is none of `kinds` (letters of NumPy's `dtype.kind`), or
+            its shape has another size; the message names file and client.
+    """
+    values = columns.get(key)
+    size = int(np.prod(shape))
+    if values is None or values.ndim == 0:
+        raise ValueError(f"{path}: client {client_id!r} has no array {key!r}; it has {', '.join(columns)}")
+    if values.dtype.kind not in kinds or values.size != len(values) * size:
+        raise ValueError(
+            f"{path}: {key} of client {client_id!r} has shape {values.shape} and type {values.dtype}; "
+            f"expected {size} of each example, of one of the kinds {', '.join(kinds)}"
+        )
+    return values.reshape(len(values), *shape)
+
+
+def handwriting(path: Path, client_id: str, pixels: Array, labels: Array, num_classes: int) -> Examples:
+    """A writer's images [examples, 28, 28] from 0 (paper) to 1 (ink), float32, and labels [examples], int64.
+
+    Args:
+        path: the file, for messages.
+        client_id: the writer, for messages.
+        pixels: [examples, 28, 28] in [0, 1], where 1 is paper: as in LEAF's, TFF's and FedJAX's files.
+        labels: [examples].
+        num_classes: number of labels.
+
+    Raises:
+        ValueError: for pixels or labels out of range, or not as many of these as of those.
+    """
+    if len(pixels) != len(labels):
+        raise ValueError(
+            f"{path}: client {client_id!r} has {len(pixels)} images but {len(labels)} labels; they must be "
+            "equal"
+        )
+    # Written so that NaN is refused too.
+    if len(pixels) and not (pixels.min() >= 0 and pixels.max() <= 1):
+        raise ValueError(f"{path}: pixels of client {client_id!r} are not all in [0, 1]")
+    check_range(path, f"label of client {client_id!r}", labels, num_classes)
+    return np.float32(1) - pixels.astype(np.float32, copy=False), labels.astype(np.int64, copy=False)
+
+
+def speech(path: Path, client_id: str, snippets: Sequence[bytes], positions: int) -> Examples:
+    """A role's snippets with an end of line after each, as one text, cut as in `load_shakespeare`.
+
+    Raises:
+        ValueError: if a snippet is not UTF-8.
+    """
+    try:
+        text = "".join(f"{snippet.decode('utf-8')}\n" for snippet in snippets)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: a snippet of client {client_id!r} is no text ({error})") from error
+    return examples_of(encode(text), positions)
+
+
+def check_same_clients(path: Path, train: Mapping[str, object], test: Mapping[str, object]) -> None:
+    """Refuse clients that have only one of the two parts.
+
+    Raises:
+        ValueError: naming the file of the test part and one such client.
+    """
+    if train.keys() != test.keys():
+        lone = min(train.keys() ^ test.keys())
+        raise ValueError(
+            f"{path}: the clients of the test part are not those of the train part; {lone!r} has one of them"
+        )
+
+
+def check_writers(
+    paths: Sequence[Path],
+    name: str,
+    train: Mapping[str, Examples],
+    test: Mapping[str, Examples],
+    prefix: str = "",
+) -> None:
+    """Compare the writers and images of a data set with what was published.
+
+    Args:
+        paths: the file of the train part and that of the test part.
+        name: of the data set.
+        train: the train part of each writer.
+        test: the test part of each.
+        prefix: of the names of these counts in the catalogue.
+
+    Raises:
+        ValueError: if they differ, or a writer has one part only.
+    """
+    check_same_clients(paths[1], train, test)
+    images = [sum(len(y) for _, y in part.values()) for part in (train, test)]
+    check_counts(paths[0], name, **{f"{prefix}writers": len(train), f"{prefix}train_images": images[0]})
+    check_counts(paths[1], name, **{f"{prefix}test_images": images[1]})
+
+
+def roles(
+    paths: Sequence[Path],
+    name: str,
+    train: Mapping[str, Sequence[bytes]],
+    test: Mapping[str, Sequence[bytes]],
+    positions: int,
+) -> FederatedDataset:
+    """The data set of speaking roles whose snippets were read from TFF's or FedJAX's files.
+
+    Args:
+        paths: the file of the train part and that of the test part.
+        name: of the data set.
+        train: the snippets of each role's train part.
+        test: those of its test part.
+        positions: characters per example.
+
+    Raises:
+        ValueError: if there are other roles or snippets than were published.
+    """
+    check_same_clients(paths[1], train, test)
+    check_counts(paths[0], name, roles=len(train), train_snippets=sum(map(len, train.values())))
+    check_counts(paths[1], name, test_snippets=sum(map(len, test.values())))
+    parts = [
+        {role: speech(path, role, snippets, positions) for role, snippets in part.items()}
+        for path, part in zip(paths, (train, test), strict=True)
+    ]
+    return assembled(name, *parts, class_names=VOCABULARY)
+
+
+def check_positions(positions: int) -> None:
+    """Refuse examples without a character.
+
+    Raises:
+        ValueError: if `positions` is below 1.
+    """
+    if positions < 1:
+        raise ValueError(f"positions={positions} must be 1 or more")
+
+
+def assembled(
+    name: str, train: dict[str, Examples], test: dict[str, Examples], *, class_names: Sequence[str]
+) -> FederatedDataset:
+    """One data set of all clients, by id; who has one part only has an empty other part.
+
+    Both dictionaries are emptied on the way: memory then holds the examples about once, not twice.
+
+    Args:
+        name: of the data set.
+        train: the train part of each client.
+        test: the test part of each client.
+        class_names: what each label means.
+    """
+    ids = sorted(train.keys() | test.keys())
+    counts = np.array(
+        [[len(part[i][1]) if i in part else 0 for part in (train, test)] for i in ids], dtype=np.int64
+    )
+    ends = np.cumsum(counts).reshape(-1, 2)
+    first_x, first_y = next(iter((train or test).values()))
+    x = np.empty((ends[-1, -1], *first_x.shape[1:]), first_x.dtype)
+    y = np.empty((ends[-1, -1], *first_y.shape[1:]), first_y.dtype)
+    for client_id, number, end in zip(ids, counts, ends, strict=True):
+        for part, start, stop in zip((train, test), end - number, end, strict=True):
+            if client_id in part:
+                x[start:stop], y[start:stop] = part.pop(client_id)
+    return FederatedDataset(
+        name=name,
+        x=x,
+        y=y,
+        client_ids=tuple(ids),
+        starts=ends[:, 0] - counts[:, 0],
+        train_counts=counts[:, 0],
+        test_counts=counts[:, 1],
+        num_classes=len(class_names),
+        class_names=tuple(class_names),
+        source=CATALOGUE[name].credit,
+    )
+
+
+def pooled_client(
+    name: str, train: Sequence[Examples], test: Sequence[Examples], class_names: Sequence[str]
+) -> FederatedDataset:
+    """The data set of images that no one owns: the one client "pooled" has them all.
+
+    Args:
+        name: of the data set.
+        train: images of 0 to 255 [examples, ...] and labels [examples], batch after batch.
+        test: the same for the test part.
+        class_names: what each label means.
+
+    Returns:
+        `x` from 0 to 1, float32, and `y` int64.
+    """
+    parts = [*train, *test]
+    counts = [np.array([sum(len(y) for _, y in part)], dtype=np.int64) for part in (train, test)]
+    return FederatedDataset(
+        name=name,
+        x=as_floats(np.concatenate([x for x, _ in parts])),
+        y=np.concatenate([y for _, y in parts]).astype(np.int64),
+        client_ids=("pooled",),
+        starts=np.zeros(1, dtype=np.int64),
+        train_counts=counts[0],
+        test_counts=counts[1],
+        num_classes=len(class_names),
+        class_names=tuple(class_names),
+        source=CATALOGUE[name].credit,
+    )

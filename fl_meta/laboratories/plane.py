@@ -1,0 +1,162 @@
+"""A federation in the plane: clients with quadratic losses, trained anew in a hundredth of a second.
+
+A NumPy twin of the library, vectorized over clients; `tests/test_playground.py` holds it against
+`fl_meta.pseudo_gradient` and `server_step`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_meta.algorithms.optimizers import SGD, Adam, adam, sgd
+from fl_meta.algorithms.table import Algorithm, Sends, fedavg, fedsgd, fomaml, maml, reptile
+from fl_meta.support.validation import whole_number
+
+FloatArray = NDArray[np.float64]
+
+ROWS: Mapping[str, Callable[[int, SGD, SGD | Adam], Algorithm]] = {
+    "FedSGD": lambda _, client, server: fedsgd(client=client, server=server, batch_size=None),
+    "FedAvg": lambda steps, client, server: fedavg(
+        steps=steps, client=client, server=server, batch_size=None
+    ),
+    "Reptile": lambda steps, client, server: reptile(steps, client=client, server=server, batch_size=None),
+    "FOMAML": lambda steps, client, server: fomaml(steps, client=client, server=server, batch_size=None),
+    "MAML": lambda steps, client, server: maml(steps, client=client, server=server, batch_size=None),
+}
+"""The table of algorithms: from K, client and server optimizer to a row. FedSGD has no K."""
+
+SERVERS: Mapping[str, Callable[[float], SGD | Adam]] = {
+    "SGD": sgd,
+    "SGD, momentum 0.9": lambda rate: sgd(rate, momentum=0.9),
+    "Adam": adam,
+}
+
+
+def server_steps(optimizer: SGD | Adam) -> Callable[[FloatArray], FloatArray]:
+    """A server that begins afresh: from each round's pseudo-gradient to the step to subtract.
+
+    The arithmetic is that of `optimizers.server_step`, without weight decay.
+    """
+    mean, square, count = np.zeros(()), np.zeros(()), 0
+
+    def step(gradient: FloatArray) -> FloatArray:
+        nonlocal mean, square, count
+        count += 1
+        if isinstance(optimizer, SGD):
+            mean = optimizer.momentum * mean + gradient
+            return optimizer.learning_rate * mean
+        mean = optimizer.beta1 * mean + (1 - optimizer.beta1) * gradient
+        square = optimizer.beta2 * square + (1 - optimizer.beta2) * gradient**2
+        scale = np.sqrt(square / (1 - optimizer.beta2**count)) + optimizer.epsilon
+        unbiased: FloatArray = mean / (1 - optimizer.beta1**count)
+        return optimizer.learning_rate * unbiased / scale
+
+    return step
+
+
+START = np.array([-2.8, -2.2])
+_OPTIMA = np.array([(-2.1, 0.4), (-0.9, 2.0), (1.6, 1.7), (2.4, -0.5), (0.6, -1.9)])
+_CURVATURES = np.array([(1.8, 0.5), (0.3, 0.2), (0.5, 0.15), (0.25, 0.25), (1.5, 0.2)])  # by main axis
+_ANGLES = np.array([0.2, 1.2, -0.6, 0.0, 2.2])
+_COMMON_CURVATURES = np.array((0.7, 0.3))
+_EXAMPLES = np.array([40, 10, 20, 10, 20])
+
+
+@dataclass(frozen=True)
+class Quadratics:
+    """Clients whose losses are L_i(θ) = ½ (θ − a_i)ᵀ H_i (θ − a_i), in the plane.
+
+    Attributes:
+        optima: a_i [clients, 2].
+        curvatures: H_i, symmetric [clients, 2, 2].
+        examples: numbers of train examples [clients].
+    """
+
+    optima: FloatArray
+    curvatures: FloatArray
+    examples: NDArray[np.int64]
+
+    def gradients(self, at: FloatArray) -> FloatArray:
+        """∇L_i [..., clients, 2] at a place of each client's own [..., clients, 2]."""
+        return self.curved(at - self.optima)
+
+    def curved(self, vectors: FloatArray) -> FloatArray:
+        """H_i · vector [..., clients, 2], a vector for each client [..., clients, 2]."""
+        product: FloatArray = (self.curvatures @ vectors[..., None])[..., 0]
+        return product
+
+    def losses(self, at: FloatArray) -> FloatArray:
+        """L_i [..., clients] at a place of each client's own [..., clients, 2]."""
+        away = at - self.optima
+        losses: FloatArray = 0.5 * (away * self.curved(away)).sum(-1)
+        return losses
+
+    def adapted(self, at: FloatArray, client_rate: float) -> FloatArray:
+        """Where one gradient step takes each client [..., clients, 2] from common places [..., 2]."""
+        places = at[..., None, :]
+        return places - client_rate * self.gradients(places)
+
+    def smallest_losses(self, client_rate: float) -> tuple[float, float]:
+        """The smallest mean loss of any common place, before and after one step of every client from it."""
+        found = []
+        still = np.eye(2)
+        for moved in (still, still - client_rate * self.curvatures):
+            # A step maps θ − a_i to (I − βH_i)(θ − a_i), so the loss after it is quadratic too.
+            after = moved @ self.curvatures @ moved
+            best = np.linalg.solve(after.sum(0), (after @ self.optima[..., None]).sum(0))[:, 0]
+            found.append(float(replace(self, curvatures=after).losses(best[None]).mean()))
+        return found[0], found[1]
+
+
+def quadratics(heterogeneity: float) -> Quadratics:
+    """Five clients; at 0 they have one and the same loss, at 1 different optima and curvatures."""
+    angles = heterogeneity * _ANGLES
+    axes = np.stack([np.cos(angles), np.sin(angles), -np.sin(angles), np.cos(angles)], -1).reshape(-1, 2, 2)
+    along = _COMMON_CURVATURES ** (1 - heterogeneity) * _CURVATURES**heterogeneity
+    curvatures = np.swapaxes(axes, 1, 2) @ (along[..., None] * axes)
+    return Quadratics(heterogeneity * _OPTIMA, curvatures, _EXAMPLES)
+
+
+def round_in_plane(
+    clients: Quadratics, at: FloatArray, algorithm: Algorithm
+) -> tuple[FloatArray, FloatArray]:
+    """One round of an algorithm whose work is counted in steps; a batch is all of a client's examples.
+
+    Args:
+        clients: all take part.
+        at: the global parameters [2].
+        algorithm: a row of the table.
+
+    Returns:
+        The pseudo-gradient [2], and where the clients go [local steps + 1, clients, 2].
+    """
+    rate = algorithm.client.learning_rate
+    places = [np.broadcast_to(at, clients.optima.shape)]
+    gradients = []
+    for _ in range(whole_number("planned_steps", algorithm.planned_steps)):
+        gradients.append(clients.gradients(places[-1]))
+        places.append(places[-1] - rate * gradients[-1])
+    if algorithm.sends_last:
+        places.pop()  # the last gradient is sent, no step is made with it
+        sent = gradients[-1]
+    else:
+        sent = np.sum(gradients, axis=0)
+    if algorithm.sends is Sends.LAST_THROUGH_STEPS:
+        for _ in places[1:]:
+            sent = sent - rate * clients.curved(sent)
+    weights = np.array([algorithm.weight(int(number)) for number in clients.examples])
+    return rate * weights @ sent / weights.sum(), np.stack(places)
+
+
+def train_in_plane(clients: Quadratics, algorithm: Algorithm, rounds: int) -> tuple[FloatArray, FloatArray]:
+    """The server's path from `START` [rounds + 1, 2], and where the clients go in the last round."""
+    step = server_steps(algorithm.server)
+    path = [START]
+    for _ in range(rounds):
+        direction, local = round_in_plane(clients, path[-1], algorithm)
+        path.append(path[-1] - step(direction))
+    return np.stack(path), local

@@ -1,0 +1,343 @@
+"""Figures of the results of experiments. Each function returns a Figure; accuracies are in percent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+from fl_meta.evidence.comparison_verdicts import LEVEL, cells, model_named
+from fl_meta.evidence.statistics import bootstrap_mean
+from fl_meta.experiments.trajectories import LOCAL_ONLY
+from fl_meta.plots.examples import PALETTE
+
+Results = Sequence[dict[str, Any]]
+MARKERS = "osD^vPX"
+
+PAPER_TABLE_ONE = pd.DataFrame(
+    {
+        "initial": [0.7473, 0.8028, 0.7879, 0.7430, 0.8403, 0.8471, 0.8480, 0.8391],
+        "initial_spread": [0.0260, 0.0512, 0.0316, 0.0309, 0.0173, 0.0084, 0.0036, 0.0081],
+        "personalized": [0.8292, 0.8712, 0.8820, 0.8782, 0.8957, 0.9057, 0.9032, 0.8953],
+        "personalized_spread": [0.0061, 0.0049, 0.0023, 0.0021, 0.0011, 0.0017, 0.0017, 0.0022],
+        "to_threshold_initial": [310.0, 111.1, 137.5, 152.5, 82.5, 65.6, 68.7, 82.1],
+        "to_threshold_personalized": [63.6, 33.9, 30.0, 32.2, 50.0, 31.25, 25.0, 46.4],
+    },
+    index=pd.MultiIndex.from_product([[5, 20], [2, 5, 10, 20]], names=["clients_per_round", "local_epochs"]),
+)
+"""The paper's own Table 1, on EMNIST-62; its threshold is 0.8, counted in what it calls epochs."""
+
+
+def _label(results: Results) -> str:
+    """The name of the data, for a title.
+
+    Raises:
+        ValueError: if there are no results, or results of several data sets.
+    """
+    labels = {result["data"]["label"] for result in results}
+    if len(labels) != 1:
+        raise ValueError(
+            f"a figure shows the results of one data set, not of {len(labels)}: {sorted(labels)}"
+        )
+    return str(labels.pop())
+
+
+def _styled(names: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
+    """Each name with a colour and a marker of its own."""
+    return zip(names, cycle(PALETTE), cycle(MARKERS), strict=False)
+
+
+def _percent(results: Results, name: str) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
+    """For each seed a model's accuracies [epochs + 1, clients]."""
+    return [100 * np.array(model_named(result, name)["accuracy"]) for result in results]
+
+
+def arrow_plot(results: Results, names: Sequence[str]) -> Figure:
+    """From initial to personalized accuracy: one thick arrow per model, and a thin one for each seed.
+
+    Args:
+        results: of a comparison, one per seed.
+        names: of models, from top to bottom.
+    """
+    label = _label(results)
+    figure = Figure(figsize=(8, 0.62 * len(names) + 1.1), layout="constrained")
+    axes = figure.add_subplot()
+    for row, name in enumerate(names):
+        ends = np.array([accuracy[[0, -1]].mean(1) for accuracy in _percent(results, name)])
+        for i, (start, end) in enumerate(ends):
+            y = row + 0.12 + 0.3 * i / len(ends)
+            axes.plot([start, end], [y, y], color="0.7", linewidth=1)
+            axes.plot(end, y, marker=">" if end >= start else "<", color="0.7", markersize=3)
+        start, end = ends.mean(0)
+        style = {"arrowstyle": "-|>", "linewidth": 2.5, "color": PALETTE[0 if end >= start else 3]}
+        axes.annotate("", (end, row - 0.08), (start, row - 0.08), arrowprops=style)
+        axes.plot(start, row - 0.08, "o", color="black", markersize=4)
+        axes.annotate(
+            f"{start:.1f} → {end:.1f}",
+            (max(start, end), row - 0.08),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+        )
+    low, high = axes.get_xlim()
+    axes.set(
+        xlabel="accuracy on held-out clients, %: initial → personalized (thin: each seed)",
+        yticks=range(len(names)),
+        yticklabels=names,
+        ylim=(len(names) - 0.4, -0.6),
+        xlim=(low, high + 0.18 * (high - low)),
+        title=label,
+    )
+    axes.grid(alpha=0.3, axis="x")
+    return figure
+
+
+def plane_plot(results: Results, names: Sequence[str]) -> Figure:
+    """The ways of several methods from one start in the plane of initial and personalized accuracy.
+
+    Means over the seeds; a marker for each evaluation, the largest at the end.
+
+    Args:
+        results: of a comparison, one per seed.
+        names: of courses after the fork.
+    """
+    label = _label(results)
+    figure = Figure(figsize=(6.6, 4.8), layout="constrained")
+    axes = figure.add_subplot()
+    for name, colour, marker in _styled(names):
+        way = 100 * np.mean(
+            [[[p["initial"], p["personalized"]] for p in result["courses"][name]] for result in results],
+            axis=0,
+        )
+        axes.plot(*way.T, color=colour, marker=marker, markersize=4, label=name)
+        axes.plot(*way[-1], color=colour, marker=marker, markersize=10)
+    axes.set(
+        xlabel="initial accuracy, %",
+        ylabel="personalized accuracy, %",
+        title=f"{label}: round by round after the fork",
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def course_plot(results: Results, names: Sequence[str]) -> Figure:
+    """Initial and personalized accuracy and the gain over the course of training, one line per model.
+
+    A line is the mean of the seeds, a band reaches from the lowest to the highest seed. Points are matched
+    from the last one backwards: seeds may differ by a step in how long they train.
+
+    Args:
+        results: of a comparison, one per seed.
+        names: of courses from the beginning of training.
+    """
+    label = _label(results)
+    figure = Figure(figsize=(12, 3.9), layout="constrained")
+    panels = figure.subplots(1, 3)
+    for name, colour, marker in _styled(names):
+        courses = [result["courses"][name] for result in results]
+        length = min(map(len, courses))
+        points = np.array(
+            [
+                [
+                    (p["round"] / course[-1]["round"], p["initial"], p["personalized"])
+                    for p in course[-length:]
+                ]
+                for course in courses
+            ]
+        )
+        share, initial, personalized = 100 * np.moveaxis(points, 2, 0)  # each [seeds, points]
+        for axes, values in zip(panels, (initial, personalized, personalized - initial), strict=True):
+            x = share.mean(0)
+            axes.plot(x, values.mean(0), color=colour, marker=marker, markersize=5, label=name)
+            axes.fill_between(x, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0)
+    for axes, title, unit in zip(
+        panels,
+        ("initial accuracy", "personalized accuracy", "gain"),
+        ("accuracy, %", "accuracy, %", "points"),
+        strict=True,
+    ):
+        axes.set(xscale="log", xlabel="share of the training done", ylabel=unit, title=title)
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g} %"))
+        axes.grid(alpha=0.3)
+    panels[2].axhline(0, color="black", linewidth=1)
+    panels[0].legend(frameon=False, fontsize=9)
+    figure.suptitle(f"{label}: over the course of training (band: lowest to highest seed)")
+    return figure
+
+
+def adaptation_plot(results: Results, names: Sequence[str]) -> Figure:
+    """Mean accuracy of all seeds' held-out clients after every epoch of adaptation, one line per model.
+
+    The band is the 95 % bootstrap interval of the paired gain, drawn around the mean: how sure we are of the
+    change, not of the level. Epoch 0 is the initial model. The local-only floor, which has epochs of its own,
+    is a dashed line at its end.
+
+    Args:
+        results: of a comparison, one per seed.
+        names: of models.
+    """
+    label = _label(results)
+    figure = Figure(figsize=(9.5, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for name, colour, marker in _styled(names):
+        accuracy = np.concatenate(_percent(results, name), axis=1)
+        mean = accuracy.mean(1)
+        # By seed, or one for all of them.
+        rates = [f"{model_named(result, name)['personalization_rate']:g}" for result in results]
+        chosen = f"rate {rates[0]}" if len(set(rates)) == 1 else f"rates {', '.join(rates)}"
+        if name == LOCAL_ONLY:
+            epochs = results[0]["config"]["local_only_epochs"]
+            title = f"{name}, {epochs} epochs ({chosen})"
+            axes.axhline(mean[-1], color="0.4", linestyle="--", label=title)
+            continue
+        gains = [bootstrap_mean(after - accuracy[0]) for after in accuracy]
+        axes.plot(mean, color=colour, marker=marker, label=f"{name} ({chosen})")
+        axes.fill_between(
+            np.arange(len(mean)),
+            [mean[0] + gain.low for gain in gains],
+            [mean[0] + gain.high for gain in gains],
+            color=colour,
+            alpha=0.2,
+            linewidth=0,
+        )
+    axes.set(
+        xlabel="epochs of adaptation on the client's train part",
+        ylabel="accuracy, mean of held-out clients, %",
+        title=f"{label} (band: 95 % interval of the gain)",
+    )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def gain_plot(results: Results, names: Sequence[str]) -> Figure:
+    """How the gain from personalization is spread over all seeds' held-out clients, a panel for each model.
+
+    Args:
+        results: of a comparison, one per seed.
+        names: of models.
+    """
+    label = _label(results)
+    gains = {}
+    for name in names:
+        accuracy = np.concatenate(_percent(results, name), axis=1)
+        gains[name] = accuracy[-1] - accuracy[0]
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(4.1 * columns, 2.8 * rows + 0.4), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    bins = np.histogram_bin_edges(np.concatenate(list(gains.values())), bins=25)
+    for axes, (name, gain) in zip(panels.flat, gains.items(), strict=False):
+        axes.hist(gain, bins=bins, color=PALETTE[0], edgecolor="white", linewidth=0.5)
+        axes.axvline(0, color="black", linewidth=1)
+        axes.axvline(gain.mean(), color=PALETTE[1], linewidth=2, label=f"mean {gain.mean():+.1f}")
+        axes.set(title=name, xlabel="gain in accuracy, points", ylabel="clients")
+        axes.tick_params(labelbottom=True, labelleft=True)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(frameon=False, title=f"{(gain < 0).mean():.0%} of clients hurt")
+    for axes in panels.flat[len(names) :]:
+        axes.set_axis_off()
+    figure.suptitle(f"{label}: gain from personalization, held-out clients")
+    return figure
+
+
+def table_plot(results: Results) -> Figure:
+    """Table 1: accuracy against the number of local epochs, a panel for each number of clients a round.
+
+    A line is the mean of the seeds, each small dot a seed. Below in grey the paper's own values, on other
+    data and after other training: shapes can be compared, levels cannot.
+
+    Args:
+        results: of Table 1, one per seed.
+    """
+    label = _label(results)
+    measures = {"initial": (PALETTE[0], "o"), "personalized": (PALETTE[1], "s")}
+    table, paper = cells(results), PAPER_TABLE_ONE.reset_index()
+    halves = sorted(table.clients_per_round.unique())
+    papers = sorted(paper.clients_per_round.unique())
+    figure = Figure(figsize=(9, 6.4), layout="constrained")
+    grid = figure.subplots(2, max(len(halves), len(papers)), sharey="row", squeeze=False)
+    for axes, clients in zip(grid[0], halves, strict=False):
+        half = table[table.clients_per_round == clients]
+        for name, (colour, marker) in measures.items():
+            mean = 100 * half.groupby("local_epochs")[name].mean()
+            axes.plot(mean.index, mean, color=colour, marker=marker, label=name)
+            axes.plot(half.local_epochs, 100 * half[name], ".", color=colour, markersize=4, alpha=0.6)
+        axes.set_title(f"{clients} clients a round")
+    for axes, clients in zip(grid[1], papers, strict=False):
+        half = paper[paper.clients_per_round == clients]
+        for name, (_, marker) in measures.items():
+            axes.errorbar(
+                half.local_epochs,
+                100 * half[name],
+                100 * half[f"{name}_spread"],
+                color="0.55",
+                marker=marker,
+                markerfacecolor="white" if name == "initial" else "0.55",
+                capsize=3,
+                label=f"paper, {name}",
+            )
+        axes.set_title(f"paper: EMNIST-62, {clients} clients a round", color="0.4")
+    for row, panels, source in zip(grid, (halves, papers), (table, paper), strict=True):
+        ticks = sorted(source.local_epochs.unique())
+        for axes in row[: len(panels)]:
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(ticks, [str(tick) for tick in ticks])
+            axes.set(xlabel="local epochs E")
+            axes.grid(alpha=0.3)
+        row[0].set_ylabel("accuracy, %")
+        row[0].legend(frameon=False, fontsize=9)
+        for axes in row[len(panels) :]:
+            axes.set_axis_off()
+    figure.suptitle(f"{label}: mean of held-out clients (small dots: each seed)")
+    return figure
+
+
+def effect_plot(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """A forest plot: for each claim and data set the effect with its 95 % interval, and each seed's.
+
+    An effect to the right of 0 speaks for the claim. Full markers: p below 0.05 after Holm's correction.
+
+    Args:
+        tables: for each data set's label the second value of `claims.decide_comparison`.
+
+    Raises:
+        ValueError: if there is nothing to show.
+    """
+    claims = list(dict.fromkeys(claim for table in tables.values() for claim in table.index))
+    if not claims:
+        raise ValueError("there are no effects to draw")
+    figure = Figure(figsize=(9, 0.28 * len(claims) * (len(tables) + 0.8) + 1.4), layout="constrained")
+    axes = figure.add_subplot()
+    for i, (label, colour, marker) in enumerate(_styled(list(tables))):
+        offset = 0.8 * ((i + 0.5) / len(tables) - 0.5)
+        axes.plot([], [], color=colour, marker=marker, label=label)  # the legend shows a full marker
+        for claim, row in tables[label].iterrows():
+            y = claims.index(str(claim)) + offset
+            axes.plot([100 * row.low, 100 * row.high], [y, y], color=colour, linewidth=2)
+            face = colour if row.p_holm < LEVEL else "white"
+            axes.plot(100 * row.effect, y, marker, color=colour, markerfacecolor=face, markersize=7)
+            seeds = 100 * np.array(row.seeds)
+            axes.plot(seeds, np.full(len(seeds), y + 0.25 / len(tables)), ".", color="0.45", markersize=4)
+    axes.axvline(0, color="black", linewidth=1)
+    for between in range(1, len(claims)):
+        axes.axhline(between - 0.5, color="0.85", linewidth=1)
+    axes.set(
+        xlabel="effect, points; right of 0 speaks for the claim (grey dots: seeds; full marker: p < 0.05)",
+        yticks=range(len(claims)),
+        yticklabels=claims,
+        ylim=(len(claims) - 0.5, -0.5),
+        title=next(iter(tables)) if len(tables) == 1 else "paired differences over held-out clients",
+    )
+    axes.grid(alpha=0.3, axis="x")
+    if len(tables) > 1:
+        axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure

@@ -1,0 +1,1 @@
+"""Notebooks: run, built from their sources, and reported."""

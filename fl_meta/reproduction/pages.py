@@ -1,0 +1,71 @@
+"""An executed notebook as one HTML file that needs no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbconvert import HTMLExporter
+from nbformat import NotebookNode
+
+from fl_meta.reproduction.runner import WIDGET_STATE, WIDGET_VIEW
+from fl_meta.support.atomic_files import write_atomically
+
+# The template of nbconvert without the scripts that it would fetch. Formulas then stay as they were typed.
+_OFFLINE = """{% extends 'lab/index.html.j2' %}
+{% block html_head_js %}{% endblock %}
+{% block html_head_js_mathjax %}{% endblock %}
+{% block html_head_js_mermaidjs %}{% endblock %}
+{% block jupyter_widgets %}{% endblock %}
+{% block html_head_css %}<style>main { max-width: 62em; margin: 0 auto; }</style>{% endblock %}
+{% block body_header %}{{ super() }}
+<p style="margin: 1em"><a href="../index.html">← report</a></p>{% endblock %}
+"""
+
+
+def write_page(notebook_path: Path, page: Path) -> None:
+    """Convert an executed notebook to HTML.
+
+    A slider cannot move without a kernel; the page shows what it showed at the end of the run.
+
+    Raises:
+        OSError: if the page cannot be written.
+    """
+    notebook = nbformat.read(notebook_path, as_version=4)
+    _unfold_widgets(notebook)
+    exporter = HTMLExporter(raw_template=_OFFLINE, embed_images=True)
+    resources = {"metadata": {"name": notebook_path.stem, "path": str(notebook_path.parent)}}
+    html, _ = exporter.from_notebook_node(notebook, resources)
+    write_atomically(page, lambda temporary: temporary.write_text(html, encoding="utf-8"))
+
+
+def _unfold_widgets(notebook: NotebookNode) -> None:
+    """Put in place of each view of a widget its picture, if it has one, and the outputs that it held."""
+    widgets = notebook.metadata.pop("widgets", {})
+    states = widgets.get(WIDGET_STATE, {}).get("state", {})
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [inner for output in cell.outputs for inner in _unfold(output, states)]
+
+
+def _unfold(output: NotebookNode, states: dict[str, Any]) -> list[NotebookNode]:
+    view = output.get("data", {}).get(WIDGET_VIEW)
+    if view is None:
+        return [output]
+    note = nbformat.v4.new_output(
+        "display_data",
+        {"text/html": "<i>Sliders and buttons work in the notebook; here is what they showed:</i>"},
+    )
+    pictures = {kind: data for kind, data in output.data.items() if kind.startswith("image/")}
+    still = [nbformat.v4.new_output("display_data", pictures)] if pictures else []
+    return [note, *still, *_held(view["model_id"], states)]
+
+
+def _held(model: str, states: dict[str, Any]) -> list[NotebookNode]:
+    """The outputs of a widget and of those inside it."""
+    state = states.get(model, {}).get("state", {})
+    held = [nbformat.from_dict(output) for output in state.get("outputs", ())]
+    for child in state.get("children", ()):
+        held += _held(child.removeprefix("IPY_MODEL_"), states)
+    return held

@@ -1,0 +1,1 @@
+"""Rounds of federated training, checkpoints, and baselines."""
