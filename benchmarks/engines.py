@@ -35,7 +35,7 @@ from systems.worker import Job
 from fl_meta.data.batches import batch_plan
 from fl_meta.engines.choice import ENGINES
 from fl_meta.models.parameters import Params, add, relative_error
-from fl_meta.plots.examples import PALETTE
+from fl_meta.plots.style import PALETTE
 
 HERE = Path(__file__).resolve().parent
 PEERS = HERE.parent / "build" / "peers" / "bin" / "python"

@@ -44,10 +44,9 @@ import torch
 from IPython.display import HTML, Markdown
 
 import fl_meta
-from fl_meta.data.published.shakespeare import decode, line_sheet
-from fl_meta.experiments.settings import FIRST_LOOK, for_profile
-from fl_meta.laboratories import panels as widgets
-from fl_meta.plots import examples as plots
+from fl_meta import laboratories, plots
+from fl_meta.data import decode, line_sheet
+from fl_meta.experiments import FIRST_LOOK, for_profile
 
 seaborn.set_palette("colorblind")
 pd.set_option("display.max_colwidth", None)
@@ -146,7 +145,7 @@ print(f"{len(new_writers)} writers and {len(new_roles)} roles are held out.")
 
 # %%
 rate = 0.05
-fedavg = fl_meta.fedavg(epochs=config.local_epochs, client=fl_meta.sgd(rate))
+fedavg = fl_meta.fedavg(epochs=config.local_epochs, client=fl_meta.SGD(rate))
 stage = fl_meta.Stage(fedavg, config.rounds, config.clients_per_round)
 image_model = fl_meta.models.small_cnn(writers)
 watch = fl_meta.Evaluation(
@@ -250,7 +249,7 @@ print(f"of {len(before)} test images, one epoch repairs {fixed} and breaks {brok
 # (A slider needs the running notebook. Elsewhere there is a still picture in its place.)
 
 # %%
-panel = widgets.meet_a_client(dataset="writers", epoch=1)
+panel = laboratories.meet_a_client(dataset="writers", epoch=1)
 panel
 
 # %% [markdown]
@@ -269,7 +268,7 @@ table.summary().T.round(3)
 
 # %%
 text_model, text_rate = fl_meta.models.char_mlp(roles), 0.2
-text_fedavg = fl_meta.fedavg(epochs=1, client=fl_meta.sgd(text_rate))
+text_fedavg = fl_meta.fedavg(epochs=1, client=fl_meta.SGD(text_rate))
 text_stage = fl_meta.Stage(text_fedavg, config.rounds, config.clients_per_round)
 roles_run = fl_meta.train(text_model, train_roles, [text_stage], seed=seed)
 
@@ -340,7 +339,7 @@ greedy = fl_meta.personalize(
     writers_run.params,
     new_writers,
     epochs=2,
-    client=fl_meta.sgd(10 * rate),
+    client=fl_meta.SGD(10 * rate),
     seed=seed,
 )
 greedy.summary()[

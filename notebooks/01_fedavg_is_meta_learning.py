@@ -23,8 +23,9 @@
 # **What you need:** gradients, and a little Taylor expansion. [Notebook 00](00_start_here.ipynb)
 # explains the words *client*, *round* and *personalization*.
 #
-# **What would refute the claim**, written in `fl_meta/claim_one.py` before this was run (with one
-# change since, which section 4 tells): a relative error above 10⁻¹² in one of the identities; an
+# **What would refute the claim**, written in `fl_meta/evidence/first_claim_verdicts.py` before
+# this was run (with one change since, which section 4 tells): a relative error above 10⁻¹² in one of
+# the identities; an
 # expansion whose error does not fall like β² (slope 2 ± 0.1), or whose coefficients are off by
 # more than 2 %; a second order that disagrees with finite differences by more than 10⁻⁶.
 
@@ -41,13 +42,10 @@ import seaborn
 import torch
 
 import fl_meta
-from fl_meta import models
-from fl_meta.evidence.verdicts import VerdictTable
-from fl_meta.experiments import expansion
-from fl_meta.experiments import first_claim as claim_one
-from fl_meta.experiments.settings import CLAIM_ONE, for_profile
-from fl_meta.laboratories import panels as widgets
-from fl_meta.models.parameters import add, dot, norm, relative_error, scale
+from fl_meta import evidence, experiments, laboratories, models
+from fl_meta.evidence import VerdictTable
+from fl_meta.experiments import CLAIM_ONE, for_profile
+from fl_meta.models import add, dot, norm, relative_error, scale
 
 seaborn.set_palette("colorblind")
 
@@ -126,7 +124,7 @@ K, rate = config.steps, 0.05
 mlp = models.mlp(writers)
 params = mlp.init(seed, torch.float64)
 ids = writers.client_ids[: config.num_clients]
-clients = [claim_one.fixed_batches(writers, i, K, config.batch_size, seed) for i in ids]
+clients = [experiments.fixed_batches(writers, i, K, config.batch_size, seed) for i in ids]
 examples = [len(writers[i].train_x) for i in ids]
 
 same_weights = add(params, fedavg(mlp, params, clients, [1] * len(ids), rate), -1.0)
@@ -142,7 +140,7 @@ print("relative difference of the updates:", relative_error(same_weights, reptil
 # round, client).
 
 # %%
-sgd, size = fl_meta.sgd(rate), config.batch_size
+sgd, size = fl_meta.SGD(rate), config.batch_size
 
 
 def sends(algorithm):
@@ -206,7 +204,7 @@ print("relative difference:", relative_error(total, whole))
 # point or two are noise. And FOMAML's gradients are shorter, so that a larger rate suits them.)
 
 # %%
-panel = widgets.mix_your_own()
+panel = laboratories.mix_your_own()
 panel
 
 # %% [markdown]
@@ -226,7 +224,7 @@ builders = (
 image_models = [build(writers) for build in builders]
 text_models = [models.char_mlp(roles), models.char_lstm(roles)]
 identities = {
-    data.label: claim_one.identity_errors(of, data, config, seed=seed)
+    data.label: experiments.identity_errors(of, data, config, seed=seed)
     for data, of in ((writers, image_models), (roles, text_models))
 }
 
@@ -273,17 +271,17 @@ both.pivot(index="model", columns="identity", values="relative_error").style.for
 # %%
 logistic = models.logistic(writers)
 start = logistic.init(seed, torch.float64)
-batches = claim_one.fixed_batches(
+batches = experiments.fixed_batches(
     writers, writers.client_ids[0], 2, config.batch_size, seed
 )
-average = expansion.average_gradient(logistic, start, batches)
-inner = expansion.average_gradient_inner(logistic, start, batches)
+average = experiments.average_gradient(logistic, start, batches)
+inner = experiments.average_gradient_inner(logistic, start, batches)
 
 
 # %%
 def parts_of_fedavg(steps, rate):
     """AvgGradInner's part of FedAvg(K), predicted and measured, and the rest, beside K AvgGrad."""
-    update = expansion.expected_update(logistic, start, batches, "FedAvg", steps, rate)
+    update = experiments.expected_update(logistic, start, batches, "FedAvg", steps, rate)
     beyond = add(update, average, -float(steps))
     along = -dot(beyond, inner) / norm(inner)
     rest = norm(add(beyond, inner, along / norm(inner)))
@@ -334,7 +332,7 @@ for axes, (beta, part) in zip(grid, shares.groupby("rate"), strict=True):
 def plot_errors(model, at, batches, steps, rates):
     """What the expansion leaves out, over β in units of ‖AvgGrad‖ / ‖AvgGradInner‖."""
     for method, marker in {"FedAvg": "o", "FOMAML": "s", "MAML": "D"}.items():
-        curve = expansion.measure_expansion(model, at, batches, method, steps, rates)
+        curve = experiments.measure_expansion(model, at, batches, method, steps, rates)
         plt.loglog(rates, curve.errors, marker + "-", label=f"{method}({steps})")
     plt.loglog(rates, 5 * rates**2, "k:", label="slope 2")
     plt.xlabel("β · ‖AvgGradInner‖ / ‖AvgGrad‖")
@@ -373,9 +371,9 @@ plot_errors(mlp, params, batches, 2, np.logspace(-7, 0, 15))
 def lean(model, rate=0.05, steps=3):
     """How FedAvg's update beyond K AvgGrad lies to the predicted term: cosine, length, error."""
     at = model.init(seed, torch.float64)
-    update = expansion.expected_update(model, at, batches, "FedAvg", steps, rate)
-    beyond = add(update, expansion.average_gradient(model, at, batches), -float(steps))
-    inner = expansion.average_gradient_inner(model, at, batches)
+    update = experiments.expected_update(model, at, batches, "FedAvg", steps, rate)
+    beyond = add(update, experiments.average_gradient(model, at, batches), -float(steps))
+    inner = experiments.average_gradient_inner(model, at, batches)
     term = scale(inner, -rate * steps * (steps - 1) / 2)
     cosine, error = (
         dot(beyond, term) / norm(beyond) / norm(term),
@@ -407,7 +405,9 @@ pd.DataFrame({model.name: lean(model) for model in usable}).T.round(2)
 # this profile's clients.
 
 # %%
-kinked = claim_one.expansion_rows(mlp, writers, config, (1e-7, 2e-7, 5e-7, 1e-6), seed=seed)
+kinked = experiments.expansion_rows(
+    mlp, writers, config, (1e-7, 2e-7, 5e-7, 1e-6), seed=seed
+)
 off = kinked.groupby("client_id").slope.agg(lambda slope: (slope - 2).abs().max())
 print(
     f"ReLU network: {(off > 0.1).sum()} of {len(off)} clients have a slope that is not 2 ± 0.1"
@@ -417,11 +417,11 @@ print(
 expansions = {
     writers.label: pd.concat(
         [
-            claim_one.expansion_rows(model, writers, config, seed=seed)
+            experiments.expansion_rows(model, writers, config, seed=seed)
             for model in (logistic, tanh)
         ]
     ),
-    roles.label: claim_one.expansion_rows(text_models[0], roles, config, seed=seed),
+    roles.label: experiments.expansion_rows(text_models[0], roles, config, seed=seed),
 }
 grouped = pd.concat(expansions).groupby(["model", "method", "steps"])[
     ["slope", "coefficient_ratio"]
@@ -441,7 +441,7 @@ grouped.agg(["min", "mean", "max"]).round(4)
 
 # %%
 differences = {
-    data.label: claim_one.finite_difference_errors(of, data, config, seed=seed)
+    data.label: experiments.finite_difference_errors(of, data, config, seed=seed)
     for data, of in ((writers, image_models[:2]), (roles, text_models[:1]))
 }
 shown = pd.concat(differences).set_index("model", append=True).droplevel(1)
@@ -479,7 +479,7 @@ print(f"relative difference: {relative_error(by_examples, equal):.1%}")
 # gradient. The identity belongs to plain SGD.
 
 # %% tags=["solution"]
-heavy = fl_meta.sgd(sgd.learning_rate, momentum=0.9)
+heavy = fl_meta.SGD(sgd.learning_rate, momentum=0.9)
 total = sends(fl_meta.fedsgd(client=heavy, batch_size=size))
 for j in range(1, K):
     total = add(
@@ -499,7 +499,9 @@ print(f"relative difference: {relative_error(total, whole):.1%}")
 
 def agreement(at):
     """Mean of g_a · g_b over two independent draws, and the cosine of the two batches."""
-    first, second = (expansion.average_gradient(logistic, at, [batch]) for batch in batches)
+    first, second = (
+        experiments.average_gradient(logistic, at, [batch]) for batch in batches
+    )
     mean = scale(add(first, second), 0.5)
     cosine = dot(first, second) / norm(first) / norm(second)
     return f"{dot(mean, mean):.4f}, cosine {cosine:.4f}"
@@ -527,5 +529,5 @@ print("against AvgGrad:   ", agreement(add(start, average, -step / norm(average)
 verdicts = []
 for data in (writers, roles):
     tables = (identities[data.label], expansions[data.label], differences[data.label])
-    verdicts += claim_one.decide_claim_one(*tables, data, profile)
+    verdicts += evidence.decide_claim_one(*tables, data, profile)
 VerdictTable(tuple(verdicts))

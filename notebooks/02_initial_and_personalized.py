@@ -20,7 +20,7 @@
 # time.
 #
 # **What would refute the paper here?** Its Table 1 shows four things. What speaks against each on
-# our data was written down in `fl_meta/claims.py` before the first run:
+# our data was written down in `fl_meta/evidence/comparison_verdicts.py` before the first run:
 #
 # - `T1-gain`: personalization helps in every cell. *Against it:* the smallest of all gains is
 #   below 0, with its whole interval.
@@ -47,14 +47,23 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 import fl_meta
-from fl_meta.evidence import comparison_verdicts as claims
-from fl_meta.evidence.results import load_or_run, own_folder, recorded
-from fl_meta.evidence.statistics import bootstrap_mean, smallest_effect
-from fl_meta.evidence.verdicts import RECORDED, VerdictTable
-from fl_meta.experiments.settings import RECORDED_TABLE_ONE, TABLE_ONE, for_profile
-from fl_meta.experiments.trajectories import MODELS, clients_of
-from fl_meta.laboratories import panels as widgets
-from fl_meta.plots import results as result_plots
+from fl_meta import evidence, experiments, laboratories, plots
+from fl_meta.evaluation import bootstrap_mean
+from fl_meta.evidence import (
+    VerdictTable,
+    load_or_run,
+    own_folder,
+    recorded,
+    smallest_effect,
+)
+from fl_meta.experiments import (
+    MODELS,
+    RECORDED,
+    RECORDED_TABLE_ONE,
+    TABLE_ONE,
+    clients_of,
+    for_profile,
+)
 
 mpl.rcParams["figure.dpi"] = 72  # five figures, and the notebook stays small
 config = for_profile(TABLE_ONE, profile)
@@ -83,7 +92,7 @@ model = MODELS[one.setting.model](train)
 print(f"{train.label}: {len(train)} clients train, {len(held_out)} are held out")
 
 # %%
-algorithm = fl_meta.fedavg(epochs, client=fl_meta.sgd(one.client_rate))
+algorithm = fl_meta.fedavg(epochs, client=fl_meta.SGD(one.client_rate))
 stage = fl_meta.Stage(algorithm, one.rounds, clients)
 run = fl_meta.train(model, train, [stage], seed=seed)
 
@@ -169,7 +178,7 @@ def with_spread(mean, spread):
 
 def ours_beside_paper(results):
     """Table 1 of these results; for handwriting the paper's beside it."""
-    found, paper = claims.cells(results).groupby(KEYS), result_plots.PAPER_TABLE_ONE
+    found, paper = evidence.cells(results).groupby(KEYS), experiments.PAPER_TABLE_ONE
     ours, theirs = {}, {}
     for name in ("initial", "personalized"):
         ours[name] = with_spread(found[name].mean(), found[name].std())
@@ -200,7 +209,7 @@ for name, results in results_of.items():
 # %%
 for name, results in results_of.items():
     held = sum(len(result["clients"]) for result in results)
-    least = 100 * smallest_effect(claims.PLANNED_SPREAD, held)
+    least = 100 * smallest_effect(evidence.PLANNED_SPREAD, held)
     print(f"{label_of[name]}: {held} held-out clients, {least:.1f} points")
 
 
@@ -238,7 +247,7 @@ pd.concat(by_cell, axis=1)
 # ## 4 · The shape
 
 # %%
-result_plots.table_plot(results_of["writers"])
+plots.table_plot(results_of["writers"])
 
 # %% [markdown]
 # **What to see.** In every cell the personalized model is 17 to 26 points better than the initial
@@ -260,7 +269,7 @@ result_plots.table_plot(results_of["writers"])
 # nothing about people: these writers are drawn by a program.
 
 # %%
-result_plots.table_plot(results_of["shakespeare"])
+plots.table_plot(results_of["shakespeare"])
 
 # %% [markdown]
 # **What to see.** Both models grow better with E, up to the largest: E = 20 is best for both, and
@@ -315,7 +324,7 @@ same_fold = load_or_run(cheap, more, own_folder())
 # %%
 def spreads(results):
     """Over seeds, in points: of initial and personalized accuracy, and how many times as much."""
-    found = 100 * claims.cells(results).groupby(KEYS)[measures].std()
+    found = 100 * evidence.cells(results).groupby(KEYS)[measures].std()
     return found.assign(ratio=found.initial / found.personalized)
 
 
@@ -352,18 +361,18 @@ found_of = {
 of_real_data = []
 for name, found in found_of.items():
     if found:
-        of_real_data += claims.decide_table_one(found, RECORDED)
+        of_real_data += evidence.decide_table_one(found, RECORDED)
     else:
-        of_real_data += claims.not_run("T1", name, RECORDED)
+        of_real_data += evidence.not_run("T1", name, RECORDED)
 VerdictTable(tuple(of_real_data))
 
 # %%
 for name, found in found_of.items():
     if found:
         held = sum(len(result["clients"]) for result in found)
-        least = 100 * smallest_effect(claims.PLANNED_SPREAD, held)
+        least = 100 * smallest_effect(evidence.PLANNED_SPREAD, held)
         text = f"**{name}**: {len(found)} seeds, {held} held-out clients; can see {least:.1f} points"
-        display(Markdown(text), ours_beside_paper(found), result_plots.table_plot(found))
+        display(Markdown(text), ours_beside_paper(found), plots.table_plot(found))
     else:
         display(Markdown(f"**{name}**: no recorded results yet"))
 with_results = {name: found for name, found in found_of.items() if found}
@@ -395,7 +404,7 @@ if by_cell:
 # cell, which is told in words beside the paper's.
 
 # %%
-panel = widgets.claim_explorer(
+panel = laboratories.claim_explorer(
     "../data/results", dataset="unipen62", claim="T1-largest-E", local_epochs=20
 )
 panel
@@ -414,7 +423,7 @@ def over_seeds(results):
     """Spread over seeds in points, root mean square over cells: as it is, and without seeds' means."""
     found = {}
     for name in measures:
-        table = 100 * claims.cells(results).pivot_table(name, "seed", KEYS)
+        table = 100 * evidence.cells(results).pivot_table(name, "seed", KEYS)
         rest = table.sub(table.mean(axis=1), axis=0)
         number = table.shape[1]
         # One mean per seed is gone, so the mean square over cells has one degree of freedom less.
@@ -537,7 +546,7 @@ pd.concat(
 # %%
 def loss(results, clients):
     """Per held-out client: personalized accuracy of the E chosen by it − by the initial one."""
-    table, losses = claims.cells(results).query("clients_per_round == @clients"), []
+    table, losses = evidence.cells(results).query("clients_per_round == @clients"), []
     for result in results:
         others = table[table.seed != result["seed"]].groupby("local_epochs")
         initial, personalized = others[measures].mean().idxmax()
@@ -561,7 +570,7 @@ YES_OR_NO = {
 # %%
 sentences, decided = [], []
 for name, results in everything.items():
-    verdicts = {one.claim: one for one in claims.decide_table_one(results, profile)}
+    verdicts = {one.claim: one for one in evidence.decide_table_one(results, profile)}
     label, halves = results[0]["data"]["label"], results[0]["config"]["clients_per_round"]
     if name in results_of:
         decided += verdicts.values()

@@ -24,8 +24,9 @@
 # **What you need:** [notebook 00](00_start_here.ipynb) for the words *initial* and *personalized*
 # model, [notebook 01](01_fedavg_is_meta_learning.ipynb) for FedAvg and Reptile.
 #
-# **What would refute the claim** (`2a`), written in `fl_meta/claims.py` before the runs. An
-# effect is the mean over held-out clients of a paired difference, Reptile minus FedAvg. It is
+# **What would refute the claim** (`2a`), written in `fl_meta/evidence/comparison_verdicts.py`
+# before the runs. An effect is the mean over held-out clients of a paired difference, Reptile minus
+# FedAvg. It is
 # *reproduced* if it is positive, its 95 % interval does not reach 0, its p value, corrected for
 # all eight tests of claims 2 and 3, is below 0.05, and all seeds but at most one agree. *Not
 # reproduced*, which refutes it, is the same with the other sign. *Direction only*: less sure, but
@@ -45,22 +46,20 @@ import torch
 from IPython.display import Markdown, display
 
 import fl_meta
-from fl_meta.data.batches import batch_plan, sample_clients
-from fl_meta.evidence import comparison_verdicts as claims
-from fl_meta.evidence import statistics
-from fl_meta.evidence.results import load_or_run, own_folder, recorded
-from fl_meta.evidence.verdicts import VerdictTable
-from fl_meta.experiments.settings import COMPARISON, RECORDED_COMPARISON, for_profile
-from fl_meta.experiments.trajectories import (
+from fl_meta import evidence, laboratories, plots
+from fl_meta.data import batch_plan, sample_clients
+from fl_meta.evidence import VerdictTable, load_or_run, own_folder, recorded
+from fl_meta.experiments import (
+    COMPARISON,
     CONTINUED,
     CONTINUED_GRADIENTS,
     MODELS,
+    RECORDED_COMPARISON,
     REPTILE,
+    for_profile,
     parts,
 )
-from fl_meta.laboratories import panels as widgets
-from fl_meta.models.parameters import add, norm, relative_error
-from fl_meta.plots import results as result_plots
+from fl_meta.models import add, norm, relative_error
 
 config = for_profile(COMPARISON, profile)["writers"]
 config
@@ -73,11 +72,11 @@ config
 
 # %%
 beta, K, server_rate = 0.06, 5, 1e-3
-client, momentum = fl_meta.sgd(beta), fl_meta.sgd(1.0, momentum=0.9)
+client, momentum = fl_meta.SGD(beta), fl_meta.SGD(1.0, momentum=0.9)
 fedavg = fl_meta.fedavg(epochs=config.local_epochs, client=client, server=momentum)
 first = fl_meta.Stage(fedavg, rounds=2, clients_per_round=config.clients_per_round)
 stages = fl_meta.personalized_fedavg(
-    first, steps=K, rounds=1, server=fl_meta.adam(server_rate)
+    first, steps=K, rounds=1, server=fl_meta.Adam(server_rate)
 )
 stages
 
@@ -157,9 +156,9 @@ print(f"Adam's step, ours against the library's: {relative_error(*moves):.0e}")
 # %%
 seeds = range(seed * config.folds, (seed + 1) * config.folds)
 found = load_or_run(config, seeds, own_folder())
-verdicts, effects = claims.decide_comparison(found, profile)
+verdicts, effects = evidence.decide_comparison(found, profile)
 clients = int(effects.clients.iloc[0])
-least = 100 * statistics.smallest_effect(claims.PLANNED_SPREAD, clients)
+least = 100 * evidence.smallest_effect(evidence.PLANNED_SPREAD, clients)
 print(
     f"{clients} held-out clients: an effect of {least:.1f} points would be seen 4 times in 5"
 )
@@ -173,7 +172,7 @@ print(
 # %%
 def of_each(name, field):
     """A field of one model, for every seed."""
-    return [claims.model_named(result, name)[field] for result in found]
+    return [evidence.model_named(result, name)[field] for result in found]
 
 
 def since_fork(name, field):
@@ -245,7 +244,7 @@ sweep.pivot(index=["method", "option"], columns="seed", values="accuracy").round
 # alone would have reported of Reptile.
 
 # %%
-panel = widgets.claim_explorer("../data/results", claim="2a-personalized", steps=15)
+panel = laboratories.claim_explorer("../data/results", claim="2a-personalized", steps=15)
 panel
 
 # %% [markdown]
@@ -265,7 +264,7 @@ panel
 # ## 3 · What comes out
 
 # %% tags=["figure-arrows-2a"]
-result_plots.arrow_plot(found, ["FedAvg", *ways])
+plots.arrow_plot(found, ["FedAvg", *ways])
 
 # %% [markdown]
 # **What to see.** Each thick arrow leads from the initial to the personalized accuracy, means
@@ -289,7 +288,7 @@ result_plots.arrow_plot(found, ["FedAvg", *ways])
 
 # %%
 table = effects[effects.index.str.startswith("2a")]
-claims.in_points(table)
+evidence.in_points(table)
 
 # %% [markdown]
 # **What to see.** For the initial model Reptile comes out ahead: by 2.5 points of as many rounds of
@@ -348,8 +347,8 @@ kept = {
     for name, of_name in RECORDED_COMPARISON.items()
     if "shakespeare" not in name
 }
-of_record, tables = claims.decide_recorded(kept, "2a")
-result_plots.effect_plot({found[0]["data"]["label"]: table} | tables)
+of_record, tables = evidence.decide_recorded(kept, "2a")
+plots.effect_plot({found[0]["data"]["label"]: table} | tables)
 
 # %% [markdown]
 # And the levels, initial → personalized in percent, means over the held-out clients:
@@ -358,12 +357,12 @@ result_plots.effect_plot({found[0]["data"]["label"]: table} | tables)
 # %%
 def level(results, name):
     """Initial → personalized accuracy of one model, in percent."""
-    accuracy = np.hstack([claims.model_named(r, name)["accuracy"] for r in results])
+    accuracy = np.hstack([evidence.model_named(r, name)["accuracy"] for r in results])
     return f"{100 * accuracy[0].mean():.1f} → {100 * accuracy[-1].mean():.1f}"
 
 
 runs = {found[0]["data"]["label"]: found}
-runs |= {f"{claims.label_of(r[0])}, recorded": r for r in kept.values() if r}
+runs |= {f"{evidence.label_of(r[0])}, recorded": r for r in kept.values() if r}
 pd.DataFrame(
     {
         label: {name: level(r, name) for name in ("FedAvg", *ways)}
@@ -442,8 +441,8 @@ print(
 # 34, then 39, 40 and 20. Ties are many because test parts are small.
 
 # %% tags=["solution"]
-contrast = next(c for c in claims.CONTRASTS if c.claim == "2a-personalized")
-difference = np.concatenate(claims.differences(found, contrast))
+contrast = next(c for c in evidence.CONTRASTS if c.claim == "2a-personalized")
+difference = np.concatenate(evidence.differences(found, contrast))
 for word, hit in {
     "better": difference > 0, "equal": difference == 0, "worse": difference < 0
 }.items():  # fmt: skip

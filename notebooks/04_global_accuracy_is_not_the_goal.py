@@ -24,8 +24,9 @@
 # **What you need:** [notebook 03](03_personalized_fedavg.ipynb), which explains the fork and who
 # chooses the rates.
 #
-# **What would refute the claim** (`2b`), written in `fl_meta/claims.py` before the runs. An
-# effect is the mean over held-out clients of a paired difference in personalized accuracy: after
+# **What would refute the claim** (`2b`), written in `fl_meta/evidence/comparison_verdicts.py`
+# before the runs. An effect is the mean over held-out clients of a paired difference in personalized
+# accuracy: after
 # Reptile with Adam, minus after fine-tuning for global accuracy alone. It is *reproduced* if it
 # is positive, its 95 % interval does not reach 0, its p value, corrected for all eight tests of
 # claims 2 and 3, is below 0.05, and all seeds but at most one agree. *Not reproduced*, which
@@ -45,23 +46,21 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 import fl_meta
-from fl_meta.evidence import comparison_verdicts as claims
-from fl_meta.evidence import statistics
-from fl_meta.evidence.results import load_or_run, own_folder, recorded
-from fl_meta.evidence.verdicts import VerdictTable
-from fl_meta.experiments.settings import COMPARISON, RECORDED_COMPARISON, for_profile
-from fl_meta.experiments.trajectories import (
+from fl_meta import evaluation, evidence, laboratories, plots
+from fl_meta.evidence import VerdictTable, load_or_run, own_folder, recorded
+from fl_meta.experiments import (
+    COMPARISON,
     CONTINUED,
     FEDSGD,
     MODELS,
+    RECORDED_COMPARISON,
     REPTILE,
     SMALL_E,
     accuracies,
+    for_profile,
     parts,
     path,
 )
-from fl_meta.laboratories import panels as widgets
-from fl_meta.plots import results as result_plots
 
 config = for_profile(COMPARISON, profile)["writers"]
 config
@@ -83,9 +82,9 @@ config
 # %%
 seeds = range(seed * config.folds, (seed + 1) * config.folds)
 found = load_or_run(config, seeds, own_folder())
-verdicts, effects = claims.decide_comparison(found, profile)
+verdicts, effects = evidence.decide_comparison(found, profile)
 clients = int(effects.clients.iloc[0])
-least = 100 * statistics.smallest_effect(claims.PLANNED_SPREAD, clients)
+least = 100 * evidence.smallest_effect(evidence.PLANNED_SPREAD, clients)
 print(
     f"{clients} held-out clients: an effect of {least:.1f} points would be seen 4 times in 5"
 )
@@ -113,7 +112,7 @@ tuned_for = {
 for method, accuracy in tuned_for.items():
     scores = {str(o["option"]): o["validation"] for o in found[0]["search"][method]}
     chosen = choose(found[0], method)
-    assert chosen == claims.model_named(found[0], method)["option"]
+    assert chosen == evidence.model_named(found[0], method)["option"]
     print(f"{method}, {accuracy} accuracy: {scores} → {chosen}")
 
 # %% [markdown]
@@ -125,13 +124,13 @@ for method, accuracy in tuned_for.items():
 # %%
 def since_fork(name, field):
     """Rounds or local gradients since the fork, for every seed."""
-    models = [[claims.model_named(r, n)[field] for n in ("FedAvg", name)] for r in found]
+    models = [[evidence.model_named(r, n)[field] for n in ("FedAvg", name)] for r in found]
     return [own - at_fork for at_fork, own in models]
 
 
 def of_each(name, field):
     """A field of one model, for every seed."""
-    return [claims.model_named(result, name)[field] for result in found]
+    return [evidence.model_named(result, name)[field] for result in found]
 
 
 # %%
@@ -161,7 +160,7 @@ pd.DataFrame(budget).T
 # ## 3 · What comes out
 
 # %% tags=["figure-plane"]
-result_plots.plane_plot(found, list(tuned_for))
+plots.plane_plot(found, list(tuned_for))
 
 # %% [markdown]
 # **What to see.** (From here on, the texts describe the laptop profile with `seed = 0`.) To the
@@ -205,7 +204,7 @@ pd.DataFrame(rows).T
 # not of a method; hence a rate for each point.
 
 # %%
-result_plots.arrow_plot(found, ["FedAvg", *tuned_for])
+plots.arrow_plot(found, ["FedAvg", *tuned_for])
 
 # %% [markdown]
 # **What to see.** FedSGD with Adam ends at 49.6 → 67.5 %, FedAvg(E=1) at 50.7 → 67.6, Reptile at
@@ -222,11 +221,11 @@ result_plots.arrow_plot(found, ["FedAvg", *tuned_for])
 def difference(results, one, measure):
     """Mean paired difference over held-out clients, one − Reptile, in points, with its interval."""
     values = [
-        claims.measured(claims.model_named(r, one), measure)
-        - claims.measured(claims.model_named(r, REPTILE), measure)
+        evidence.measured(evidence.model_named(r, one), measure)
+        - evidence.measured(evidence.model_named(r, REPTILE), measure)
         for r in results
     ]
-    return str(statistics.bootstrap_mean(100 * np.concatenate(values)))
+    return str(evaluation.bootstrap_mean(100 * np.concatenate(values)))
 
 
 # %%
@@ -260,7 +259,7 @@ pd.DataFrame(
 # is for networks and people, bowls do not tell.
 
 # %%
-panel = widgets.federation_in_the_plane(algorithm="Reptile", steps=1, rounds=60)
+panel = laboratories.federation_in_the_plane(algorithm="Reptile", steps=1, rounds=60)
 panel
 
 # %% [markdown]
@@ -272,7 +271,7 @@ panel
 
 # %%
 table = effects[effects.index.str.startswith("2b")]
-claims.in_points(table)
+evidence.in_points(table)
 
 # %% [markdown]
 # **What to see.** Reptile's personalized accuracy is 1.7 points above FedSGD's, interval +0.1 to
@@ -303,7 +302,7 @@ claims.in_points(table)
 # numbers for this comparison are not known to us.
 
 # %%
-result_plots.gain_plot(found, [REPTILE, FEDSGD, SMALL_E])
+plots.gain_plot(found, [REPTILE, FEDSGD, SMALL_E])
 
 # %% [markdown]
 # **What to see.** After each of the three, the held-out clients' gains spread from −17 to more than
@@ -328,8 +327,8 @@ kept = {
     for name, of_name in RECORDED_COMPARISON.items()
     if "shakespeare" not in name
 }
-of_record, tables = claims.decide_recorded(kept, "2b")
-result_plots.effect_plot({found[0]["data"]["label"]: table} | tables)
+of_record, tables = evidence.decide_recorded(kept, "2b")
+plots.effect_plot({found[0]["data"]["label"]: table} | tables)
 
 # %% [markdown]
 # And the premise, in points of initial accuracy: do those who chase it get it?
@@ -338,7 +337,9 @@ result_plots.effect_plot({found[0]["data"]["label"]: table} | tables)
 pd.DataFrame(
     {
         f"{name} − {REPTILE}": {
-            f"{claims.label_of(results[0])}, recorded": difference(results, name, "initial")
+            f"{evidence.label_of(results[0])}, recorded": difference(
+                results, name, "initial"
+            )
             for results in kept.values()
             if results
         }
@@ -396,10 +397,10 @@ pd.DataFrame(
 # seed 0 could have reported the second effect.)
 
 # %% tags=["solution"]
-for contrast in claims.CONTRASTS:
+for contrast in evidence.CONTRASTS:
     if contrast.claim.startswith("2b"):
-        for k, values in zip(seeds, claims.differences(found, contrast), strict=True):
-            one = statistics.bootstrap_mean(100 * values)
+        for k, values in zip(seeds, evidence.differences(found, contrast), strict=True):
+            one = evaluation.bootstrap_mean(100 * values)
             print(f"{contrast.claim}, seed {k}: {one} points, {len(values)} clients")
 
 # %% [markdown] tags=["solution"]
@@ -433,17 +434,17 @@ changes.describe().loc[["mean", "std", "min", "max"]].round(2)
 
 # %% tags=["solution"]
 first = found[0]
-at_fork = claims.model_named(first, "FedAvg")
+at_fork = evidence.model_named(first, "FedAvg")
 train, _, held_out = parts(config.setting, first["seed"] % config.folds, config.folds)
-model, local = MODELS[config.setting.model](train), fl_meta.sgd(at_fork["option"])
+model, local = MODELS[config.setting.model](train), fl_meta.SGD(at_fork["option"])
 fedavg = fl_meta.fedavg(
-    config.local_epochs, client=local, server=fl_meta.sgd(1.0, momentum=0.9)
+    config.local_epochs, client=local, server=fl_meta.SGD(1.0, momentum=0.9)
 )
 stage = fl_meta.Stage(fedavg, at_fork["rounds"], config.clients_per_round)
 (start,) = path(model, train, stage, first["seed"], {stage.rounds})
 
 # %% tags=["solution"]
-server = fl_meta.adam(claims.model_named(first, FEDSGD)["option"])
+server = fl_meta.Adam(evidence.model_named(first, FEDSGD)["option"])
 rounds, rate = config.fine_tuning_rounds, at_fork["personalization_rate"]
 longer = fl_meta.Stage(
     fl_meta.fedsgd(client=local, server=server), 5 * rounds, config.clients_per_round

@@ -24,8 +24,9 @@
 # **What you need:** [notebook 00](00_start_here.ipynb) for the words, and for section 6
 # [notebook 01](01_fedavg_is_meta_learning.ipynb).
 #
-# **What would refute the claim** (`3`), written in `fl_meta/claims.py` before the runs; section 7
-# says what was changed since, and why. Two tests, each on a mean over held-out clients of a
+# **What would refute the claim** (`3`), written in `fl_meta/evidence/comparison_verdicts.py`
+# before the runs; section 7 says what was changed since, and why. Two tests, each on a mean over
+# held-out clients of a
 # paired difference, FedAvg minus centralized. `3-matched`: the *gain* from personalization, at
 # models of equal initial accuracy. `3-best`: the *personalized accuracy*, each at its best. An
 # effect is *reproduced* if it is positive, its 95 % interval does not reach 0, its p value,
@@ -50,24 +51,22 @@ import torch
 from IPython.display import Markdown, display
 
 import fl_meta
-from fl_meta.data.batches import batch_plan
-from fl_meta.evidence import comparison_verdicts as claims
-from fl_meta.evidence import statistics
-from fl_meta.evidence.results import load_or_run, own_folder, recorded
-from fl_meta.evidence.verdicts import VerdictTable
-from fl_meta.experiments.settings import COMPARISON, RECORDED_COMPARISON, for_profile
-from fl_meta.experiments.trajectories import (
+from fl_meta import evaluation, evidence, laboratories, plots
+from fl_meta.data import batch_plan
+from fl_meta.evidence import VerdictTable, load_or_run, own_folder, recorded
+from fl_meta.experiments import (
+    COMPARISON,
     CONTINUED,
     FEDSGD,
     LOCAL_ONLY,
     MODELS,
+    RECORDED_COMPARISON,
     REPTILE,
     SMALL_E,
+    for_profile,
     parts,
 )
-from fl_meta.laboratories import panels as widgets
-from fl_meta.models.parameters import add, relative_error
-from fl_meta.plots import results as result_plots
+from fl_meta.models import add, relative_error
 
 config = for_profile(COMPARISON, profile)["writers"]
 config
@@ -106,7 +105,7 @@ optimizer.step()
 run = fl_meta.train_centralized(
     model,
     train,
-    fl_meta.sgd(0.1, momentum=0.9),
+    fl_meta.SGD(0.1, momentum=0.9),
     steps=1,
     batch_size=config.centralized_batch,
     seed=seed,
@@ -133,9 +132,9 @@ print(f"one step, ours against the library's: {relative_error(*moves):.0e}")
 # %%
 seeds = range(seed * config.folds, (seed + 1) * config.folds)
 found = load_or_run(config, seeds, own_folder())
-verdicts, effects = claims.decide_comparison(found, profile)
+verdicts, effects = evidence.decide_comparison(found, profile)
 clients = int(effects.clients.iloc[0])
-least = 100 * statistics.smallest_effect(claims.PLANNED_SPREAD, clients)
+least = 100 * evidence.smallest_effect(evidence.PLANNED_SPREAD, clients)
 print(
     f"{clients} held-out clients: an effect of {least:.1f} points would be seen 4 times in 5"
 )
@@ -144,16 +143,16 @@ print(
 # %%
 def of_each(name, field):
     """A field of one model, for every seed."""
-    return [claims.model_named(result, name)[field] for result in found]
+    return [evidence.model_named(result, name)[field] for result in found]
 
 
 # %%
-rivals = ["FedAvg", *claims.CENTRALIZED]
+rivals = ["FedAvg", *evidence.CENTRALIZED]
 each = train.train_counts.mean() * config.local_epochs * config.clients_per_round
 planned = {"FedAvg": f"{config.rounds} rounds of about {each:,.0f} examples"}
 steps = round(each * config.rounds / config.centralized_batch)
 planned |= dict.fromkeys(
-    claims.CENTRALIZED, f"about {steps:,} steps of {config.centralized_batch} examples"
+    evidence.CENTRALIZED, f"about {steps:,} steps of {config.centralized_batch} examples"
 )
 # %%
 budget = {
@@ -206,7 +205,7 @@ pd.DataFrame(
 # ## 3 · Over the course of training
 
 # %% tags=["figure-course"]
-result_plots.course_plot(found, rivals)
+plots.course_plot(found, rivals)
 
 # %% [markdown]
 # **What to see.** The horizontal axis counts examples, so the same place means the same amount of
@@ -230,9 +229,9 @@ result_plots.course_plot(found, rivals)
 
 # %%
 matched = [
-    n for o in claims.CENTRALIZED for n in (f"FedAvg, matched to {o}", f"{o}, matched")
+    n for o in evidence.CENTRALIZED for n in (f"FedAvg, matched to {o}", f"{o}, matched")
 ]
-result_plots.arrow_plot(found, [*rivals, *matched, LOCAL_ONLY])
+plots.arrow_plot(found, [*rivals, *matched, LOCAL_ONLY])
 
 # %% [markdown]
 # **What to see.** At each one's best, centralized SGD goes from 52.7 to 67.4 %, Adam from 53.1 to
@@ -256,7 +255,7 @@ result_plots.arrow_plot(found, [*rivals, *matched, LOCAL_ONLY])
 # last one in all three seeds: it has only just come so far. Exercise 1 takes a closer look.
 
 # %%
-result_plots.adaptation_plot(found, [*rivals, LOCAL_ONLY])
+plots.adaptation_plot(found, [*rivals, LOCAL_ONLY])
 
 # %% [markdown]
 # **What to see.** FedAvg's model begins four to five points lower. After one epoch it has caught
@@ -270,7 +269,7 @@ result_plots.adaptation_plot(found, [*rivals, LOCAL_ONLY])
 # recorded runs take five.)
 
 # %%
-result_plots.gain_plot(found, rivals)
+plots.gain_plot(found, rivals)
 
 # %% [markdown]
 # **What to see.** 2 % of clients are hurt by personalizing FedAvg's model, 7 % with centralized
@@ -289,9 +288,9 @@ result_plots.gain_plot(found, rivals)
 # `apart` how much higher FedAvg's matched model starts on them.
 
 # %%
-print("the centralized optimizer that counts:", [claims.centralized(r) for r in found])
+print("the centralized optimizer that counts:", [evidence.centralized(r) for r in found])
 table = effects[effects.index.str.startswith("3")]
-claims.in_points(table)
+evidence.in_points(table)
 
 # %% [markdown]
 # **What to see.** `3-matched`: the difference of the gains is +1.0 points, interval −2.0 to +4.0,
@@ -336,12 +335,12 @@ kept = {
     for name, of_name in RECORDED_COMPARISON.items()
     if "shakespeare" not in name
 }
-of_record, tables = claims.decide_recorded(kept, "3")
+of_record, tables = evidence.decide_recorded(kept, "3")
 shown = {found[0]["data"]["label"]: table} | tables
-result_plots.effect_plot(shown)
+plots.effect_plot(shown)
 
 # %%
-claims.in_points(pd.concat(shown, names=["data set"]))
+evidence.in_points(pd.concat(shown, names=["data set"]))
 
 # %% [markdown]
 # **What to see.** The first colour is what this notebook computed. (Rows as in section 4; `apart`
@@ -373,7 +372,7 @@ claims.in_points(pd.concat(shown, names=["data set"]))
 # centralized model loses 13 points, at the rate that its own validation clients chose.
 
 # %%
-panel = widgets.claim_explorer(
+panel = laboratories.claim_explorer(
     "../data/results", dataset="unipen62", claim="3-matched", seed=1, view="epoch by epoch"
 )
 panel
@@ -387,17 +386,17 @@ panel
 # %%
 def gains_apart(result):
     """FedAvg's gain minus its matched rival's, after each epoch [epochs + 1, clients]."""
-    rival = claims.centralized(result)
+    rival = evidence.centralized(result)
     pair = f"FedAvg, matched to {rival}", f"{rival}, matched"
-    one, other = (100 * np.array(claims.model_named(result, n)["accuracy"]) for n in pair)
+    one, other = (100 * np.array(evidence.model_named(result, n)["accuracy"]) for n in pair)
     return (one - one[0]) - (other - other[0])
 
 
 by_epoch = {}
 for results in [found, *filter(None, kept.values())]:
     clients_of_all = np.concatenate([gains_apart(r) for r in results], axis=1)
-    effects_after = map(statistics.bootstrap_mean, clients_of_all[1:])
-    by_epoch[claims.label_of(results[0])] = {
+    effects_after = map(evaluation.bootstrap_mean, clients_of_all[1:])
+    by_epoch[evidence.label_of(results[0])] = {
         epoch: f"{one.estimate:+.1f} [{one.low:+.1f}, {one.high:+.1f}]"
         for epoch, one in enumerate(effects_after, start=1)
     }
@@ -446,10 +445,10 @@ numbers = [
 rows = []
 for result in found:
     for name in [*rivals, *matched, *after_fork]:
-        one = claims.model_named(result, name)
+        one = evidence.model_named(result, name)
         row = {"model": name, "seed": result["seed"]} | {k: one["why"][k] for k in numbers}
         initial, personalized = (
-            100 * claims.measured(one, m).mean() for m in ("initial", "personalized")
+            100 * evidence.measured(one, m).mean() for m in ("initial", "personalized")
         )
         rows.append(row | {"initial": initial, "gain": personalized - initial})
 why = pd.DataFrame(rows)
@@ -518,16 +517,16 @@ def difference(result, optimizer, measure):
     """FedAvg minus centralized at the match, for each held-out client, in points."""
     pair = f"FedAvg, matched to {optimizer}", f"{optimizer}, matched"
     one, other = (
-        claims.measured(claims.model_named(result, name), measure) for name in pair
+        evidence.measured(evidence.model_named(result, name), measure) for name in pair
     )
     return 100 * (one - other)
 
 
 for measure in ("initial", "personalized", "gain"):
-    values = [difference(result, claims.centralized(result), measure) for result in found]
+    values = [difference(result, evidence.centralized(result), measure) for result in found]
     by_seed = ", ".join(f"{v.mean():+.1f}" for v in values)
     print(
-        f"{measure}: {statistics.bootstrap_mean(np.concatenate(values))}; by seed {by_seed}"
+        f"{measure}: {evaluation.bootstrap_mean(np.concatenate(values))}; by seed {by_seed}"
     )
 
 # %% [markdown] tags=["solution"]
@@ -541,16 +540,16 @@ for measure in ("initial", "personalized", "gain"):
 # points.
 
 # %% tags=["solution"]
-for optimizer in claims.CENTRALIZED:
+for optimizer in evidence.CENTRALIZED:
     at_match = [difference(result, optimizer, "gain") for result in found]
     at_best = [
         100 * np.subtract(
-            *(claims.measured(claims.model_named(r, n), "personalized") for n in ("FedAvg", optimizer))
+            *(evidence.measured(evidence.model_named(r, n), "personalized") for n in ("FedAvg", optimizer))
         )
         for r in found
     ]  # fmt: skip
     for title, values in {"matched, gain": at_match, "best, personalized": at_best}.items():
-        effect = statistics.bootstrap_mean(np.concatenate(values))
+        effect = evaluation.bootstrap_mean(np.concatenate(values))
         print(f"FedAvg − {optimizer}, {title}: {effect} points")
 
 # %% [markdown] tags=["solution"]

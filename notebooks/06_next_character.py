@@ -44,17 +44,19 @@ import torch
 from IPython.display import Markdown, display
 
 import fl_meta
-from fl_meta.data.published.shakespeare import BLANK, decode, line_sheet
-from fl_meta.engines.local_training import LocalTraining, adapted
-from fl_meta.evidence import comparison_verdicts as claims
-from fl_meta.evidence.results import load_or_run, own_folder, recorded
-from fl_meta.evidence.statistics import bootstrap_mean, smallest_effect
-from fl_meta.evidence.verdicts import VerdictTable
-from fl_meta.experiments import trajectories as studies
-from fl_meta.experiments.settings import COMPARISON, RECORDED_COMPARISON, for_profile
-from fl_meta.laboratories import panels as widgets
-from fl_meta.plots import results as result_plots
-from fl_meta.support.random_streams import stream
+from fl_meta import evidence, experiments, laboratories, plots
+from fl_meta.data import BLANK, decode, line_sheet
+from fl_meta.engines import LocalTraining, adapted
+from fl_meta.evaluation import bootstrap_mean
+from fl_meta.evidence import (
+    VerdictTable,
+    load_or_run,
+    own_folder,
+    recorded,
+    smallest_effect,
+)
+from fl_meta.experiments import COMPARISON, RECORDED_COMPARISON, for_profile
+from fl_meta.support import random_stream
 
 pd.set_option("display.max_colwidth", None)
 
@@ -70,14 +72,14 @@ config
 # first of its test part (`least` and `most` above). An example is 80 characters long.
 
 # %%
-roles = studies.clients_of(config.setting)
+roles = experiments.clients_of(config.setting)
 display(roles)
 line_sheet(roles, roles.client_ids[::20], lines=2)
 
 # %% [markdown]
 # **Who is held out.** Seed k holds out fold k, so that over all seeds every role is held out
 # once. Falstaff speaks in three plays. A held-out Falstaff would be no stranger if another one
-# trains, so all roles of one name are held out together (`studies.TOGETHER`). An earlier version
+# trains, so all roles of one name are held out together (`experiments.TOGETHER`). An earlier version
 # of notebook 00 did not look at names, and found a gain that then went away. A fifth of the
 # remaining roles, again by name, chooses the learning rates and takes no part in training.
 
@@ -85,8 +87,8 @@ line_sheet(roles, roles.client_ids[::20], lines=2)
 # %%
 def who(fold):
     """How many roles do what in one fold, and how many held-out names also train."""
-    train, validation, held_out = studies.parts(config.setting, fold, config.folds)
-    name = studies.TOGETHER["shakespeare"]
+    train, validation, held_out = experiments.parts(config.setting, fold, config.folds)
+    name = experiments.TOGETHER["shakespeare"]
     both = {name(r) for r in train.client_ids} & {name(r) for r in held_out.client_ids}
     return [len(train), len(validation), len(held_out), len(both)]
 
@@ -104,7 +106,7 @@ pd.DataFrame(
 #
 # ## 2 · What would refute the claims, and what could be seen at all
 #
-# Written in `fl_meta/claims.py` before these runs:
+# Written in `fl_meta/evidence/comparison_verdicts.py` before these runs:
 #
 # - An *effect* is a mean over held-out roles of a paired difference in accuracy. It is signed so
 #   that a positive one speaks for the paper.
@@ -119,7 +121,7 @@ pd.DataFrame(
 
 # %%
 pd.DataFrame(
-    [[c.claim, c.statement, c.measure] for c in claims.CONTRASTS],
+    [[c.claim, c.statement, c.measure] for c in evidence.CONTRASTS],
     columns=["claim", "statement; a positive effect speaks for it", "measured on"],
 ).set_index("claim")
 
@@ -130,7 +132,7 @@ pd.DataFrame(
 # and smaller effects can be seen. Section 5 shows the spread that there was.
 
 # %%
-planned = 100 * smallest_effect(claims.PLANNED_SPREAD, len(roles))
+planned = 100 * smallest_effect(evidence.PLANNED_SPREAD, len(roles))
 predictions = [int((client.test_y >= 0).sum()) for client in roles]
 print(f"planned: {planned:.1f} points with {len(roles)} held-out roles")
 print(f"characters to predict per role: median {np.median(predictions):.0f},", end=" ")
@@ -140,7 +142,7 @@ print(f"from {min(predictions)} to {max(predictions)}")
 # One more thing to know beforehand. A local batch has 20 examples. What is an epoch here?
 
 # %%
-steps = -(-roles.train_counts // studies.BATCH)
+steps = -(-roles.train_counts // experiments.BATCH)
 print(f"{(steps == 1).mean():.0%} of the roles take one gradient step per epoch")
 print(f"so FedAvg(E={config.local_epochs}) is FedAvg with {config.local_epochs} steps, and")
 print(f"personalization is {config.personalization_epochs} steps on at most", end=" ")
@@ -163,8 +165,13 @@ seeds = range(seed * config.folds, (seed + 1) * config.folds)
 found = load_or_run(config, seeds, own_folder())
 
 # %%
-AFTER = [studies.CONTINUED, studies.REPTILE, studies.FEDSGD, studies.SMALL_E]
-shown = ["FedAvg", *AFTER, studies.CONTINUED_GRADIENTS, *claims.CENTRALIZED]
+AFTER = [
+    experiments.CONTINUED,
+    experiments.REPTILE,
+    experiments.FEDSGD,
+    experiments.SMALL_E,
+]
+shown = ["FedAvg", *AFTER, experiments.CONTINUED_GRADIENTS, *evidence.CENTRALIZED]
 columns = {
     "rounds or steps": "rounds",
     "gradients": "local_gradients",
@@ -174,7 +181,7 @@ columns = {
 pd.DataFrame(
     {
         title: [
-            [claims.model_named(result, name)[key] for result in found] for name in shown
+            [evidence.model_named(result, name)[key] for result in found] for name in shown
         ]
         for title, key in columns.items()
     },
@@ -218,16 +225,18 @@ pd.DataFrame(
 # ## 4 · What came out: initial and personalized
 
 # %%
-counts = [claims.centralized(result) for result in found]
+counts = [evidence.centralized(result) for result in found]
 alone = [
-    claims.measured(claims.model_named(result, studies.LOCAL_ONLY), "personalized").mean()
+    evidence.measured(
+        evidence.model_named(result, experiments.LOCAL_ONLY), "personalized"
+    ).mean()
     for result in found
 ]
 print("the centralized optimizer that counts, by seed:", ", ".join(counts))
 print(f"the floor: held-out roles alone, from scratch, reach {np.mean(alone):.1%}")
 
 # %% tags=["figure-arrows"]
-result_plots.arrow_plot(found, shown)
+plots.arrow_plot(found, shown)
 
 # %% [markdown]
 # **What to see.** Short arrows. Personalization adds 0.8 points to FedAvg's model, and 0.1 to 0.7
@@ -246,7 +255,7 @@ result_plots.arrow_plot(found, shown)
 # each role compared with itself; that is section 5.
 
 # %% tags=["figure-plane"]
-plane = result_plots.plane_plot(found, AFTER)
+plane = plots.plane_plot(found, AFTER)
 plane.set_dpi(80)
 plane
 
@@ -260,7 +269,7 @@ plane
 # **What it does not show.** Where the ways would lead. None has flattened after six rounds.
 
 # %% tags=["figure-course"]
-course = result_plots.course_plot(found, ["FedAvg", *claims.CENTRALIZED])
+course = plots.course_plot(found, ["FedAvg", *evidence.CENTRALIZED])
 course.set_dpi(80)
 course
 
@@ -280,7 +289,7 @@ course
 # shares of training are not equal cost: a round is many gradients on many devices.
 
 # %%
-result_plots.gain_plot(found, ["FedAvg", studies.REPTILE, "centralized Adam"])
+plots.gain_plot(found, ["FedAvg", experiments.REPTILE, "centralized Adam"])
 
 # %% [markdown]
 # **What to see.** A quarter of the held-out roles are hurt by personalizing FedAvg's model, a
@@ -295,15 +304,15 @@ result_plots.gain_plot(found, ["FedAvg", studies.REPTILE, "centralized Adam"])
 # %%
 pairs = []
 for result in found:
-    for optimizer in claims.CENTRALIZED:
+    for optimizer in evidence.CENTRALIZED:
         titles = (f"FedAvg, matched to {optimizer}", f"{optimizer}, matched")
-        models = [claims.model_named(result, title) for title in titles]
+        models = [evidence.model_named(result, title) for title in titles]
         means = [
-            100 * claims.measured(one, measure).mean()
+            100 * evidence.measured(one, measure).mean()
             for measure in ("initial", "gain")
             for one in models
         ]
-        counting = "yes" if optimizer == claims.centralized(result) else "no"
+        counting = "yes" if optimizer == evidence.centralized(result) else "no"
         pairs.append([result["seed"], optimizer, counting, *means])
 heads = ["FedAvg, initial %", "centralized, initial %", "FedAvg, gain", "centralized, gain"]
 match = pd.DataFrame(pairs, columns=["seed", "matched to", "counts", *heads])
@@ -324,8 +333,8 @@ match.set_index(["seed", "matched to"]).round(2)
 # `spread` is over roles, and `apart` says how much higher FedAvg's matched model starts.
 
 # %%
-verdicts, table = claims.decide_comparison(found, profile)
-in_points = claims.in_points(table)
+verdicts, table = evidence.decide_comparison(found, profile)
+in_points = evidence.in_points(table)
 in_points.assign(could_be_seen=smallest_effect(in_points.spread, len(roles)).round(2))
 
 # %% [markdown]
@@ -341,13 +350,13 @@ kept = {
     for name, of_name in RECORDED_COMPARISON.items()
     if "shakespeare" in name
 }
-of_record, tables = claims.decide_recorded(kept, ("2", "3"))
+of_record, tables = evidence.decide_recorded(kept, ("2", "3"))
 for label, one in tables.items():
-    display(Markdown(f"**{label}**"), claims.in_points(one))
+    display(Markdown(f"**{label}**"), evidence.in_points(one))
 print({name: f"{len(results)} recorded results" for name, results in kept.items()})
 
 # %% tags=["figure-effects"]
-effects = result_plots.effect_plot({found[0]["data"]["label"]: table} | tables)
+effects = plots.effect_plot({found[0]["data"]["label"]: table} | tables)
 effects.set_dpi(80)
 effects
 
@@ -405,10 +414,10 @@ effects
 # rate that the validation roles chose, so that there is something to read.
 
 # %%
-train, _, held_out = studies.parts(config.setting, 0, config.folds)
-model = studies.MODELS[config.setting.model](train)
-rate = claims.model_named(found[0], "FedAvg")["option"]
-fedavg = fl_meta.fedavg(epochs=config.local_epochs, client=fl_meta.sgd(rate))
+train, _, held_out = experiments.parts(config.setting, 0, config.folds)
+model = experiments.MODELS[config.setting.model](train)
+rate = evidence.model_named(found[0], "FedAvg")["option"]
+fedavg = fl_meta.fedavg(epochs=config.local_epochs, client=fl_meta.SGD(rate))
 stage = fl_meta.Stage(fedavg, 4 * config.rounds, config.clients_per_round)
 everybody = fl_meta.train(model, train, [stage], seed=seed).params
 
@@ -421,7 +430,7 @@ plays = fl_meta.load_dataset("shakespeare")
 role = max(held_out.client_ids, key=lambda one: len(plays[one].train_x))
 speaker = plays[role]
 adaptation = LocalTraining(
-    model, everybody, plays, fl_meta.sgd(0.1), studies.BATCH, 20, None, seed
+    model, everybody, plays, fl_meta.SGD(0.1), experiments.BATCH, 20, None, seed
 )
 *_, own = adapted(adaptation, role)
 print(f"{role}: {len(speaker.train_x)} examples to adapt with")
@@ -436,7 +445,7 @@ print(f"{role}: {len(speaker.train_x)} examples to adapt with")
 def write(params, temperature=0.8, length=200):
     """Text by the model, one character after the other."""
     codes = [BLANK]
-    for draw in stream(seed, "sample of text").random(length):
+    for draw in random_stream(seed, "sample of text").random(length):
         logits = model.apply(params, torch.tensor([codes[-8:]]))[0, -1].double()
         chances = torch.softmax(logits / temperature, 0).cumsum(0)
         codes.append(int(torch.searchsorted(chances, draw * chances[-1], right=True)))
@@ -506,7 +515,7 @@ listening.round(2)
 # accuracy rises by 0.3 points in the first epoch, and after ten it lies below the start.
 
 # %%
-panel = widgets.meet_a_client(dataset="shakespeare", epoch=1)
+panel = laboratories.meet_a_client(dataset="shakespeare", epoch=1)
 panel
 
 # %% [markdown]
@@ -539,7 +548,7 @@ for rate in config.personalization_rates:
     gains = {}
     for lines, data in (("own", held_out), ("another's", with_lines_of_another(held_out))):
         accuracy = fl_meta.personalize(
-            model, everybody, data, epochs=5, client=fl_meta.sgd(rate), seed=seed
+            model, everybody, data, epochs=5, client=fl_meta.SGD(rate), seed=seed
         ).accuracies()
         gains[lines] = 100 * (accuracy[5] - accuracy[0])
     gains["own − another's"] = gains["own"] - gains["another's"]
@@ -597,8 +606,8 @@ for temperature in (0.1, 0.8, 2.0):
 # wide open in the large one.
 
 # %% tags=["solution"]
-name = studies.TOGETHER["shakespeare"]
-every = studies.clients_of(replace(config.setting, num_clients=None))
+name = experiments.TOGETHER["shakespeare"]
+every = experiments.clients_of(replace(config.setting, num_clients=None))
 for some in (roles, every):
     met = 0
     for fold in range(config.folds):

@@ -36,14 +36,12 @@ import torch
 from IPython.display import Markdown, display
 
 import fl_meta
-from fl_meta.data.batches import batch_plan
-from fl_meta.data.partition import by_labels_dirichlet
-from fl_meta.evidence.results import file_name, load_or_run, own_folder, read_result
-from fl_meta.experiments import published_scores as benchmark
-from fl_meta.experiments.settings import BENCHMARKS, for_profile
-from fl_meta.models.parameters import add, relative_error
-from fl_meta.plots import examples as plots
-from fl_meta.training.rounds import Stage, decayed
+from fl_meta import experiments, plots
+from fl_meta.algorithms import Stage, decayed
+from fl_meta.data import batch_plan, by_labels_dirichlet
+from fl_meta.evidence import file_name, load_or_run, own_folder, read_result
+from fl_meta.experiments import BENCHMARKS, for_profile
+from fl_meta.models import add, relative_error
 
 rows = for_profile(BENCHMARKS, profile)
 config = rows["synthetic"]["FedAvg"]
@@ -68,11 +66,11 @@ config
 # In the library that is one row of the table of algorithms and one call:
 
 # %%
-client = fl_meta.sgd(config.client_rate, momentum=0.9, weight_decay=5e-4)
+client = fl_meta.SGD(config.client_rate, momentum=0.9, weight_decay=5e-4)
 fedavg = fl_meta.fedavg(
     1,
     client=client,
-    server=fl_meta.sgd(1.0),
+    server=fl_meta.SGD(1.0),
     batch_size=config.batch_size,
     keeps_momentum=True,
 )
@@ -152,11 +150,11 @@ display(plots.partition_plot(writers), plots.partition_plot(divided))
 
 # %%
 found = load_or_run(config, [seed], own_folder())
-table = benchmark.beside_published(found)
+table = experiments.beside_published(found)
 table.round(1)
 
 # %%
-print("differs from the published:", benchmark.differences(config))
+print("differs from the published:", experiments.differences(config))
 
 
 # %% [markdown]
@@ -191,8 +189,8 @@ kept = {name: recorded_of(name) for name in BENCHMARKS["laptop"]}
 for name, results in kept.items():
     if results:
         label = results[0]["data"]["label"]
-        said = benchmark.differences(BENCHMARKS["laptop"][name]["FedAvg"])
-        shown = benchmark.beside_published(results).round(1)
+        said = experiments.differences(BENCHMARKS["laptop"][name]["FedAvg"])
+        shown = experiments.beside_published(results).round(1)
         display(Markdown(f"**{label}**"), shown, Markdown(f"*Differs:* {said}."))
 print("not run:", ", ".join(name for name, results in kept.items() if not results))
 
@@ -282,7 +280,7 @@ pd.DataFrame({alpha: pd.Series(of).describe() for alpha, of in counts.items()}).
 # ## 8 · The answer
 
 # %%
-row, published = table.loc["FedAvg+"], benchmark.ROWS["synthetic"].published["FedAvg+"]
+row, published = table.loc["FedAvg+"], experiments.ROWS["synthetic"].published["FedAvg+"]
 Markdown(
     f"""The published numbers are those of FedAvg with one more local epoch, measured by others. On
 **Synthetic**, made as their program makes it, we get {row.seen:.1f} % (95 % interval over clients

@@ -36,11 +36,19 @@ seed = 0
 # %matplotlib inline
 import pandas as pd
 
-from fl_meta.algorithms.optimizers import sgd
-from fl_meta.laboratories import panels as widgets
-from fl_meta.laboratories.client import meet, strangers
-from fl_meta.laboratories.mixing import PRESETS, small_writers, train_mix
-from fl_meta.laboratories.plane import ROWS, SERVERS, quadratics, train_in_plane
+from fl_meta import laboratories
+from fl_meta.algorithms import SGD
+from fl_meta.laboratories import (
+    PRESETS,
+    ROWS,
+    SERVERS,
+    held_out_study,
+    meet,
+    quadratics,
+    small_writers,
+    train_in_plane,
+    train_mix,
+)
 
 # %% [markdown]
 # ## 1 · A federation in the plane
@@ -57,7 +65,7 @@ from fl_meta.laboratories.plane import ROWS, SERVERS, quadratics, train_in_plane
 # lines are the least that any place in the plane reaches. *No place reaches both.*
 
 # %%
-plane = widgets.federation_in_the_plane()
+plane = laboratories.federation_in_the_plane()
 plane
 
 # %% [markdown]
@@ -94,7 +102,7 @@ plane
 # 24 others personalize it for one epoch.
 
 # %%
-mixer = widgets.mix_your_own()
+mixer = laboratories.mix_your_own()
 mixer
 
 # %% [markdown]
@@ -119,7 +127,7 @@ mixer
 # What was misread and is now right gets a dashed frame and ✔, the opposite a thick frame and ✘.
 
 # %%
-writer = widgets.meet_a_client(dataset="writers", epoch=5)
+writer = laboratories.meet_a_client(dataset="writers", epoch=5)
 writer
 
 # %% [markdown]
@@ -138,7 +146,7 @@ writer
 # first of the unseen lines, as before and as now.
 
 # %%
-role = widgets.meet_a_client(dataset="shakespeare", epoch=5)
+role = laboratories.meet_a_client(dataset="shakespeare", epoch=5)
 role
 
 # %% [markdown]
@@ -167,7 +175,7 @@ role
 # cell again with 60 *other* writers, in some seconds, and the sliders go on working meanwhile.
 
 # %%
-different = widgets.how_different("../data/results")
+different = laboratories.heterogeneity_panel("../data/results")
 different
 
 # %% [markdown]
@@ -196,15 +204,16 @@ different
 # claims 2 and 3 choose a figure. A data set for which no results are kept says so.
 
 # %%
-explorer = widgets.claim_explorer("../data/results")
+explorer = laboratories.claim_explorer("../data/results")
 explorer
 
 # %% [markdown]
-# **What to see.** The verdict follows a rule that was fixed before the runs (`fl_meta/claims.py`).
-# Small grey marks are single seeds: look how often one of them alone would have told another story.
+# **What to see.** The verdict follows a rule that was fixed before the runs
+# (`fl_meta/evidence/comparison_verdicts.py`). Small grey marks are single seeds: look how often one of
+# them alone would have told another story.
 #
 # **What it does not show.** Other budgets. How long was trained, and with which rates, is in
-# `fl_meta/experiments.py` and in the files of the results.
+# `fl_meta/experiments/` and in the files of the results.
 #
 # ## 6 · Exercises
 #
@@ -227,7 +236,7 @@ explorer
 clients, server = quadratics(1.0), SERVERS["SGD, momentum 0.9"](1.0)
 rows = {}
 for steps in (1, 2, 5, 10):
-    end = train_in_plane(clients, ROWS["MAML"](steps, sgd(0.3), server), 500)[0][-1]
+    end = train_in_plane(clients, ROWS["MAML"](steps, SGD(0.3), server), 500)[0][-1]
     losses = {"initial": clients.losses(end[None]).mean()}
     losses["after one step"] = clients.losses(clients.adapted(end, 0.3)).mean()
     rows[f"MAML({steps})"] = losses
@@ -242,7 +251,7 @@ apart = {}
 for heterogeneity in (0.0, 0.25, 0.5, 1.0):
     clients = quadratics(heterogeneity)
     first, second = (
-        train_in_plane(clients, ROWS[name](1, sgd(0.3), server), 500)[0][-1]
+        train_in_plane(clients, ROWS[name](1, SGD(0.3), server), 500)[0][-1]
         for name in ("FedSGD", "MAML")
     )
     apart[heterogeneity] = ((first - second) ** 2).sum() ** 0.5
@@ -274,7 +283,7 @@ table.assign(gain=table.personalized - table.initial).round(1)
 
 # %% tags=["solution"]
 met = meet("writers", "writer_00041")
-names = pd.Series(strangers("writers").adaptation.data.class_names)
+names = pd.Series(held_out_study("writers").adaptation.data.class_names)
 never = ~met.right.any(axis=0)
 pd.DataFrame(
     {

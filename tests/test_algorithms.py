@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fl_meta.algorithms.optimizers import Adam, adam, sgd
-from fl_meta.algorithms.table import Algorithm, Sends, fedavg, fedprox, fedsgd, fomaml, maml, reptile
+from fl_meta.algorithms.optimizers import SGD, Adam
+from fl_meta.algorithms.table import Algorithm, SentGradients, fedavg, fedprox, fedsgd, fomaml, maml, reptile
 from fl_meta.data.batches import batch_plan
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.engines.local_training import client_update
-from fl_meta.models.model import Model, logistic
+from fl_meta.models.images import logistic
+from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params, add, relative_error
 from fl_meta.training.rounds import pseudo_gradient
 
@@ -29,16 +30,16 @@ def test_the_rows() -> None:
     rows = [fedsgd(), fedavg(epochs=3), reptile(3), fomaml(3), maml(3)]
     assert [row.name for row in rows] == ["FedSGD", "FedAvg(E=3)", "Reptile(3)", "FOMAML(3)", "MAML(3)"]
     assert [row.sends for row in rows] == [
-        Sends.FIRST,
-        Sends.SUM,
-        Sends.SUM,
-        Sends.LAST,
-        Sends.LAST_THROUGH_STEPS,
+        SentGradients.FIRST,
+        SentGradients.SUM,
+        SentGradients.SUM,
+        SentGradients.LAST,
+        SentGradients.LAST_THROUGH_STEPS,
     ]
     assert [row.planned_steps for row in rows] == [1, None, 3, 4, 4]
     assert [row.epochs for row in rows] == [None, 3, None, None, None]
     assert [row.weights for row in rows] == ["examples", "examples", "equal", "equal", "equal"]
-    assert [row.server for row in rows[:2]] == [sgd(1.0), sgd(1.0, momentum=0.9)]
+    assert [row.server for row in rows[:2]] == [SGD(1.0), SGD(1.0, momentum=0.9)]
     assert all(isinstance(row.server, Adam) for row in rows[2:])
     # FedProx is FedAvg and a term in the loss.
     assert fedprox(0.1, 3).name == "FedProx(mu=0.1, E=3)"
@@ -70,7 +71,7 @@ def test_epochs_steps_and_batch_size_must_be_whole_and_positive(wrong: float) ->
 
 @pytest.mark.parametrize("wrong", [0.0, -0.1, math.nan, math.inf])
 def test_a_rate_must_be_positive_and_finite(wrong: float) -> None:
-    for make in (sgd, adam):
+    for make in (SGD, Adam):
         with pytest.raises(ValueError, match="learning_rate="):
             make(wrong)
 
@@ -103,19 +104,19 @@ SLOPE_AT_ONE = -1 / (1 + math.e)
 @pytest.mark.parametrize(
     ("algorithm", "expected"),
     [
-        (fedsgd(client=sgd(2.0)), -0.5),
-        (fedavg(steps=2, client=sgd(2.0)), -0.5 + SLOPE_AT_ONE),
-        (fedavg(epochs=2, client=sgd(2.0)), -0.5 + SLOPE_AT_ONE),
+        (fedsgd(client=SGD(2.0)), -0.5),
+        (fedavg(steps=2, client=SGD(2.0)), -0.5 + SLOPE_AT_ONE),
+        (fedavg(epochs=2, client=SGD(2.0)), -0.5 + SLOPE_AT_ONE),
         # The second step starts at θ = 1, where FedProx's term has the slope μ.
-        (fedprox(0.25, steps=2, client=sgd(2.0)), -0.5 + SLOPE_AT_ONE + 0.25),
+        (fedprox(0.25, steps=2, client=SGD(2.0)), -0.5 + SLOPE_AT_ONE + 0.25),
         # With momentum and weight decay: 1/2 of the first direction, and 1/8 of θ = 1.
         (
-            fedprox(0.25, 2, client=sgd(2.0, momentum=0.5, weight_decay=0.125)),
+            fedprox(0.25, 2, client=SGD(2.0, momentum=0.5, weight_decay=0.125)),
             -0.5 + (SLOPE_AT_ONE + 0.25 + 0.125 - 0.25),
         ),
-        (reptile(2, client=sgd(2.0)), -0.5 + SLOPE_AT_ONE),
-        (fomaml(1, client=sgd(2.0)), SLOPE_AT_ONE),
-        (maml(1, client=sgd(2.0)), (1 - 2 * 0.25) * SLOPE_AT_ONE),
+        (reptile(2, client=SGD(2.0)), -0.5 + SLOPE_AT_ONE),
+        (fomaml(1, client=SGD(2.0)), SLOPE_AT_ONE),
+        (maml(1, client=SGD(2.0)), (1 - 2 * 0.25) * SLOPE_AT_ONE),
     ],
     ids=lambda value: value.name if isinstance(value, Algorithm) else "",
 )
@@ -141,7 +142,7 @@ def test_weights_by_hand(weights: str, expected: float) -> None:
         test_fraction=0,
         num_classes=2,
     )
-    algorithm = fedsgd(client=sgd(1.0), weights=weights)
+    algorithm = fedsgd(client=SGD(1.0), weights=weights)
     direction, info = pseudo_gradient(
         ONE_PARAMETER,
         ONE_PARAMETER.init(0, torch.float64),
@@ -205,10 +206,10 @@ def sent_in_numpy(
             through = through @ (np.eye(len(theta)) - rate * curvature)
         theta = theta - rate * slope
     return {
-        Sends.FIRST: lambda: slopes[0],
-        Sends.SUM: lambda: np.sum(slopes, axis=0),
-        Sends.LAST: lambda: slopes[-1],
-        Sends.LAST_THROUGH_STEPS: lambda: through @ slopes[-1],
+        SentGradients.FIRST: lambda: slopes[0],
+        SentGradients.SUM: lambda: np.sum(slopes, axis=0),
+        SentGradients.LAST: lambda: slopes[-1],
+        SentGradients.LAST_THROUGH_STEPS: lambda: through @ slopes[-1],
     }[algorithm.sends]()
 
 
@@ -216,13 +217,13 @@ def sent_in_numpy(
 @pytest.mark.parametrize(
     "algorithm",
     [
-        fedsgd(client=sgd(0.7), batch_size=4),
-        fedavg(epochs=2, client=sgd(0.7), batch_size=4),
-        fedavg(steps=5, client=sgd(0.7), batch_size=4),
-        reptile(5, client=sgd(0.7), batch_size=4),
-        fomaml(4, client=sgd(0.7), batch_size=4),
-        maml(4, client=sgd(0.7), batch_size=4),
-        maml(1, client=sgd(0.7), batch_size=None),
+        fedsgd(client=SGD(0.7), batch_size=4),
+        fedavg(epochs=2, client=SGD(0.7), batch_size=4),
+        fedavg(steps=5, client=SGD(0.7), batch_size=4),
+        reptile(5, client=SGD(0.7), batch_size=4),
+        fomaml(4, client=SGD(0.7), batch_size=4),
+        maml(4, client=SGD(0.7), batch_size=4),
+        maml(1, client=SGD(0.7), batch_size=None),
     ],
     ids=lambda algorithm: f"{algorithm.name}, batch {algorithm.batch_size}",
 )
@@ -279,7 +280,7 @@ def test_fedavg_is_a_sum_of_meta_learning_updates(
 ) -> None:
     model = Model("tanh", lambda: nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3)))
     params = model.init(seed, torch.float64)
-    options = {"client": sgd(rate), "batch_size": batch_size}
+    options = {"client": SGD(rate), "batch_size": batch_size}
 
     def sends(algorithm: Algorithm) -> Params:
         return pseudo_gradient(

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fl_meta.algorithms.optimizers import sgd
+from fl_meta.algorithms.optimizers import SGD
+from fl_meta.algorithms.stages import Stage
 from fl_meta.algorithms.table import fedavg
 from fl_meta.data import LOADERS
 from fl_meta.data.federated import FederatedDataset
@@ -24,16 +25,15 @@ from fl_meta.experiments.published_scores import (
     clients_of_row,
     differences,
 )
-from fl_meta.experiments.settings import (
+from fl_meta.experiments.published_settings import (
     BENCHMARK_METHODS,
     BENCHMARKS,
     MOBILENET,
     WHOLE_TEXT,
     Benchmark,
-    Setting,
 )
-from fl_meta.models.model import logistic
-from fl_meta.training.rounds import Stage
+from fl_meta.experiments.settings import Setting
+from fl_meta.models.images import logistic
 from fl_meta.training.train import train
 
 Result = dict[str, Any]
@@ -94,10 +94,10 @@ def by_hand(data: FederatedDataset, every: int = 10) -> tuple[Any, Any, Any]:
     seen, unseen = data.fold(1, 5)
 
     def client(rate: float) -> Any:
-        return sgd(rate, momentum=0.9, weight_decay=5e-4)
+        return SGD(rate, momentum=0.9, weight_decay=5e-4)
 
     def stage(rate: float, rounds: int) -> Stage:
-        algorithm = fedavg(1, client=client(rate), server=sgd(1.0), batch_size=4, keeps_momentum=True)
+        algorithm = fedavg(1, client=client(rate), server=SGD(1.0), batch_size=4, keeps_momentum=True)
         return Stage(algorithm, rounds, clients_per_round=8)
 
     stages = [stage(0.5, 4), stage(0.05, 2), stage(0.005, 2)]

@@ -11,31 +11,35 @@ import pytest
 import torch
 from torch import nn
 
-from fl_meta.algorithms.optimizers import sgd
+from fl_meta.algorithms.optimizers import SGD
 from fl_meta.algorithms.table import Algorithm, fedsgd, fomaml
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.engines import local_training as local
-from fl_meta.engines.local_training import Batch, LocalTraining, round_of
+from fl_meta.engines.local_training import Batch, LocalTraining, local_training_of
+from fl_meta.evidence.first_claim_verdicts import (
+    COEFFICIENT_TOLERANCE,
+    FINITE_DIFFERENCE_TOLERANCE,
+    IDENTITY_TOLERANCE,
+    SLOPE_TOLERANCE,
+    decide_band,
+    decide_claim_one,
+    decide_errors,
+)
 from fl_meta.experiments import expansion
 from fl_meta.experiments import first_claim as claim_one
 from fl_meta.experiments.expansion import Method
 from fl_meta.experiments.first_claim import (
-    COEFFICIENT_TOLERANCE,
-    FINITE_DIFFERENCE_TOLERANCE,
-    IDENTITY_TOLERANCE,
     RELATIVE_RATES,
-    SLOPE_TOLERANCE,
+    ClaimOne,
     averaged_models,
-    decide_band,
-    decide_claim_one,
-    decide_errors,
     expansion_rows,
     finite_difference_errors,
     identity_errors,
 )
-from fl_meta.experiments.settings import ClaimOne
-from fl_meta.models.model import Model, char_lstm, char_mlp, emnist_cnn, logistic, mlp
+from fl_meta.models.images import emnist_cnn, logistic, mlp
+from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params
+from fl_meta.models.text import char_lstm, char_mlp
 from fl_meta.training import rounds
 
 CONFIG = ClaimOne(num_clients=3, steps=3, batch_size=4, expansion_steps=(2, 3), expansion_clients=3)
@@ -87,7 +91,7 @@ def test_averaging_models_by_hand(tiny_images: FederatedDataset, weights: str) -
     params = model.init(0, torch.float64)
     ids = ["client_0", "client_3", "client_5"]
     mean = averaged_models(
-        model, params, tiny_images, ids, steps=1, client=sgd(0.5), batch_size=99, weights=weights, seed=0
+        model, params, tiny_images, ids, steps=1, client=SGD(0.5), batch_size=99, weights=weights, seed=0
     )
     moved, shares = [], []
     for client_id in ids:
@@ -104,24 +108,24 @@ def test_averaging_models_by_hand(tiny_images: FederatedDataset, weights: str) -
 
 def wrong_rate(algorithm: Algorithm, *args: Any, **kwargs: Any) -> LocalTraining:
     client = replace(algorithm.client, learning_rate=algorithm.client.learning_rate * 1.001)
-    return round_of(replace(algorithm, client=client), *args, **kwargs)
+    return local_training_of(replace(algorithm, client=client), *args, **kwargs)
 
 
 def batches_of_the_next_round(*args: Any, round_number: int, **options: Any) -> LocalTraining:
-    return round_of(*args, round_number=round_number + 1, **options)
+    return local_training_of(*args, round_number=round_number + 1, **options)
 
 
 @pytest.mark.parametrize(
     ("module", "name", "broken"),
     [
-        (rounds, "round_of", wrong_rate),
+        (rounds, "local_training_of", wrong_rate),
         # One term is another one: FOMAML(1) is dropped for a second FedSGD.
         (claim_one, "fomaml", lambda K, **o: fedsgd(**o) if K == 1 else fomaml(K, **o)),
         (claim_one, "fomaml", lambda K, **o: fomaml(K + 1, **o)),
         (claim_one, "fomaml", lambda K, **o: fomaml(K, **(o | {"weights": "equal"}))),
         (claim_one, "fomaml", lambda K, **o: fomaml(K, **(o | {"batch_size": 5}))),
-        (claim_one, "fedsgd", lambda **o: fedsgd(**(o | {"client": sgd(0.051)}))),
-        (rounds, "round_of", batches_of_the_next_round),
+        (claim_one, "fedsgd", lambda **o: fedsgd(**(o | {"client": SGD(0.051)}))),
+        (rounds, "local_training_of", batches_of_the_next_round),
     ],
     ids=[
         "rate of local steps",
@@ -153,7 +157,9 @@ def test_dropout_that_does_not_advance_is_noticed(
         def dropout_seed(self, client_id: str, step: int) -> int:
             return 0
 
-    monkeypatch.setattr(rounds, "round_of", lambda *args, **kwargs: Stuck(**vars(round_of(*args, **kwargs))))
+    monkeypatch.setattr(
+        rounds, "local_training_of", lambda *args, **kwargs: Stuck(**vars(local_training_of(*args, **kwargs)))
+    )
     errors = identity_errors([emnist_cnn(tiny_images)], tiny_images, CONFIG)
     assert errors.relative_error.max() > 1e-2
 

@@ -15,14 +15,10 @@ from fl_meta.evidence import comparison_verdicts as claims
 from fl_meta.evidence.comparison_verdicts import (
     CENTRALIZED,
     CONTRASTS,
-    SEVERAL,
-    TABLE_ONE,
     Contrast,
-    cells,
     centralized,
     decide_comparison,
     decide_recorded,
-    decide_table_one,
     differences,
     in_points,
     measured,
@@ -31,8 +27,9 @@ from fl_meta.evidence.comparison_verdicts import (
     verdict_of,
 )
 from fl_meta.evidence.statistics import sign_flip_p
+from fl_meta.evidence.table_one_verdicts import SEVERAL, TABLE_ONE, cells, decide_table_one
 from fl_meta.evidence.verdicts import Verdict
-from fl_meta.experiments.trajectories import CONTINUED, CONTINUED_GRADIENTS, FEDSGD, REPTILE, SMALL_E
+from fl_meta.experiments.comparison_settings import CONTINUED, CONTINUED_GRADIENTS, FEDSGD, REPTILE, SMALL_E
 
 Result = dict[str, Any]
 Accuracy = dict[str, tuple[float, float]]

@@ -22,13 +22,15 @@ import numpy as np
 import pytest
 
 from fl_meta.command_line import main as cli
+from fl_meta.command_line import results as command_results
 from fl_meta.data.catalogue import CATALOGUE, DataSet, Download, Form
 from fl_meta.data.synthetic.linear_mixture import load_synthetic
 from fl_meta.evidence import results
-from fl_meta.evidence.verdicts import PROFILES
 from fl_meta.experiments import published_scores as benchmark
-from fl_meta.experiments import settings as experiments
-from fl_meta.experiments.settings import Setting, TableOne
+from fl_meta.experiments.comparison_settings import RECORDED_COMPARISON
+from fl_meta.experiments.heterogeneity import RECORDED_HETEROGENEITY
+from fl_meta.experiments.settings import PROFILES, Setting
+from fl_meta.experiments.table_one import RECORDED_TABLE_ONE, TableOne
 from fl_meta.reproduction import runner as notebooks
 from fl_meta.reproduction import sources as twins
 from fl_meta.reproduction.runner import Failure, NotebookRun, Plan
@@ -140,7 +142,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"\n    {command} " in text
     assert "fl-meta reproduce --profile smoke" in text and "exit status" in text
     assert all(profile in text for profile in PROFILES)
-    assert all(f"\n  {name}\n" in text for name in cli._recorded())
+    assert all(f"\n  {name}\n" in text for name in command_results._recorded())
     assert "fl_meta 0." in text
 
 
@@ -333,6 +335,7 @@ def pools(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         with ThreadPoolExecutor(1) as pool:
             yield pool
 
+    monkeypatch.setattr("fl_meta.evidence.processes.processes", processes)
     monkeypatch.setattr(results, "processes", processes)
     return asked
 
@@ -341,7 +344,7 @@ def pools(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def two(monkeypatch: pytest.MonkeyPatch) -> dict[str, TableOne]:
     """Two small experiments are all that is recorded."""
     configs = {"table_one-one": TINY, "table_one-two": replace(TINY, local_epochs=(2,))}
-    monkeypatch.setattr(cli, "_recorded", lambda: configs)
+    monkeypatch.setattr("fl_meta.command_line.results._recorded", lambda: configs)
     return configs
 
 
@@ -407,11 +410,11 @@ def test_record_keeps_what_is_done_before_an_error(
 
 
 def test_all_recorded_experiments_have_a_name() -> None:
-    named = cli._recorded()
-    assert named["table_one-writers"] is experiments.RECORDED_TABLE_ONE["writers"]
-    assert named["comparison-shakespeare_tff"] is experiments.RECORDED_COMPARISON["shakespeare_tff"]
-    assert len(named) == len(experiments.RECORDED_TABLE_ONE) + len(experiments.RECORDED_COMPARISON) + 1
-    assert named["heterogeneity-writers"] is experiments.RECORDED_HETEROGENEITY
+    named = command_results._recorded()
+    assert named["table_one-writers"] is RECORDED_TABLE_ONE["writers"]
+    assert named["comparison-shakespeare_tff"] is RECORDED_COMPARISON["shakespeare_tff"]
+    assert len(named) == len(RECORDED_TABLE_ONE) + len(RECORDED_COMPARISON) + 1
+    assert named["heterogeneity-writers"] is RECORDED_HETEROGENEITY
     for name, config in named.items():
         assert results.file_name(config, 0).startswith(f"{name}-")
 
@@ -454,9 +457,10 @@ def test_ctrl_c_stops_the_processes_and_keeps_what_is_done(tmp_path: Path) -> No
     before = done.read_bytes()
     program = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from fl_meta.command_line import main as cli\n"
-        "from fl_meta.experiments.settings import Setting, TableOne\n"
-        f"if __name__ == '__main__': cli._recorded = lambda: {{'one': {config!r}}}; sys.exit(cli.main())"
+        "from fl_meta.command_line import main as cli, results\n"
+        "from fl_meta.experiments.settings import Setting\n"
+        "from fl_meta.experiments.table_one import TableOne\n"
+        f"if __name__ == '__main__': results._recorded = lambda: {{'one': {config!r}}}; sys.exit(cli.main())"
     )
     (tmp_path / "program.py").write_text(program)
     command = [sys.executable, "program.py", "record", "--results", str(tmp_path)]

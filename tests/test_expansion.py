@@ -23,7 +23,8 @@ from fl_meta.experiments.expansion import (
     expected_update,
     measure_expansion,
 )
-from fl_meta.models.model import Model, logistic
+from fl_meta.models.images import logistic
+from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params, add, relative_error
 
 METHODS: tuple[Method, ...] = ("FedAvg", "FOMAML", "MAML")

@@ -14,17 +14,25 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from fl_meta.algorithms.optimizers import sgd
+from fl_meta.algorithms.optimizers import SGD
+from fl_meta.algorithms.stages import Stage
 from fl_meta.algorithms.table import reptile
 from fl_meta.evaluation.personalization import Evaluation
 from fl_meta.evidence.results import AGREEMENT, compute, config_of, read_result, recorded, write_result
-from fl_meta.experiments.heterogeneity import KNOBS, Gain, cells, gains, measure, recompute, writers_of
-from fl_meta.experiments.settings import RECORDED_HETEROGENEITY
+from fl_meta.experiments.heterogeneity import (
+    KNOBS,
+    RECORDED_HETEROGENEITY,
+    Gain,
+    cells,
+    gains,
+    measure,
+    recompute,
+    writers_of,
+)
 from fl_meta.laboratories import panels as widgets
 from fl_meta.laboratories.panel import Panel, Work
-from fl_meta.models.model import logistic
+from fl_meta.models.images import logistic
 from fl_meta.reproduction.runner import WIDGET_STATE, widget_failures
-from fl_meta.training.rounds import Stage
 from fl_meta.training.train import train
 
 RESULTS = Path(__file__).parent.parent / "data" / "results"
@@ -61,7 +69,7 @@ def test_a_cell_computed_again_agrees_with_the_recorded_one() -> None:
 def test_a_cell_is_what_train_and_its_evaluation_give() -> None:
     data = writers_of(TINY, {"style": 0.0, "label_skew": 4.0, "mean_examples": 40}, population=0)
     training, held_out = data.fold(1, TINY.folds)
-    algorithm = reptile(TINY.steps, client=sgd(0.5), server=sgd(1.0, momentum=0.8), batch_size=20)
+    algorithm = reptile(TINY.steps, client=SGD(0.5), server=SGD(1.0, momentum=0.8), batch_size=20)
     run = train(
         logistic(training),
         training,
@@ -142,7 +150,7 @@ def finished(panel: Panel) -> Work:
 
 
 def test_a_cell_is_computed_by_the_button(grid: dict[tuple[float, ...], Gain]) -> None:
-    panel = widgets.how_different(RESULTS, mean_examples=25)
+    panel = widgets.heterogeneity_panel(RESULTS, mean_examples=25)
     words, picture = panel.words.value, panel.picture.value
     assert str(grid[1.0, 1.0, 25]) in words and "(synthetic)" in words and "recorded" in words
     assert panel.work
@@ -157,7 +165,7 @@ def test_a_cell_is_computed_by_the_button(grid: dict[tuple[float, ...], Gain]) -
 
 
 def test_the_picture_shows_the_cells_along_each_knob(grid: dict[tuple[float, ...], Gain]) -> None:
-    panel = widgets.how_different(RESULTS, style=0.5, label_skew=4.0, mean_examples=300)
+    panel = widgets.heterogeneity_panel(RESULTS, style=0.5, label_skew=4.0, mean_examples=300)
     along = ([(style, 4.0, 300) for style in RECORDED_HETEROGENEITY.style], [(0.5, 4.0, 25)])
     gain = next(line for line in panel.figure.axes[3].lines if "recorded" in str(line.get_label()))
     assert list(gain.get_ydata()) == [grid[cell].gain.estimate for cell in along[0]]
@@ -169,8 +177,16 @@ def test_the_picture_shows_the_cells_along_each_knob(grid: dict[tuple[float, ...
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: widgets.how_different("nowhere"), FileNotFoundError, "nowhere; .* fl-meta record hetero"),
-        (lambda: widgets.how_different(RESULTS, style=0.7), ValueError, "style.*: 0.7 .* 0.0, 0.5, 1.0, 2.0"),
+        (
+            lambda: widgets.heterogeneity_panel("nowhere"),
+            FileNotFoundError,
+            "nowhere; .* fl-meta record hetero",
+        ),
+        (
+            lambda: widgets.heterogeneity_panel(RESULTS, style=0.7),
+            ValueError,
+            "style.*: 0.7 .* 0.0, 0.5, 1.0, 2.0",
+        ),
     ],
 )
 def test_what_is_not_in_the_grid_is_refused(

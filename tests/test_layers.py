@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.engines import local_training as local
-from fl_meta.engines.stacked.layer_rules import LOOKUP, LOOKUP_CODES
+from fl_meta.engines.stacked.character_lookup import LOOKUP, LOOKUP_CODES
 from fl_meta.engines.stacked.layers import (
     add_curvature,
     add_gradients,
@@ -19,19 +19,10 @@ from fl_meta.engines.stacked.layers import (
     layers_of,
     seeded_by_layer,
 )
-from fl_meta.models.model import (
-    Blanks,
-    Model,
-    Windows,
-    char_lstm,
-    char_mlp,
-    emnist_cnn,
-    fedem_cnn,
-    logistic,
-    mlp,
-    small_cnn,
-)
+from fl_meta.models.images import emnist_cnn, fedem_cnn, logistic, mlp, small_cnn
+from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params, relative_error
+from fl_meta.models.text import Blanks, Windows, char_lstm, char_mlp
 
 CLIENTS = 3
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fl_meta.algorithms.optimizers import SGD, sgd
+from fl_meta.algorithms.optimizers import SGD
 from fl_meta.algorithms.table import Algorithm, fedavg, fedsgd, fomaml, maml, reptile
 from fl_meta.data.batches import batch_plan
 from fl_meta.data.federated import PADDING, FederatedDataset
@@ -23,16 +23,18 @@ from fl_meta.engines.local_training import (
     gradient,
     hessian_vector_product,
     local_steps,
-    round_of,
+    local_training_of,
     through_local_steps,
 )
 from fl_meta.engines.loop import LoopEngine
-from fl_meta.models.model import Model, char_lstm, char_mlp, emnist_cnn, logistic, mlp, small_cnn
+from fl_meta.models.images import emnist_cnn, logistic, mlp, small_cnn
+from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params, add, norm, relative_error, scale, unflatten
+from fl_meta.models.text import char_lstm, char_mlp
 from fl_meta.support.random_streams import torch_seed
 
-PLAIN = sgd(0.3)
-HEAVY = sgd(0.1, momentum=0.8, weight_decay=0.05)
+PLAIN = SGD(0.3)
+HEAVY = SGD(0.1, momentum=0.8, weight_decay=0.05)
 SEED, ROUND = 5, 3
 
 
@@ -287,7 +289,7 @@ def test_other_clients_and_their_order_change_no_update(
     params = model.init(0)
 
     def updates(data: FederatedDataset, ids: Sequence[str]) -> dict[str, Params]:
-        training = round_of(algorithm, model, params, data, seed=SEED, round_number=ROUND)
+        training = local_training_of(algorithm, model, params, data, seed=SEED, round_number=ROUND)
         found = LoopEngine().collect(training, ids, algorithm)
         weights = [algorithm.weight(len(data[client_id].train_x)) for client_id in ids]
         parts = zip(ids, weights, found, strict=True)

@@ -8,13 +8,13 @@ import torch
 from matplotlib.colors import to_rgb
 
 from fl_meta import load_dataset, personalize
-from fl_meta.data.published.shakespeare import BLANK, VOCABULARY, decode
+from fl_meta.data.encoding import BLANK, VOCABULARY, decode
 from fl_meta.engines.local_training import LocalTraining
 from fl_meta.laboratories import client as meet
 from fl_meta.laboratories import panels as widgets
 from fl_meta.laboratories.client_picture import GlyphPicture, LinePicture, _laid_out
 from fl_meta.laboratories.panel import Panel
-from fl_meta.support.random_streams import stream
+from fl_meta.support.random_streams import random_stream
 
 DATASETS = tuple(meet.RECIPES)
 
@@ -26,7 +26,7 @@ def panels() -> dict[str, Panel]:
 
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_accuracies_are_those_of_personalize_at_every_epoch(dataset: str) -> None:
-    people, recipe = meet.strangers(dataset), meet.RECIPES[dataset]
+    people, recipe = meet.held_out_study(dataset), meet.RECIPES[dataset]
     some = people.offered[::6]
     table = personalize(
         people.adaptation.model,
@@ -56,15 +56,15 @@ def test_training_has_not_seen_who_is_met(dataset: str, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(meet, "train", train)
     with pytest.raises(InterruptedError):
-        meet.strangers.__wrapped__(dataset)
+        meet.held_out_study.__wrapped__(dataset)
     names = {client.split("/")[-1] for client in seen}
     assert len(names) > 50
-    assert names.isdisjoint(c.split("/")[-1] for c in meet.strangers(dataset).adaptation.data.client_ids)
+    assert names.isdisjoint(c.split("/")[-1] for c in meet.held_out_study(dataset).adaptation.data.client_ids)
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_those_with_most_test_examples_are_offered(dataset: str) -> None:
-    people = meet.strangers(dataset)
+    people = meet.held_out_study(dataset)
     data = people.adaptation.data
     counts = [len(data[client].test_x) for client in people.offered]
     others = [len(data[client].test_x) for client in data.client_ids if client not in people.offered]
@@ -85,7 +85,7 @@ def counted(panel: Panel) -> tuple[int, int]:
 def test_words_count_what_flipped(panels: dict[str, Panel], dataset: str) -> None:
     panel = panels[dataset]
     falls = 0
-    for client in meet.strangers(dataset).offered[:3]:
+    for client in meet.held_out_study(dataset).offered[:3]:
         meeting = meet.meet(dataset, client)
         for epoch in (0, 1, 10):
             panel.set(client=client, epoch=epoch)
@@ -99,7 +99,7 @@ def test_words_count_what_flipped(panels: dict[str, Panel], dataset: str) -> Non
 
 
 def test_glyphs_are_marked_by_what_the_models_read(panels: dict[str, Panel]) -> None:
-    panel, people = panels["writers"], meet.strangers("writers")
+    panel, people = panels["writers"], meet.held_out_study("writers")
     names = people.adaptation.data.class_names
     for client in people.offered:
         panel.set(client=client, epoch=4)
@@ -129,7 +129,7 @@ def test_glyphs_are_marked_by_what_the_models_read(panels: dict[str, Panel]) -> 
 
 
 def test_every_glyph_lies_in_its_own_place() -> None:
-    client = meet.strangers("writers").offered[0]
+    client = meet.held_out_study("writers").offered[0]
     figure, _ = GlyphPicture().show(client, 0)
     axes = figure.axes[0]
     sheet = np.asarray(axes.images[0].get_array())
@@ -143,7 +143,7 @@ def test_every_glyph_lies_in_its_own_place() -> None:
 
 
 def test_lines_are_the_unseen_ones_with_wrong_guesses_underlined(panels: dict[str, Panel]) -> None:
-    panel, role = panels["shakespeare"], meet.strangers("shakespeare").offered[1]
+    panel, role = panels["shakespeare"], meet.held_out_study("shakespeare").offered[1]
     panel.set(client=role, epoch=3)
     page = panel.figure.axes[0]
     shown = "".join(text.get_text() for text in page.texts)
@@ -164,13 +164,13 @@ def test_lines_are_the_unseen_ones_with_wrong_guesses_underlined(panels: dict[st
 
 def test_both_texts_are_the_models_own(panels: dict[str, Panel]) -> None:
     """The same by a plain loop over characters, for one model at a time."""
-    role = meet.strangers("shakespeare").offered[2]
-    meeting, model = meet.meet("shakespeare", role), meet.strangers("shakespeare").adaptation.model
+    role = meet.held_out_study("shakespeare").offered[2]
+    meeting, model = meet.meet("shakespeare", role), meet.held_out_study("shakespeare").adaptation.model
     written = meet.write_on(role)
     for epoch in (0, 7):
         codes = [BLANK] * 8 + [VOCABULARY.index(letter) for letter in meet.first_line(meeting) + "\n"]
         start = len(codes)
-        for draw in stream(meet.SEED, "sample of text").random(60):
+        for draw in random_stream(meet.SEED, "sample of text").random(60):
             with torch.no_grad():
                 logits = model.apply(meeting.params[epoch], torch.tensor([codes]))[0, -1].double().numpy()
             chances = np.exp((logits - logits.max()) / 0.8)
@@ -193,14 +193,14 @@ def test_the_course_has_its_mark_at_the_epoch(panels: dict[str, Panel]) -> None:
         mean, client, mark = next(axes for axes in panel.figure.axes if axes.get_xlabel()).lines
         np.testing.assert_allclose(client.get_ydata(), meeting.accuracies)
         np.testing.assert_allclose(mark.get_xydata(), [[6, meeting.accuracies[6]]])
-        table = meet.strangers(dataset).table.summary()
+        table = meet.held_out_study(dataset).table.summary()
         np.testing.assert_allclose(mean.get_ydata(), 100 * table.test_accuracy_by_client)
         assert mean.get_linestyle() == "--" and to_rgb(mean.get_color()) != to_rgb(client.get_color())
 
 
 def test_moving_the_epoch_computes_nothing(panels: dict[str, Panel], monkeypatch: pytest.MonkeyPatch) -> None:
     for dataset, panel in panels.items():
-        panel.set(client=meet.strangers(dataset).offered[0], epoch=0)
+        panel.set(client=meet.held_out_study(dataset).offered[0], epoch=0)
     for name in ("adapted", "personalize", "train"):
         monkeypatch.setattr(meet, name, None)
     monkeypatch.setattr(LocalTraining, "steps_of", None)
@@ -219,7 +219,7 @@ def test_text_is_laid_out_letter_by_letter() -> None:
 
 
 def test_marks_of_another_role_do_not_stay() -> None:
-    first, second = meet.strangers("shakespeare").offered[:2]
+    first, second = meet.held_out_study("shakespeare").offered[:2]
     used, fresh = LinePicture(), LinePicture()
     used.show(first, 5)
     one, words = used.show(second, 2)

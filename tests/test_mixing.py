@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from fl_meta.algorithms.optimizers import sgd
+from fl_meta.algorithms.optimizers import SGD
 from fl_meta.algorithms.table import Algorithm, fedavg, fedsgd, fomaml, reptile
 from fl_meta.evaluation.personalization import personalize
 from fl_meta.laboratories.mixing import (
@@ -20,7 +20,7 @@ from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params
 from fl_meta.training.rounds import pseudo_gradient
 
-RATE = sgd(0.4)
+RATE = SGD(0.4)
 ROWS = [
     ("FedSGD", fedsgd(client=RATE, batch_size=BATCH_SIZE, weights="equal")),
     ("FedAvg(5)", fedavg(steps=5, client=RATE, batch_size=BATCH_SIZE, weights="equal")),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fl_meta.algorithms.optimizers import sgd
+from fl_meta.algorithms.optimizers import SGD
 from fl_meta.algorithms.table import fedavg
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.models.mobilenet import InvertedResidual, mobilenet_v2
@@ -97,7 +97,7 @@ def test_both_engines_take_the_same_steps() -> None:
     data = colours(height=16, width=16)
     model = mobilenet_v2(data, width=0.25)
     params = model.init(0, torch.float64)
-    algorithm = fedavg(2, client=sgd(0.05, momentum=0.9), batch_size=2)
+    algorithm = fedavg(2, client=SGD(0.05, momentum=0.9), batch_size=2)
     rounds = [
         pseudo_gradient(
             model, params, data, data.client_ids, algorithm, seed=0, round_number=1, engine=engine

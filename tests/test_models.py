@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, cross_entropy, max_pool2d
 
 from fl_meta import models
-from fl_meta.algorithms.optimizers import sgd
+from fl_meta.algorithms.optimizers import SGD
 from fl_meta.algorithms.table import fedavg
 from fl_meta.data.federated import PADDING, FederatedDataset
 from fl_meta.models.model import Model
@@ -54,7 +54,7 @@ def test_a_model_may_first_run_inside_a_gradient(monkeypatch: pytest.MonkeyPatch
     gradient = torch.func.grad(lambda p: model.loss(p, x, y, dropout_seed=0))(params)
     # One worker runs the model's own module, which must not have stayed behind in the gradient.
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    algorithm = fedavg(steps=1, client=sgd(1.0), batch_size=len(x))
+    algorithm = fedavg(steps=1, client=SGD(1.0), batch_size=len(x))
     sent, _ = pseudo_gradient(model, params, EMNIST, ["a"], algorithm, seed=0, round_number=0)
     assert relative_error(sent, gradient) < 1e-6
 
@@ -266,7 +266,7 @@ def test_both_engines_train_one_output_for_two_classes(epochs: int) -> None:
     data = FederatedDataset.from_arrays(random.normal(size=(33, 5)), random.integers(2, size=33), owners)
     model = models.linear_binary(data)
     params = model.init(0, torch.float64)
-    algorithm = fedavg(epochs, client=sgd(0.1, momentum=0.9, weight_decay=5e-4), batch_size=4)
+    algorithm = fedavg(epochs, client=SGD(0.1, momentum=0.9, weight_decay=5e-4), batch_size=4)
     (expected, _), (found, _) = (
         pseudo_gradient(model, params, data, data.client_ids, algorithm, seed=0, round_number=1, engine=name)
         for name in ("loop", "stacked")

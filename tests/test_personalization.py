@@ -11,13 +11,13 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from fl_meta import fedavg, models
-from fl_meta.algorithms.optimizers import SGD, sgd
+from fl_meta.algorithms.optimizers import SGD
 from fl_meta.data.batches import batch_plan
 from fl_meta.data.federated import PADDING, FederatedDataset
 from fl_meta.engines.choice import ENGINES
 from fl_meta.engines.local_training import LocalTraining, adapted
+from fl_meta.evaluation.bootstrap import bootstrap_mean
 from fl_meta.evaluation.personalization import Evaluation, PersonalizationTable, personalize
-from fl_meta.evidence.statistics import bootstrap_mean
 from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params
 
@@ -79,7 +79,7 @@ def plainly(
 @pytest.mark.parametrize("kind", ["tiny_images", "tiny_text"])
 @pytest.mark.parametrize(
     ("client", "batch_size"),
-    [(sgd(0.3), 3), (sgd(0.1), None), (sgd(0.2, momentum=0.5, weight_decay=0.01), 4)],
+    [(SGD(0.3), 3), (SGD(0.1), None), (SGD(0.2, momentum=0.5, weight_decay=0.01), 4)],
 )
 def test_scores_after_every_epoch_are_those_of_a_plain_loop(
     kind: str, client: SGD, batch_size: int | None, engine: str, request: pytest.FixtureRequest
@@ -105,7 +105,7 @@ def test_scores_can_be_left_out_between_the_first_and_the_last(
 ) -> None:
     model, params = small(tiny_images), start(tiny_images)
     whole, some = (
-        personalize(model, params, tiny_images, epochs=5, every=n, client=sgd(0.3), engine=engine).rows
+        personalize(model, params, tiny_images, epochs=5, every=n, client=SGD(0.3), engine=engine).rows
         for n in (1, every)
     )
     pd.testing.assert_frame_equal(some, whole[whole.epoch.isin(epochs)].reset_index(drop=True))
@@ -115,7 +115,7 @@ def test_scores_can_be_left_out_between_the_first_and_the_last(
 def test_epoch_0_is_the_initial_model(tiny_images: FederatedDataset, engine: str) -> None:
     model, params = small(tiny_images), start(tiny_images)
     alone = personalize(model, params, tiny_images, epochs=0, engine=engine).rows
-    longer = personalize(model, params, tiny_images, epochs=2, client=sgd(0.5), engine=engine).rows
+    longer = personalize(model, params, tiny_images, epochs=2, client=SGD(0.5), engine=engine).rows
     pd.testing.assert_frame_equal(alone, longer[longer.epoch == 0].reset_index(drop=True))
     for row in alone.itertuples():
         client = tiny_images[row.client_id]
@@ -135,7 +135,7 @@ def test_text_counts_predictions_and_not_rows(tiny_text: FederatedDataset, engin
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_client_is_adapted_alone(tiny_images: FederatedDataset, engine: str) -> None:
-    settings: dict[str, Any] = {"epochs": 2, "client": sgd(0.5), "batch_size": 4, "engine": engine}
+    settings: dict[str, Any] = {"epochs": 2, "client": SGD(0.5), "batch_size": 4, "engine": engine}
     model, params = small(tiny_images), start(tiny_images)
     whole = personalize(model, params, tiny_images, **settings).rows.set_index("client_id")
     some = tiny_images.subset(["client_5", "client_2"])
@@ -150,7 +150,7 @@ def test_the_seed_orders_the_batches(tiny_images: FederatedDataset) -> None:
             start(tiny_images),
             tiny_images,
             epochs=1,
-            client=sgd(0.5),
+            client=SGD(0.5),
             batch_size=4,
             seed=seed,
         ).rows.set_index("epoch")
@@ -179,7 +179,7 @@ def test_adaptation_sees_the_train_part_and_nothing_else(
     tiny_images: FederatedDataset, part: str, engine: str
 ) -> None:
     model, params = small(tiny_images), start(tiny_images)
-    settings: dict[str, Any] = {"epochs": 2, "client": sgd(0.5), "batch_size": 4, "seed": 0}
+    settings: dict[str, Any] = {"epochs": 2, "client": SGD(0.5), "batch_size": 4, "seed": 0}
     runs = [
         LocalTraining(model, params, data, settings["client"], 4, epochs=2, steps=None, seed=0)
         for data in (tiny_images, altered(tiny_images, part))
@@ -204,7 +204,7 @@ def test_adaptation_sees_the_train_part_and_nothing_else(
 
 def test_the_initial_parameters_stay_as_they_are(tiny_images: FederatedDataset) -> None:
     params = start(tiny_images)
-    personalize(small(tiny_images), params, tiny_images, epochs=1, client=sgd(0.5))
+    personalize(small(tiny_images), params, tiny_images, epochs=1, client=SGD(0.5))
     assert all(torch.equal(params[name], value) for name, value in start(tiny_images).items())
 
 
@@ -212,7 +212,7 @@ def test_the_initial_parameters_stay_as_they_are(tiny_images: FederatedDataset) 
 def test_a_client_that_diverges_is_wrong_and_not_left_out(tiny_images: FederatedDataset, engine: str) -> None:
     model = models.logistic(tiny_images)
     params = {name: torch.zeros_like(value) for name, value in model.init(0).items()}
-    table = personalize(model, params, tiny_images, epochs=3, client=sgd(3e38), batch_size=2, engine=engine)
+    table = personalize(model, params, tiny_images, epochs=3, client=SGD(3e38), batch_size=2, engine=engine)
     last = table.rows[table.rows.epoch == 3]
     assert len(last) == 6 and last.test_loss.isna().all() and (last.test_accuracy == 0).all()
     # All zeros predict the first class: only who has none of it in the test part was not hurt.
@@ -407,13 +407,13 @@ def test_misspelt_weights_are_refused(weights: Any) -> None:
 # Scores during training -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("own", [None, sgd(0.05)])
+@pytest.mark.parametrize("own", [None, SGD(0.05)])
 def test_scores_of_a_run_are_means_over_held_out_clients(
     tiny_images: FederatedDataset, own: SGD | None
 ) -> None:
     _, held_out = tiny_images.split_clients(0.5)
     model, params = small(tiny_images), start(tiny_images)
-    algorithm = fedavg(epochs=1, client=sgd(0.4, momentum=0.5), batch_size=3)
+    algorithm = fedavg(epochs=1, client=SGD(0.4, momentum=0.5), batch_size=3)
     client = algorithm.client if own is None else own
     rows = personalize(model, params, held_out, epochs=2, client=client, batch_size=3, seed=4).rows
     evaluation = Evaluation(held_out, every=5, personalization_epochs=2, client=own)

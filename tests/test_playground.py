@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from fl_meta.algorithms.optimizers import SGD, Adam, server_step, sgd
+from fl_meta.algorithms.optimizers import SGD, Adam, server_step
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.laboratories.plane import (
     ROWS,
@@ -59,7 +59,7 @@ RATE = st.floats(0.02, 0.6)
 def test_three_rounds_are_the_librarys(name: str, server: str) -> None:
     clients = quadratics(0.8)
     data = as_data(clients)
-    row = ROWS[name](3, sgd(0.3), SERVERS[server](0.4))
+    row = ROWS[name](3, SGD(0.3), SERVERS[server](0.4))
     params, state = {"theta": torch.tensor(START)}, {}
     for number in range(3):
         direction, _ = pseudo_gradient(
@@ -70,7 +70,7 @@ def test_three_rounds_are_the_librarys(name: str, server: str) -> None:
     np.testing.assert_allclose(path[-1], params["theta"].numpy(), rtol=1e-9)
 
 
-@pytest.mark.parametrize("optimizer", [sgd(0.3), sgd(0.3, momentum=0.9), Adam(0.1, 0.8, 0.95, 1e-3)])
+@pytest.mark.parametrize("optimizer", [SGD(0.3), SGD(0.3, momentum=0.9), Adam(0.1, 0.8, 0.95, 1e-3)])
 def test_the_servers_steps_are_torchs(optimizer: SGD | Adam) -> None:
     step, params, state = server_steps(optimizer), {"theta": torch.zeros(4, 3, dtype=torch.float64)}, {}
     at = np.zeros((4, 3))
@@ -85,7 +85,7 @@ def test_the_papers_identities_hold_in_the_plane(heterogeneity: float, rate: flo
     alike = replace(quadratics(heterogeneity), examples=np.full(5, 7))
 
     def sends(name: str, steps: int) -> np.ndarray:
-        return round_in_plane(alike, START, ROWS[name](steps, sgd(rate), sgd(1.0)))[0]
+        return round_in_plane(alike, START, ROWS[name](steps, SGD(rate), SGD(1.0)))[0]
 
     fedavg = sends("FedAvg", steps)
     np.testing.assert_allclose(fedavg, sends("Reptile", steps), rtol=1e-12)
@@ -106,7 +106,7 @@ def test_one_client_by_hand() -> None:
         "MAML": (0.25, 2.25 * 0.5625),  # times ½ · ½, and ¾ · ¾
     }
     for name, direction in expected.items():
-        found, local = round_in_plane(client, at, ROWS[name](2, sgd(0.25), sgd(1.0)))
+        found, local = round_in_plane(client, at, ROWS[name](2, SGD(0.25), SGD(1.0)))
         np.testing.assert_allclose(found, direction, err_msg=name)
         places = [(8, 16), (4, 12)] if name == "FedSGD" else [(8, 16), (4, 12), (2, 9)]
         np.testing.assert_allclose(local[:, 0], places, err_msg=name)
@@ -118,7 +118,7 @@ def test_clients_weigh_by_examples_or_the_same() -> None:
     clients = quadratics(1.0)
     twice = replace(clients, examples=clients.examples * np.array([2, 1, 1, 1, 1]))
     for name, changes in (("FedAvg", True), ("FedSGD", True), ("Reptile", False), ("MAML", False)):
-        row = ROWS[name](2, sgd(0.3), sgd(1.0))
+        row = ROWS[name](2, SGD(0.3), SGD(1.0))
         same = np.allclose(round_in_plane(clients, START, row)[0], round_in_plane(twice, START, row)[0])
         assert same is not changes, name
 
@@ -133,7 +133,7 @@ def test_what_fedsgd_and_maml_look_for_is_the_best_possible() -> None:
     clients = replace(quadratics(1.0), examples=np.full(5, 1))
     initial, after = clients.smallest_losses(0.3)
     ends = {
-        name: train_in_plane(clients, ROWS[name](1, sgd(0.3), sgd(2.0, momentum=0.9)), 600)[0][-1]
+        name: train_in_plane(clients, ROWS[name](1, SGD(0.3), SGD(2.0, momentum=0.9)), 600)[0][-1]
         for name in ("FedSGD", "MAML")
     }
     losses = {name: clients.losses(end[None]).mean() for name, end in ends.items()}

@@ -7,6 +7,7 @@ import pytest
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.evaluation.personalization import PersonalizationTable
 from fl_meta.plots import examples as plots
+from fl_meta.plots import personalization
 
 # Three clients, two epochs: gains after the last epoch are +0.2, −0.1 and 0.
 ACCURACIES = {"ann": (0.5, 0.6, 0.7), "bob": (0.6, 0.6, 0.5), "cy": (0.4, 0.5, 0.4)}
@@ -43,7 +44,7 @@ def letters() -> FederatedDataset:
 
 
 def test_the_adaptation_curve_shows_the_means_and_the_gains_interval(table: PersonalizationTable) -> None:
-    (axes,) = plots.adaptation_curve({"toy (synthetic)": table}).axes
+    (axes,) = personalization.adaptation_curve({"toy (synthetic)": table}).axes
     (line,) = axes.lines
     np.testing.assert_allclose(line.get_xydata(), [(0, 0.5), (1, 1.7 / 3), (2, 1.6 / 3)])
     (band,) = axes.collections
@@ -55,7 +56,7 @@ def test_the_adaptation_curve_shows_the_means_and_the_gains_interval(table: Pers
 
 
 def test_the_histogram_counts_every_client_and_says_who_is_hurt(table: PersonalizationTable) -> None:
-    left, right = plots.gain_histogram({"one": table, "two": table}).axes
+    left, right = personalization.gain_histogram({"one": table, "two": table}).axes
     assert (left.get_title(), right.get_title()) == ("one", "two")
     assert sum(bar.get_height() for bar in left.patches) == len(ACCURACIES)
     legend = left.get_legend()
@@ -67,7 +68,7 @@ def test_the_prediction_sheet_begins_with_the_mistakes(letters: FederatedDataset
     truth = letters["ann"].test_y
     initial = truth.copy()
     initial[-1] = (truth[-1] + 1) % 4
-    figure = plots.prediction_sheet(letters, "ann", initial, truth, columns=3)
+    figure = personalization.prediction_sheet(letters, "ann", initial, truth, columns=3)
     assert "letters (synthetic), ann" in figure.get_suptitle()
     shown = [axes for axes in figure.axes if axes.images]
     assert len(shown) == len(truth) == 4
@@ -81,16 +82,16 @@ def test_the_prediction_sheet_begins_with_the_mistakes(letters: FederatedDataset
 
 def test_the_prediction_sheet_shows_no_more_than_asked_for(letters: FederatedDataset) -> None:
     truth = letters["ann"].test_y
-    figure = plots.prediction_sheet(letters, "ann", truth, truth, columns=2, rows=1)
+    figure = personalization.prediction_sheet(letters, "ann", truth, truth, columns=2, rows=1)
     assert sum(bool(axes.images) for axes in figure.axes) == 2
 
 
 def test_mistakes_in_text_are_marked_and_text_stays_text() -> None:
-    html = plots.mistakes_html("a<b", [True, False, True])
+    html = personalization.mistakes_html("a<b", [True, False, True])
     assert html.count("<span") == 1
     assert ">&lt;</span>b" in html
     with pytest.raises(ValueError, match="shorter"):
-        plots.mistakes_html("abc", [True])
+        personalization.mistakes_html("abc", [True])
 
 
 def divided(counts: list[list[int]]) -> FederatedDataset:

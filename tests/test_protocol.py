@@ -14,24 +14,26 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from fl_meta.algorithms.optimizers import adam, sgd
+from fl_meta.algorithms.optimizers import SGD, Adam
+from fl_meta.algorithms.stages import Stage, decayed, personalized_fedavg
 from fl_meta.algorithms.table import Algorithm, fedavg, fedprox, fomaml, maml, reptile
 from fl_meta.data.batches import batch_plan, sample_clients
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.engines.choice import ENGINES
+from fl_meta.engines.interface import Engine
 from fl_meta.engines.local_training import ClientMomentum
-from fl_meta.engines.loop import Engine
 from fl_meta.engines.stacked.engine import StackedEngine
 from fl_meta.evaluation.personalization import Evaluation, personalize
-from fl_meta.models.model import Model, mlp, small_cnn
+from fl_meta.models.images import mlp, small_cnn
+from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params, flatten, relative_error
-from fl_meta.training.checkpoints import CheckpointError, read_checkpoint, write_checkpoint
-from fl_meta.training.rounds import Stage, TrainingState, decayed, pseudo_gradient, run_round
-from fl_meta.training.train import Checkpoint, Run, personalized_fedavg, train
+from fl_meta.training.checkpoints import Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
+from fl_meta.training.rounds import TrainingState, pseudo_gradient, run_round
+from fl_meta.training.train import Run, train
 
 SEED, BATCH = 3, 4
-CLIENT = sgd(0.1, momentum=0.9, weight_decay=5e-4)
-AVERAGE = sgd(1.0)
+CLIENT = SGD(0.1, momentum=0.9, weight_decay=5e-4)
+AVERAGE = SGD(1.0)
 ENGINES_TRIED: dict[str, Engine] = ENGINES | {
     "one worker": StackedEngine(workers=1),
     # Three clients a chunk at most, two chunks at once.
@@ -171,7 +173,7 @@ def test_evaluation_with_the_stages_optimizer_is_the_sound_reading(tiny_images: 
         run.params,
         tiny_images,
         epochs=1,
-        client=sgd(0.001, 0.9, 5e-4),
+        client=SGD(0.001, 0.9, 5e-4),
         batch_size=BATCH,
         seed=SEED,
     )
@@ -201,7 +203,7 @@ ONE_CLIENT = FederatedDataset.from_arrays(
 
 def test_kept_momentum_by_hand() -> None:
     # A step a round: d_1 = −1/2 leads to θ = 1, where d_2 = slope(1) + d_1 / 2.
-    row = fedavg(steps=1, client=sgd(2.0, momentum=0.5), server=AVERAGE, keeps_momentum=True)
+    row = fedavg(steps=1, client=SGD(2.0, momentum=0.5), server=AVERAGE, keeps_momentum=True)
     run = train(
         ONE_PARAMETER,
         ONE_CLIENT,
@@ -260,7 +262,7 @@ def test_a_buffer_holds_no_memory_but_its_own(tiny_images: FederatedDataset, eng
 def test_without_weight_decay_too(tiny_images: FederatedDataset, engine: Engine) -> None:
     # Then the fast engine could do without the first layer's weights, but not with a buffer in them.
     model = mlp(tiny_images, hidden=7)
-    stages = [Stage(kept(0.2, sgd(0.1, momentum=0.9)), 3, 4)]
+    stages = [Stage(kept(0.2, SGD(0.1, momentum=0.9)), 3, 4)]
     found, expected = (rounds_of(model, tiny_images, stages, one)[-1] for one in (engine, ENGINES["loop"]))
     assert relative_error(found.params, expected.params) < 1e-12
     assert relative_error(found.momentum, expected.momentum) < 1e-12
@@ -362,7 +364,7 @@ def test_a_strong_pull_keeps_clients_near_the_global_model(tiny_images: Federate
     model = mlp(tiny_images, hidden=7)
     lengths = []
     for mu in (0.0, 0.3, 1.0, 5.0):
-        row = fedprox(mu, 10, client=sgd(0.1), batch_size=BATCH)
+        row = fedprox(mu, 10, client=SGD(0.1), batch_size=BATCH)
         _, info = pseudo_gradient(
             model, model.init(SEED), tiny_images, tiny_images.client_ids, row, seed=0, round_number=0
         )
@@ -461,7 +463,7 @@ def test_a_checkpoint_from_before_there_were_such_options_goes_on(
 
 
 def test_fedems_schedule() -> None:
-    algorithm = kept(client=sgd(0.03, momentum=0.9, weight_decay=5e-4))
+    algorithm = kept(client=SGD(0.03, momentum=0.9, weight_decay=5e-4))
     stages = decayed(Stage(algorithm, 200, None), at=(100, 150))
     assert [stage.rounds for stage in stages] == [100, 50, 50]
     rates = [stage.algorithm.client.learning_rate for stage in stages]
@@ -490,9 +492,9 @@ def test_a_decay_that_cannot_be_is_refused(at: tuple[float, ...], factor: float,
         decayed(Stage(kept(), 9), at, factor)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("server", [sgd(1.0, momentum=0.9), adam(1e-3)])
+@pytest.mark.parametrize("server", [SGD(1.0, momentum=0.9), Adam(1e-3)])
 def test_a_server_that_would_start_afresh_is_refused(server: object) -> None:
-    with pytest.raises(ValueError, match="would start afresh at every decay; take server=sgd"):
+    with pytest.raises(ValueError, match="would start afresh at every decay; take server=SGD"):
         decayed(Stage(replace(kept(), server=server), 9), at=(3,))
 
 
@@ -520,11 +522,11 @@ def test_rows_that_send_the_last_gradient_refuse_both(row: Algorithm, option: di
 def test_momentum_that_is_not_there_cannot_be_kept(tiny_images: FederatedDataset) -> None:
     for make in (fedavg, reptile):
         with pytest.raises(ValueError, match="keeps_momentum=True, but the client's momentum is 0; give it"):
-            make(1, client=sgd(0.1), keeps_momentum=True)
+            make(1, client=SGD(0.1), keeps_momentum=True)
     model = mlp(tiny_images, hidden=7)
     params = model.init(0)
     with pytest.raises(ValueError, match="the client's momentum is 0"):
-        personalize(model, params, tiny_images, client=sgd(0.1), momentum={})
+        personalize(model, params, tiny_images, client=SGD(0.1), momentum={})
     with pytest.raises(ValueError, match=r"has the shape \(3,\), but the model has \d+ parameters"):
         personalize(model, params, tiny_images, client=CLIENT, momentum={"client_1": torch.zeros(3)})
     with pytest.raises(ValueError, match="keeps_momentum=False"):
@@ -540,7 +542,7 @@ def test_momentum_that_is_not_there_cannot_be_kept(tiny_images: FederatedDataset
         )
 
 
-@pytest.mark.parametrize(("epochs", "client"), [(1, None), (1, sgd(0.1)), (0, CLIENT)])
+@pytest.mark.parametrize(("epochs", "client"), [(1, None), (1, SGD(0.1)), (0, CLIENT)])
 def test_an_evaluation_keeps_momentum_of_an_optimizer_of_its_own(
     tiny_images: FederatedDataset, epochs: int, client: object
 ) -> None:

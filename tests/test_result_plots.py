@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fl_meta.evidence.comparison_verdicts import decide_comparison
-from fl_meta.experiments.trajectories import (
+from fl_meta.experiments.comparison_settings import (
     CONTINUED,
     CONTINUED_GRADIENTS,
     FEDSGD,

@@ -31,8 +31,10 @@ from fl_meta.evidence.results import (
     recorded,
     write_result,
 )
-from fl_meta.experiments import settings as experiments
-from fl_meta.experiments.settings import Setting, TableOne
+from fl_meta.experiments.comparison_settings import COMPARISON, RECORDED_COMPARISON
+from fl_meta.experiments.heterogeneity import RECORDED_HETEROGENEITY
+from fl_meta.experiments.settings import Setting
+from fl_meta.experiments.table_one import RECORDED_TABLE_ONE, TABLE_ONE, TableOne
 
 # Of the smallest size that can be computed for real.
 TINY = TableOne(
@@ -46,13 +48,13 @@ TINY = TableOne(
     personalization_epochs=1,
     threshold=0.5,
 )
-COMPARISON = experiments.COMPARISON["smoke"]["writers"]
+SMALL_COMPARISON = COMPARISON["smoke"]["writers"]
 ALL = [
-    *[config for table in experiments.TABLE_ONE.values() for config in table.values()],
-    *[config for table in experiments.COMPARISON.values() for config in table.values()],
-    *experiments.RECORDED_TABLE_ONE.values(),
-    *experiments.RECORDED_COMPARISON.values(),
-    experiments.RECORDED_HETEROGENEITY,
+    *[config for table in TABLE_ONE.values() for config in table.values()],
+    *[config for table in COMPARISON.values() for config in table.values()],
+    *RECORDED_TABLE_ONE.values(),
+    *RECORDED_COMPARISON.values(),
+    RECORDED_HETEROGENEITY,
 ]
 
 
@@ -271,7 +273,7 @@ def test_what_is_no_result_is_refused(content: bytes, tmp_path: Path) -> None:
         {"kind": "table_two"},
         {"kind": ["table_one"]},
         # Grids of different sizes.
-        {"kind": "comparison", "config": asdict(COMPARISON) | {"adam_rates": [0.1, 0.2]}},
+        {"kind": "comparison", "config": asdict(SMALL_COMPARISON) | {"adam_rates": [0.1, 0.2]}},
     ],
 )
 def test_a_result_that_contradicts_itself_is_refused(
@@ -353,7 +355,7 @@ def changed(value: Any) -> Any:
     return 7 if value is None else value + 1
 
 
-@pytest.mark.parametrize("config", [TINY, COMPARISON], ids=["table_one", "comparison"])
+@pytest.mark.parametrize("config", [TINY, SMALL_COMPARISON], ids=["table_one", "comparison"])
 def test_every_field_changes_the_name_of_the_file(config: Experiment) -> None:
     others = [replace(config, **{f.name: changed(getattr(config, f.name))}) for f in fields(config)[1:]]
     for field in fields(Setting):
@@ -368,13 +370,13 @@ def test_every_field_changes_the_name_of_the_file(config: Experiment) -> None:
 
 def test_all_experiments_have_names_of_their_own() -> None:
     assert len({file_name(config, 0) for config in ALL}) == len(set(ALL))
-    name = file_name(experiments.RECORDED_TABLE_ONE["unipen62"], 3)
+    name = file_name(RECORDED_TABLE_ONE["unipen62"], 3)
     assert name.startswith("table_one-unipen62-mlp-") and name.endswith("-seed3.json")
 
 
 def test_grids_of_different_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"grids of different sizes: .*every method has the same budget"):
-        replace(COMPARISON, adam_rates=(1e-3, 1e-2))
+        replace(SMALL_COMPARISON, adam_rates=(1e-3, 1e-2))
 
 
 # Recorded -------------------------------------------------------------------------------------------------

@@ -9,16 +9,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_meta.algorithms.optimizers import SGD, Adam, adam, sgd
+from fl_meta.algorithms.optimizers import SGD, Adam
+from fl_meta.algorithms.stages import Stage
 from fl_meta.algorithms.table import Algorithm, fedavg, fedsgd, maml, reptile
 from fl_meta.data.batches import sample_clients
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.engines.choice import ENGINES
+from fl_meta.engines.interface import Collected, collected
 from fl_meta.engines.local_training import LocalTraining, adapted, client_update
-from fl_meta.engines.loop import Collected, LoopEngine, collected
-from fl_meta.models.model import logistic, mlp
+from fl_meta.engines.loop import LoopEngine
+from fl_meta.models.images import logistic, mlp
 from fl_meta.models.parameters import Params, add, map_params, relative_error, scale
-from fl_meta.training.rounds import Stage, TrainingDivergedError, TrainingState, pseudo_gradient, run_round
+from fl_meta.training.rounds import TrainingDivergedError, TrainingState, pseudo_gradient, run_round
 
 IDS = ("client_5", "client_0", "client_2")
 
@@ -49,8 +51,8 @@ def test_fedavg_with_a_plain_server_averages_the_clients_models(
     data = tiny_images.subset(IDS)
     model = mlp(data, hidden=6)
     params = model.init(0, torch.float64)
-    client = sgd(0.2, momentum=0.5, weight_decay=0.01)
-    algorithm = fedavg(2, client=client, server=sgd(1.0), weights=weights, batch_size=5)
+    client = SGD(0.2, momentum=0.5, weight_decay=0.01)
+    algorithm = fedavg(2, client=client, server=SGD(1.0), weights=weights, batch_size=5)
     models = [
         list(adapted(LocalTraining(model, params, data, client, 5, epochs=2, steps=None, seed=4), i))[-1]
         for i in data.client_ids
@@ -101,11 +103,11 @@ def written_out(server: SGD | Adam, params: Params, directions: Sequence[Params]
 @pytest.mark.parametrize(
     "server",
     [
-        sgd(0.5),
-        sgd(1.0, momentum=0.9),
-        sgd(0.7, momentum=0.5, weight_decay=0.1),
-        adam(0.01),
-        adam(0.02, beta1=0.5, beta2=0.9, epsilon=1e-3),
+        SGD(0.5),
+        SGD(1.0, momentum=0.9),
+        SGD(0.7, momentum=0.5, weight_decay=0.1),
+        Adam(0.01),
+        Adam(0.02, beta1=0.5, beta2=0.9, epsilon=1e-3),
     ],
     ids=str,
 )
@@ -114,7 +116,7 @@ def test_the_server_steps_along_the_pseudo_gradient(
     tiny_images: FederatedDataset, server: SGD | Adam, engine: str
 ) -> None:
     model = logistic(tiny_images)
-    algorithm = fedavg(1, client=sgd(0.3), server=server, batch_size=5)
+    algorithm = fedavg(1, client=SGD(0.3), server=server, batch_size=5)
     stages = [Stage(algorithm, 4, 3)]
     state = TrainingState(0, model.init(0, torch.float64), {})
     start, directions = state.params, []
@@ -139,7 +141,7 @@ def test_the_server_steps_along_the_pseudo_gradient(
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_stage_begins_with_a_fresh_server(tiny_images: FederatedDataset, engine: str) -> None:
     model = logistic(tiny_images)
-    heavy = fedavg(1, server=sgd(1.0, momentum=0.9), batch_size=5)
+    heavy = fedavg(1, server=SGD(1.0, momentum=0.9), batch_size=5)
     stages = [Stage(heavy, 2, 2), Stage(heavy, 2, 2)]
     state = TrainingState(0, model.init(0), {})
     states = []
@@ -163,7 +165,7 @@ def test_a_stage_begins_with_a_fresh_server(tiny_images: FederatedDataset, engin
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("server", [sgd(1.0, momentum=0.9), adam(0.01)], ids=["momentum", "adam"])
+@pytest.mark.parametrize("server", [SGD(1.0, momentum=0.9), Adam(0.01)], ids=["momentum", "adam"])
 def test_a_round_is_a_pure_function_of_the_state(
     tiny_images: FederatedDataset, server: SGD | Adam, engine: str
 ) -> None:
@@ -284,7 +286,7 @@ def test_one_entry_is_enough_to_be_left_out(
                 yield collected(some, weights[rows], losses[rows], len(rows))
 
     monkeypatch.setitem(ENGINES, "fake", Fake())
-    algorithm = fedavg(1, client=sgd(0.25))
+    algorithm = fedavg(1, client=SGD(0.25))
     direction, info = pseudo_gradient(
         model, params, tiny_images, IDS, algorithm, seed=0, round_number=0, engine="fake"
     )

@@ -10,13 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fl_meta.algorithms.optimizers import sgd
+from fl_meta.algorithms.optimizers import SGD
 from fl_meta.algorithms.table import Algorithm, fedavg, fedprox, fedsgd, fomaml, maml, reptile
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.engines.local_training import LocalTraining
 from fl_meta.engines.loop import LoopEngine
 from fl_meta.engines.stacked import stack
-from fl_meta.engines.stacked.dual_layer import IN_SPAN, pieces_of, place_in_span, tables, without_coordinates
+from fl_meta.engines.stacked.dual_layer import (
+    DUAL,
+    pieces_of,
+    place_of_dual_layer,
+    tables,
+    without_coordinates,
+)
 from fl_meta.engines.stacked.engine import StackedEngine
 from fl_meta.engines.stacked.layers import Layer, layers_of
 from fl_meta.models.model import Model
@@ -25,7 +31,7 @@ from fl_meta.training.rounds import pseudo_gradient
 
 
 def place(features: int, units: int, num_examples: int, num_used: int) -> int | None:
-    return place_in_span(layers_of(nn.Linear(features, units)), features, num_examples, num_used)
+    return place_of_dual_layer(layers_of(nn.Linear(features, units)), features, num_examples, num_used)
 
 
 def test_where_coordinates_pay_off_by_hand() -> None:
@@ -55,10 +61,12 @@ def test_the_layer_reads_the_examples_as_they_are(
     before: list[Callable[[], nn.Module]], expected: int | None
 ) -> None:
     module = nn.Sequential(*[build() for build in before], nn.Linear(500, 10))
-    assert place_in_span(layers_of(module), 500, 20, 2000) == expected
+    assert place_of_dual_layer(layers_of(module), 500, 20, 2000) == expected
     # Of an example of 1,500 numbers it reads three rows, one after the other.
-    assert place_in_span(layers_of(module), 1500, 20, 2000) is None
-    assert place_in_span(layers_of(nn.Sequential(nn.Flatten(), nn.Conv1d(3, 3, 3))), 500, 20, 2000) is None
+    assert place_of_dual_layer(layers_of(module), 1500, 20, 2000) is None
+    assert (
+        place_of_dual_layer(layers_of(nn.Sequential(nn.Flatten(), nn.Conv1d(3, 3, 3))), 500, 20, 2000) is None
+    )
 
 
 @pytest.mark.parametrize("num_examples", [4, 20])
@@ -78,12 +86,12 @@ def test_the_rule_is_that_of_the_whole_matrix(bias: bool, num_examples: int) -> 
     expected = x @ (start - 0.3 * coordinates.mT @ examples).mT
     if start_bias is not None:
         expected += (start_bias - 0.3 * coordinates.sum(1))[:, None]
-    y = IN_SPAN.forward(nn.Linear(7, 3), params, rows, None)
+    y = DUAL.forward(nn.Linear(7, 3), params, rows, None)
     torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
 
     d, gradients = drawn(2, 5, 3), {"weight": coordinates.clone()}
-    assert IN_SPAN.backward is not None
-    IN_SPAN.backward(nn.Linear(7, 3), params, rows, y, d, gradients, False)
+    assert DUAL.backward is not None
+    DUAL.backward(nn.Linear(7, 3), params, rows, y, d, gradients, False)
     added = gradients["weight"] - coordinates
     torch.testing.assert_close(added.mT @ examples, d.mT @ x, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(added.sum(1), d.sum(1), rtol=1e-12, atol=1e-12)
@@ -136,13 +144,13 @@ def asked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> li
     def chunks(_: object, training: LocalTraining, ids: Sequence[str], *__: object) -> list[list[str]]:
         return [sorted(ids, key=training.num_examples, reverse=True)]
 
-    monkeypatch.setattr(stack, "place_in_span", always)
+    monkeypatch.setattr(stack, "place_of_dual_layer", always)
     if request.param:
         monkeypatch.setattr(StackedEngine, "_chunks", chunks)
     return times
 
 
-PLAIN, HEAVY = sgd(0.2), sgd(0.1, momentum=0.8)
+PLAIN, HEAVY = SGD(0.2), SGD(0.1, momentum=0.8)
 
 
 @pytest.mark.parametrize("repeated", [False, True])
@@ -195,10 +203,10 @@ def test_scores_in_coordinates_as_in_the_loop(
 ) -> None:
     data = data_of(sizes, features, repeated)
     model = model_of(features, hidden=3)
-    client = sgd(0.2, momentum=momentum)
+    client = SGD(0.2, momentum=momentum)
     training = LocalTraining(model, model.init(0, torch.float64), data, client, batch_size, epochs, None, 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stack, "place_in_span", lambda *_: 1)
+        patch.setattr(stack, "place_of_dual_layer", lambda *_: 1)
         found = {(s.client_id, s.epoch): s for s in StackedEngine(1).scores(training, data.client_ids)}
     expected = list(LoopEngine().scores(training, data.client_ids))
     assert len(found) == len(expected)
@@ -236,8 +244,8 @@ def test_weight_decay_and_fedprox_leave_the_span(monkeypatch: pytest.MonkeyPatch
             model, params, data, data.client_ids, algorithm, seed=1, round_number=0, engine="stacked"
         )
 
-    monkeypatch.setattr(stack, "place_in_span", refuse)
-    sent(fedavg(9, client=sgd(0.1, weight_decay=0.1), batch_size=4))
+    monkeypatch.setattr(stack, "place_of_dual_layer", refuse)
+    sent(fedavg(9, client=SGD(0.1, weight_decay=0.1), batch_size=4))
     sent(fedprox(0.5, epochs=9, client=PLAIN, batch_size=4))
     with pytest.raises(AssertionError, match="in coordinates"):
         sent(fedavg(9, client=PLAIN, batch_size=4))

@@ -17,12 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from fl_meta.algorithms.optimizers import SGD, adam, sgd
+from fl_meta.algorithms.optimizers import SGD, Adam
+from fl_meta.algorithms.stages import Stage
 from fl_meta.algorithms.table import Algorithm, fedavg, fedprox, fedsgd, fomaml, maml, reptile
 from fl_meta.data.federated import PADDING, FederatedDataset
 from fl_meta.data.on_demand import OnDemand
-from fl_meta.engines.local_training import LocalTraining, round_of
-from fl_meta.engines.loop import Collected, Engine, LoopEngine, Score
+from fl_meta.engines.interface import Collected, Engine, Score
+from fl_meta.engines.local_training import LocalTraining, local_training_of
+from fl_meta.engines.loop import LoopEngine
 from fl_meta.engines.stacked import engine as stacked
 from fl_meta.engines.stacked import stack
 from fl_meta.engines.stacked.engine import StackedEngine
@@ -30,13 +32,16 @@ from fl_meta.engines.stacked.layers import add_gradients, layers_of
 from fl_meta.engines.stacked.stack import segments
 from fl_meta.engines.threads import one_thread
 from fl_meta.evaluation.personalization import Evaluation, personalize
-from fl_meta.models.model import Model, char_lstm, char_mlp, emnist_cnn, fedem_cnn, logistic, mlp, small_cnn
+from fl_meta.models.images import emnist_cnn, fedem_cnn, logistic, mlp, small_cnn
+from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params, relative_error
-from fl_meta.training.rounds import RoundInfo, Stage, pseudo_gradient
-from fl_meta.training.train import Checkpoint, Run, train
+from fl_meta.models.text import char_lstm, char_mlp
+from fl_meta.training.checkpoints import Checkpoint
+from fl_meta.training.rounds import RoundInfo, pseudo_gradient
+from fl_meta.training.train import Run, train
 
-PLAIN = sgd(0.1)
-HEAVY = sgd(0.05, momentum=0.8, weight_decay=0.05)
+PLAIN = SGD(0.1)
+HEAVY = SGD(0.05, momentum=0.8, weight_decay=0.05)
 ROUND = {"seed": 3, "round_number": 2}
 
 
@@ -270,16 +275,16 @@ ALGORITHMS = {
     "FedSGD": fedsgd(client=PLAIN, batch_size=4),
     "FedSGD of everything": fedsgd(client=HEAVY, batch_size=None),
     "FedAvg of epochs": fedavg(4, client=PLAIN, batch_size=4),
-    "FedAvg of epochs, momentum": fedavg(4, client=sgd(0.05, momentum=0.8), batch_size=3),
+    "FedAvg of epochs, momentum": fedavg(4, client=SGD(0.05, momentum=0.8), batch_size=3),
     "FedAvg of epochs, heavy": fedavg(2, client=HEAVY, batch_size=5),
     "FedAvg of 20 steps": fedavg(steps=20, client=PLAIN, batch_size=4, weights="equal"),
     "FedAvg of full batches": fedavg(3, client=PLAIN, batch_size=None),
     "FedProx": fedprox(0.8, 4, client=PLAIN, batch_size=4),
-    "FedProx of 20 steps, momentum": fedprox(0.3, steps=20, client=sgd(0.05, momentum=0.8), batch_size=4),
+    "FedProx of 20 steps, momentum": fedprox(0.3, steps=20, client=SGD(0.05, momentum=0.8), batch_size=4),
     "FedProx, heavy": fedprox(0.5, 2, client=HEAVY, batch_size=5),
-    "FedProx, weight decay": fedprox(0.7, 2, client=sgd(0.1, weight_decay=0.2), batch_size=5),
+    "FedProx, weight decay": fedprox(0.7, 2, client=SGD(0.1, weight_decay=0.2), batch_size=5),
     "Reptile": reptile(3, client=HEAVY, batch_size=4),
-    "FOMAML": fomaml(3, client=sgd(0.1, momentum=0.5), batch_size=4),
+    "FOMAML": fomaml(3, client=SGD(0.1, momentum=0.5), batch_size=4),
     "FOMAML, plain": fomaml(9, client=PLAIN, batch_size=4, weights="examples"),
     "MAML": maml(4, client=PLAIN, batch_size=4),
     "MAML, heavy": maml(3, client=HEAVY, batch_size=4, weights="examples"),
@@ -415,7 +420,7 @@ def test_one_short_text_among_full_ones(
     sizes=st.lists(st.integers(1, 12), min_size=1, max_size=9),
     batch_size=st.none() | st.integers(1, 13),
     work=st.tuples(st.sampled_from(["epochs", "steps"]), st.integers(1, 6)),
-    client=st.sampled_from([PLAIN, HEAVY, sgd(0.1, momentum=0.5), sgd(0.1, weight_decay=0.1)]),
+    client=st.sampled_from([PLAIN, HEAVY, SGD(0.1, momentum=0.5), SGD(0.1, weight_decay=0.1)]),
     hidden=st.integers(0, 3),
     chunk_bytes=st.sampled_from([None, 1, 20_000]),
 )
@@ -445,7 +450,7 @@ def test_random_numbers_that_have_one_state_go_through_the_loop(
 ) -> None:
     model = Model("random", build)
     params = model.init(0)
-    training = round_of(fedavg(1, batch_size=4), model, params, tiny_images, **ROUND)
+    training = local_training_of(fedavg(1, batch_size=4), model, params, tiny_images, **ROUND)
     adaptation = replace(training, epochs=1, steps=None, round_number=0)
     ids = tiny_images.client_ids
     assert_same_parts(*(e.collect(training, ids, fedavg(1)) for e in (StackedEngine(3), LoopEngine())))
@@ -514,7 +519,7 @@ def test_the_number_of_workers_changes_no_bit(
 ) -> None:
     model, data = task
     monkeypatch.setattr(stacked, "idle_cores", lambda: 8)
-    training = round_of(algorithm, model, model.init(0), data, **ROUND)
+    training = local_training_of(algorithm, model, model.init(0), data, **ROUND)
     adaptation = replace(training, epochs=1, steps=None, round_number=0)
     with one_thread():
         alone, *others = (
@@ -532,9 +537,9 @@ def test_the_number_of_workers_changes_no_bit(
 @pytest.mark.parametrize(
     "algorithm",
     [
-        fedavg(2, client=sgd(0.05), batch_size=20),
-        fedavg(1, client=sgd(0.05, weight_decay=0.1), batch_size=20),  # not in coordinates
-        maml(2, client=sgd(0.05), batch_size=20),
+        fedavg(2, client=SGD(0.05), batch_size=20),
+        fedavg(1, client=SGD(0.05, weight_decay=0.1), batch_size=20),  # not in coordinates
+        maml(2, client=SGD(0.05), batch_size=20),
     ],
     ids=lambda a: f"{a.name} {a.client.weight_decay}",
 )
@@ -545,7 +550,7 @@ def test_threads_inside_operations_change_no_bit(
     # Products of this size are divided among threads, and stacks of one client are left at the end.
     data = vectors([100, 100, 61, 40, 40, 7], features)
     model = mlp(data)
-    training = round_of(algorithm, model, model.init(0), data, **ROUND)
+    training = local_training_of(algorithm, model, model.init(0), data, **ROUND)
     adaptation = replace(training, epochs=1, steps=None, round_number=0)
     numbers: set[int] = set()
 
@@ -577,8 +582,8 @@ def test_threads_change_no_bit_of_any_activation(
     # 15 · 13 · 200 numbers: enough that PyTorch divides an activation, into parts of no round number.
     data = vectors([26] * 15, 50)
     model = Model("mlp", lambda: nn.Sequential(nn.Linear(50, 200), activation(), nn.Linear(200, 4)))
-    algorithm = fedavg(1, client=sgd(0.1), batch_size=13)
-    training = round_of(algorithm, model, model.init(0), data, **ROUND)
+    algorithm = fedavg(1, client=SGD(0.1), batch_size=13)
+    training = local_training_of(algorithm, model, model.init(0), data, **ROUND)
     monkeypatch.setattr(stacked, "idle_cores", lambda: 8)
     with one_thread():
         alone, *others = (
@@ -601,7 +606,7 @@ def test_only_idle_cores_are_used(idle: int, used: int, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(stacked, "idle_cores", lambda: idle)
     monkeypatch.setattr(stack, "add_gradients", watch)
-    training = round_of(fedavg(1), model, model.init(0), data, **ROUND)
+    training = local_training_of(fedavg(1), model, model.init(0), data, **ROUND)
     before = torch.get_num_threads()
     parts = StackedEngine(3, chunk_bytes=1).collect(training, data.client_ids, fedavg(1))
     next(parts)
@@ -616,8 +621,8 @@ def test_only_idle_cores_are_used(idle: int, used: int, monkeypatch: pytest.Monk
 def test_the_number_of_cores_changes_no_bit_of_a_run(tiny_images: FederatedDataset) -> None:
     data, held_out = tiny_images.split_clients(0.5)
     stages = [
-        Stage(fedavg(1, client=sgd(0.2, momentum=0.5), batch_size=4), 2, 3),
-        Stage(maml(2, client=sgd(0.2), server=adam(0.01), batch_size=4), 2, 3),
+        Stage(fedavg(1, client=SGD(0.2, momentum=0.5), batch_size=4), 2, 3),
+        Stage(maml(2, client=SGD(0.2), server=Adam(0.01), batch_size=4), 2, 3),
     ]
     evaluation = Evaluation(held_out, every=2, personalization_epochs=2)
     model = emnist_cnn(data)
@@ -668,7 +673,7 @@ def test_as_many_threads_as_asked_for_or_allowed(watched: Model, workers: int | 
     outside = torch.get_num_threads()
     try:
         torch.set_num_threads(4)
-        training = round_of(fedavg(1), watched, watched.init(0), data, **ROUND)
+        training = local_training_of(fedavg(1), watched, watched.init(0), data, **ROUND)
         with one_thread():
             list(StackedEngine(workers).collect(training, data.client_ids, fedavg(1)))
         list(StackedEngine(3).collect(training, data.client_ids, fedavg(1)))
@@ -689,7 +694,7 @@ def test_threads_that_come_later_have_their_number(tiny_images: FederatedDataset
     seen = []
     try:
         torch.set_num_threads(3)
-        training = round_of(fedavg(1), model, model.init(0), tiny_images, **ROUND)
+        training = local_training_of(fedavg(1), model, model.init(0), tiny_images, **ROUND)
         list(StackedEngine(2).collect(training, tiny_images.client_ids, fedavg(1)))
         later = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
         later.start()
@@ -714,7 +719,7 @@ def test_an_error_of_one_client_reaches_the_caller_as_it_is(watched: Model, work
             raise OwnError("client 4 cannot")
 
     Watched.during = fail
-    training = round_of(fedavg(1), watched, watched.init(0), replace(data, x=x), **ROUND)
+    training = local_training_of(fedavg(1), watched, watched.init(0), replace(data, x=x), **ROUND)
     adaptation = replace(training, epochs=1)
     with pytest.raises(OwnError, match="client 4 cannot"):
         list(StackedEngine(workers).collect(training, data.client_ids, fedavg(1)))
@@ -732,7 +737,7 @@ def test_closed_in_the_middle(watched: Model, what: str) -> None:
     release = threading.Event()
     # The first client has its 50 steps at once; each of the others waits in its first.
     Watched.during = lambda x: None if x.max() > 50 else release.wait(30) and None
-    training = round_of(fedavg(50), watched, watched.init(0), data, **ROUND)
+    training = local_training_of(fedavg(50), watched, watched.init(0), data, **ROUND)
     engine = StackedEngine(2)
     if what == "collect":
         parts: list[Iterator[object]] = [engine.collect(training, data.client_ids, fedavg(50))]
@@ -783,7 +788,7 @@ def test_results_wait_for_a_slow_reader_in_small_numbers(
     )
     model = logistic(data)
     engine = StackedEngine(2, chunk_bytes=1)
-    training = round_of(fedavg(1), model, model.init(0), data, **ROUND)
+    training = local_training_of(fedavg(1), model, model.init(0), data, **ROUND)
     for number, _ in enumerate(engine.collect(training, data.client_ids, fedavg(1)), start=1):
         time.sleep(0.002)  # time enough for the workers to run ahead, if they could
         assert len(reads) <= number + 2 * 2
@@ -852,7 +857,7 @@ def test_segments_are_long_runs_with_little_padding(sizes: list[int], limit: flo
 def test_padding_by_hand(algorithm: Algorithm, places: int, padding: int, one_stack: None) -> None:
     data = vectors([9, 10, 3, 9, 5])
     model = logistic(data)
-    training = round_of(algorithm, model, model.init(0), data, **ROUND)
+    training = local_training_of(algorithm, model, model.init(0), data, **ROUND)
     [part] = StackedEngine().collect(training, data.client_ids, algorithm)
     assert (part.places, part.padding) == (places, padding)
     info = by("stacked", model, model.init(0), data, algorithm)[1]
@@ -876,7 +881,7 @@ def test_a_tenth_is_the_most(sizes: list[int], padding: int, one_stack: None) ->
 def test_padding_is_at_most_a_tenth(sizes: list[int], batch_size: int, work: tuple[str, int]) -> None:
     data = vectors(sizes, features=2)
     model, algorithm = logistic(data), fedavg(**dict([work]), batch_size=batch_size)
-    training = round_of(algorithm, model, model.init(0), data, **ROUND)
+    training = local_training_of(algorithm, model, model.init(0), data, **ROUND)
     parts = list(StackedEngine(1).collect(training, data.client_ids, algorithm))
     places, padding = sum(part.places for part in parts), sum(part.padding for part in parts)
     # Whatever is no padding is an example of the plan.
@@ -889,7 +894,7 @@ def test_padding_is_at_most_a_tenth(sizes: list[int], batch_size: int, work: tup
 def chunks_of(engine: StackedEngine, model: Model, data: FederatedDataset) -> list[tuple[int, float]]:
     """The number of clients and of their examples in each chunk."""
     algorithm = fedsgd(batch_size=5)  # one gradient per client
-    training = round_of(algorithm, model, model.init(0), data, **ROUND)
+    training = local_training_of(algorithm, model, model.init(0), data, **ROUND)
     parts = engine.collect(training, data.client_ids, algorithm)
     return [(part.local_gradients, part.weight) for part in parts]
 
@@ -917,7 +922,7 @@ def test_a_chunk_of_larger_batches_or_of_second_order_has_fewer_clients() -> Non
     model = mlp(data, 20)
 
     def number(algorithm: Algorithm) -> int:
-        training = round_of(algorithm, model, model.init(0), data, **ROUND)
+        training = local_training_of(algorithm, model, model.init(0), data, **ROUND)
         return len(list(StackedEngine(chunk_bytes=10**5).collect(training, data.client_ids, algorithm)))
 
     assert number(fedsgd(batch_size=1)) < number(fedsgd(batch_size=40)) == number(fedsgd(batch_size=None))
@@ -954,7 +959,7 @@ def assert_equal_scores(training: LocalTraining, tolerance: float = 1e-12) -> li
 
 @pytest.mark.parametrize(
     ("epochs", "batch_size", "client"),
-    [(0, 4, PLAIN), (3, 4, sgd(0.1, momentum=0.8)), (1, 3, HEAVY), (4, None, PLAIN)],
+    [(0, 4, PLAIN), (3, 4, SGD(0.1, momentum=0.8)), (1, 3, HEAVY), (4, None, PLAIN)],
 )
 @tasks(
     [
@@ -1104,9 +1109,9 @@ def test_neighbours_of_clients_that_diverge_keep_every_bit(
 # --- end to end -----------------------------------------------------------------------------------------
 
 STAGES = [
-    Stage(fedavg(1, client=sgd(0.2, momentum=0.5), batch_size=4), 2, 4),
-    Stage(reptile(3, client=sgd(0.2), server=adam(0.01), batch_size=4), 2, 4),
-    Stage(maml(2, client=sgd(0.2), server=adam(0.01), batch_size=4), 2, 4),
+    Stage(fedavg(1, client=SGD(0.2, momentum=0.5), batch_size=4), 2, 4),
+    Stage(reptile(3, client=SGD(0.2), server=Adam(0.01), batch_size=4), 2, 4),
+    Stage(maml(2, client=SGD(0.2), server=Adam(0.01), batch_size=4), 2, 4),
 ]
 
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fl_meta.evidence.statistics import Interval, bootstrap_mean, holm, sign_flip_p, smallest_effect
+from fl_meta.evaluation.bootstrap import Interval, bootstrap_mean
+from fl_meta.evidence.statistics import holm, sign_flip_p, smallest_effect
 
 NUMBERS = st.floats(-100, 100, allow_subnormal=False)
 VALUES = st.integers(2, 12).flatmap(lambda n: arrays(np.float64, n, elements=NUMBERS))

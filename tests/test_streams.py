@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from fl_meta.engines import threads
 from fl_meta.engines.threads import idle_cores, one_thread
 from fl_meta.support import random_streams as streams
-from fl_meta.support.random_streams import stream, torch_seed
+from fl_meta.support.random_streams import random_stream, torch_seed
 
 KEYS = st.tuples(st.integers(0, 2**40), st.text(max_size=5), st.integers(0, 1000), st.text(max_size=5))
 
 
 def draw(key: tuple[int, str, int, str]) -> list[int]:
-    return stream(*key).integers(2**62, size=3).tolist()
+    return random_stream(*key).integers(2**62, size=3).tolist()
 
 
 @given(KEYS, KEYS)
@@ -33,10 +33,10 @@ def test_a_stream_belongs_to_its_key_alone(one: tuple, other: tuple) -> None:
 def test_the_global_generator_is_neither_read_nor_advanced() -> None:
     np.random.seed(0)  # noqa: NPY002
     before = np.random.get_state()[1].copy()  # noqa: NPY002
-    first = stream(0, "p").random()
+    first = random_stream(0, "p").random()
     assert np.array_equal(np.random.get_state()[1], before)  # noqa: NPY002
     np.random.seed(1)  # noqa: NPY002
-    assert stream(0, "p").random() == first
+    assert random_stream(0, "p").random() == first
 
 
 def test_another_process_with_other_string_hashes_draws_the_same() -> None:
@@ -65,13 +65,13 @@ def test_a_torch_seed_fits_torch_and_a_signed_integer() -> None:
     torch.Generator().manual_seed(max(seeds))
 
 
-@pytest.mark.parametrize("function", [lambda *key: stream(*key).integers(2**62), torch_seed])
+@pytest.mark.parametrize("function", [lambda *key: random_stream(*key).integers(2**62), torch_seed])
 def test_a_seed_may_be_of_any_length(function) -> None:
     seeds = [0, 2**32 - 1, 2**32, 2**64 - 1, 2**64, 2**70, 2**127, 2**127 + 1]
     assert len({function(seed, "p", "key") for seed in seeds}) == len(seeds)
 
 
-@pytest.mark.parametrize("function", [stream, torch_seed])
+@pytest.mark.parametrize("function", [random_stream, torch_seed])
 def test_a_negative_seed_is_refused(function) -> None:
     with pytest.raises(ValueError, match=r"seed=-1 is negative; use an integer of 0 or more"):
         function(-1, "p")

@@ -14,34 +14,36 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_meta.algorithms.optimizers import SGD, Adam, adam, sgd
+from fl_meta.algorithms.optimizers import SGD, Adam
+from fl_meta.algorithms.stages import Stage
 from fl_meta.algorithms.table import Algorithm, fedavg, fedsgd, reptile
 from fl_meta.data.batches import batch_plan
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.data.published.tensorflow_federated import TITLES
 from fl_meta.evaluation.personalization import personalize
 from fl_meta.evidence.comparison_verdicts import CONTRASTS, differences
-from fl_meta.experiments import comparison
+from fl_meta.experiments import clients, comparison
 from fl_meta.experiments import trajectories as studies
+from fl_meta.experiments.clients import clients_of, parts
 from fl_meta.experiments.comparison import compare, diagnose, geometric
-from fl_meta.experiments.settings import Comparison, Setting, TableOne
-from fl_meta.experiments.trajectories import (
+from fl_meta.experiments.comparison_settings import (
     CONTINUED,
     CONTINUED_GRADIENTS,
     FEDSGD,
     LOCAL_ONLY,
     REPTILE,
     SMALL_E,
-    Snapshot,
-    clients_of,
-    parts,
-    path,
-    table_one,
+    Comparison,
 )
-from fl_meta.models.model import Model, logistic, mlp
+from fl_meta.experiments.settings import Setting
+from fl_meta.experiments.table_one import TableOne, table_one
+from fl_meta.experiments.trajectories import Snapshot, path
+from fl_meta.models.images import logistic, mlp
+from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params
-from fl_meta.training.rounds import Stage, TrainingDivergedError
-from fl_meta.training.train import train, train_local_only
+from fl_meta.training.baselines import train_local_only
+from fl_meta.training.rounds import TrainingDivergedError
+from fl_meta.training.train import train
 
 Result = dict[str, Any]
 
@@ -118,8 +120,8 @@ def tiny(data: FederatedDataset) -> Model:
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> FederatedDataset:
     data = toy_data()
-    monkeypatch.setattr(studies, "load_dataset", lambda name: data)
-    monkeypatch.setitem(studies.MODELS, "tiny", tiny)
+    monkeypatch.setattr(clients, "load_dataset", lambda name: data)
+    monkeypatch.setitem(clients.MODELS, "tiny", tiny)
     return data
 
 
@@ -140,8 +142,8 @@ def result(candidates: dict[str, list[Snapshot]]) -> Result:
         return found
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(studies, "load_dataset", lambda name: toy_data())
-        patch.setitem(studies.MODELS, "tiny", tiny)
+        patch.setattr(clients, "load_dataset", lambda name: toy_data())
+        patch.setitem(clients.MODELS, "tiny", tiny)
         patch.setattr(comparison._Rivals, "trained", watched)
         return compare(CONFIG, 1)
 
@@ -187,7 +189,7 @@ def test_clients_of_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append({"name": name, **options})
         return toy_data(options.get("num_writers", 24))
 
-    monkeypatch.setattr(studies, "load_dataset", load)
+    monkeypatch.setattr(clients, "load_dataset", load)
     assert len(clients_of(replace(SETTING, dataset="writers", num_clients=7))) == 7
     assert len(clients_of(replace(SETTING, dataset="writers"))) == 24
     assert clients_of(replace(SETTING, num_clients=5)).client_ids == tuple(
@@ -224,7 +226,7 @@ def test_a_character_of_several_plays_is_in_one_part(dataset: str, monkeypatch: 
     people += [(play, "PISTOL") for play in TITLES]
     ids = np.repeat([joint.join(person) for person in people], 4)
     data = FederatedDataset.from_arrays(np.zeros((len(ids), 2)), np.arange(len(ids)) % 2, ids)
-    monkeypatch.setattr(studies, "load_dataset", lambda name: data)
+    monkeypatch.setattr(clients, "load_dataset", lambda name: data)
     held_out: list[str] = []
     for fold in range(2):
         groups = parts(replace(SETTING, dataset=dataset), fold, 2)
@@ -237,8 +239,8 @@ def test_a_character_of_several_plays_is_in_one_part(dataset: str, monkeypatch: 
 
 # Path -----------------------------------------------------------------------------------------------------
 
-HEAVY = Stage(fedavg(2, client=sgd(0.1), server=sgd(1.0, momentum=0.9)), 5, 3)
-TUNED = Stage(reptile(3, client=sgd(0.1), server=adam(0.01)), 4, 2)
+HEAVY = Stage(fedavg(2, client=SGD(0.1), server=SGD(1.0, momentum=0.9)), 5, 3)
+TUNED = Stage(reptile(3, client=SGD(0.1), server=Adam(0.01)), 4, 2)
 
 
 @pytest.mark.parametrize("stage", [HEAVY, TUNED])
@@ -275,7 +277,7 @@ def test_a_path_goes_on_from_a_fork_as_a_second_stage(second: Stage, rounds: int
 
 def test_a_path_of_the_pool_is_centralized_training() -> None:
     data = toy_data()
-    model, stage = tiny(data), Stage(fedsgd(client=sgd(1.0), server=adam(0.01)), 6, 1)
+    model, stage = tiny(data), Stage(fedsgd(client=SGD(1.0), server=Adam(0.01)), 6, 1)
     (found,) = path(model, data.pooled(), stage, 2, [6])
     run = train(model, data.pooled(), [stage], seed=2, engine="loop", progress=False)
     assert equal(found.params, run.params) and found.local_gradients == 6
@@ -304,15 +306,15 @@ def test_table_one_is_training_and_personalization(toy: FederatedDataset) -> Non
     pairs = [(cell["clients_per_round"], cell["local_epochs"]) for cell in result["cells"]]
     assert pairs == [(2, 1), (2, 2), (3, 1), (3, 2)]
     for cell in result["cells"]:
-        algorithm = fedavg(cell["local_epochs"], client=sgd(0.1), batch_size=20)
+        algorithm = fedavg(cell["local_epochs"], client=SGD(0.1), batch_size=20)
         stage = Stage(algorithm, 3, cell["clients_per_round"])
         run = train(tiny(toy), training, [stage], seed=5, progress=False)
-        table = personalize(tiny(toy), run.params, held_out, epochs=2, client=sgd(0.1), seed=5)
+        table = personalize(tiny(toy), run.params, held_out, epochs=2, client=SGD(0.1), seed=5)
         expected = table.accuracies()[[0, 2]].to_numpy().T
         assert cell["accuracy"] == pytest.approx(expected, abs=1e-5)
         assert [point[0] for point in cell["curve"]] == [0, 1, 2, 3]
         assert cell["curve"][-1][1:] == pytest.approx(expected.mean(1), abs=1e-5)
-        untrained = personalize(tiny(toy), tiny(toy).init(5), held_out, epochs=2, client=sgd(0.1), seed=5)
+        untrained = personalize(tiny(toy), tiny(toy).init(5), held_out, epochs=2, client=SGD(0.1), seed=5)
         assert cell["curve"][0][1:] == pytest.approx(untrained.accuracies()[[0, 2]].mean(), abs=1e-5)
 
 
@@ -397,10 +399,10 @@ def toy_parts(fold: int) -> tuple[FederatedDataset, FederatedDataset, FederatedD
 def stages_of(result: Result, name: str) -> list[Stage]:
     """What made a model, from nothing but what the result says of it."""
     first, model = named(result, "FedAvg"), named(result, name)
-    client = sgd(first["option"])
+    client = SGD(first["option"])
 
     def averaging(epochs: int, rate: float) -> Algorithm:
-        return fedavg(epochs, client=client, server=sgd(rate, momentum=0.9), batch_size=20)
+        return fedavg(epochs, client=client, server=SGD(rate, momentum=0.9), batch_size=20)
 
     start = Stage(averaging(2, 1.0), first["rounds"], 3)
     if name == "FedAvg" or name.startswith("FedAvg, matched"):
@@ -409,8 +411,8 @@ def stages_of(result: Result, name: str) -> list[Stage]:
     algorithm = {
         CONTINUED: lambda: averaging(2, option),
         CONTINUED_GRADIENTS: lambda: averaging(2, option),
-        REPTILE: lambda: reptile(option[0], client=client, server=adam(option[1]), batch_size=20),
-        FEDSGD: lambda: fedsgd(client=client, server=adam(option), batch_size=20),
+        REPTILE: lambda: reptile(option[0], client=client, server=Adam(option[1]), batch_size=20),
+        FEDSGD: lambda: fedsgd(client=client, server=Adam(option), batch_size=20),
         SMALL_E: lambda: averaging(1, option),
     }[name]()
     return [start, Stage(algorithm, model["rounds"] - first["rounds"], 3)]
@@ -425,7 +427,7 @@ def test_a_federated_model_can_be_made_again(result: Result, name: str) -> None:
     if name in (CONTINUED, REPTILE):
         # Tuned for the personalized accuracy of the validation clients, with the client rate of training.
         rate = named(result, "FedAvg")["option"]
-        table = personalize(model, run.params, validation, epochs=2, client=sgd(rate), seed=1)
+        table = personalize(model, run.params, validation, epochs=2, client=SGD(rate), seed=1)
         best = max(one["validation"] for one in result["search"][name])
         assert best == pytest.approx(table.accuracies()[2].mean(), abs=1e-5)
 
@@ -435,8 +437,8 @@ def test_a_centralized_model_can_be_made_again(result: Result, name: str) -> Non
     training, validation, held_out = toy_parts(1)
     model, expected = tiny(training), named(result, name)
     option = named(result, name.removesuffix(", matched"))["option"]
-    server: SGD | Adam = sgd(option, momentum=0.9) if "SGD" in name else adam(option)
-    stage = Stage(fedsgd(client=sgd(1.0), server=server, batch_size=20), expected["rounds"], 1)
+    server: SGD | Adam = SGD(option, momentum=0.9) if "SGD" in name else Adam(option)
+    stage = Stage(fedsgd(client=SGD(1.0), server=server, batch_size=20), expected["rounds"], 1)
     run = train(model, training.pooled(), [stage], seed=1, engine="loop", progress=False)
     check(model, run.params, expected, validation, held_out)
 
@@ -451,12 +453,12 @@ def check(
     """The rate is the better one for the validation clients, and accuracies are those of the held-out."""
     means = {}
     for rate in CONFIG.personalization_rates:
-        table = personalize(model, params, validation, epochs=2, client=sgd(rate), seed=1)
+        table = personalize(model, params, validation, epochs=2, client=SGD(rate), seed=1)
         means[rate] = table.accuracies().mean().to_numpy()
     rate = expected["personalization_rate"]
     assert means[rate][-1] == max(mean[-1] for mean in means.values())
     assert expected["validation"] == pytest.approx(means[rate], abs=1e-5)
-    found = personalize(model, params, held_out, epochs=2, client=sgd(rate), seed=1).accuracies()
+    found = personalize(model, params, held_out, epochs=2, client=SGD(rate), seed=1).accuracies()
     assert list(found.index) == list(held_out.client_ids)
     assert expected["accuracy"] == pytest.approx(found.to_numpy().T, abs=1e-5)
 
@@ -465,11 +467,11 @@ def test_the_floor_is_training_alone(result: Result) -> None:
     _, validation, held_out = toy_parts(1)
     model, found = tiny(held_out), named(result, LOCAL_ONLY)
     scores = {
-        rate: train_local_only(model, validation, epochs=3, client=sgd(rate), seed=1).accuracies()[3].mean()
+        rate: train_local_only(model, validation, epochs=3, client=SGD(rate), seed=1).accuracies()[3].mean()
         for rate in CONFIG.personalization_rates
     }
     assert found["option"] == max(scores, key=scores.__getitem__)
-    alone = train_local_only(model, held_out, epochs=3, client=sgd(found["option"]), seed=1).accuracies()
+    alone = train_local_only(model, held_out, epochs=3, client=SGD(found["option"]), seed=1).accuracies()
     assert found["accuracy"] == pytest.approx(alone[[0, 3]].to_numpy().T, abs=1e-5)
 
 
@@ -518,19 +520,19 @@ def test_held_out_clients_influence_no_choice(
     toy: FederatedDataset, result: Result, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, validation, held_out = parts(SETTING, 1, 4)
-    monkeypatch.setattr(studies, "load_dataset", lambda name: relabelled(toy, held_out.client_ids))
+    monkeypatch.setattr(clients, "load_dataset", lambda name: relabelled(toy, held_out.client_ids))
     other = compare(CONFIG, 1)
     assert choices(other) == choices(result)
     for one, changed in zip(result["models"], other["models"], strict=True):
         assert one["accuracy"] != changed["accuracy"]
         assert one["why"] is None or one["why"] != changed["why"]
     # And validation clients influence choices alone, not what an option leads to.
-    monkeypatch.setattr(studies, "load_dataset", lambda name: relabelled(toy, validation.client_ids))
+    monkeypatch.setattr(clients, "load_dataset", lambda name: relabelled(toy, validation.client_ids))
     rivals = comparison._Rivals(CONFIG, 1)
     snapshots, *_ = comparison._fedavg(rivals)
     assert rivals.search["FedAvg"] != result["search"]["FedAvg"]
     stages = [replace(stages_of(result, "FedAvg")[0], rounds=6)]
-    client = sgd(rivals.models[0]["option"])
+    client = SGD(rivals.models[0]["option"])
     stages = [replace(stages[0], algorithm=replace(stages[0].algorithm, client=client))]
     run = train(rivals.model, rivals.train, stages, seed=1, progress=False)
     assert equal(snapshots[-1].params, run.params)
@@ -562,12 +564,12 @@ def test_a_method_of_which_every_option_diverges_says_so(toy: FederatedDataset) 
 
 def idle(steps: int, *, client: SGD, server: SGD | Adam, batch_size: int) -> Algorithm:
     """A Reptile that sends next to nothing, so that its server stays where it is."""
-    return reptile(steps, client=sgd(1e-12), server=sgd(1.0), batch_size=batch_size)
+    return reptile(steps, client=SGD(1e-12), server=SGD(1.0), batch_size=batch_size)
 
 
 def confused(steps: int, *, client: SGD, server: SGD | Adam, batch_size: int) -> Algorithm:
     """A Reptile whose server follows one step of each client, taken in too long strides, and no more."""
-    return fedsgd(client=client, server=sgd(40.0), batch_size=1)
+    return fedsgd(client=client, server=SGD(40.0), batch_size=1)
 
 
 # A start that is far from its best, so that going on pays.
@@ -578,8 +580,8 @@ EARLY = replace(CONFIG, rounds=1, fine_tuning_rounds=8, **SINGLE)
 def whole() -> list[Result]:
     """What comes out of `EARLY` if nothing is broken."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(studies, "load_dataset", lambda name: toy_data())
-        patch.setitem(studies.MODELS, "tiny", tiny)
+        patch.setattr(clients, "load_dataset", lambda name: toy_data())
+        patch.setitem(clients.MODELS, "tiny", tiny)
         return [compare(EARLY, seed) for seed in range(2)]
 
 

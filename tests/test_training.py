@@ -22,35 +22,31 @@ from safetensors import safe_open
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from fl_meta.algorithms.optimizers import SGD, Adam, adam, sgd
+from fl_meta.algorithms.optimizers import SGD, Adam
+from fl_meta.algorithms.stages import Stage, personalized_fedavg
 from fl_meta.algorithms.table import Algorithm, fedavg, fedsgd, fomaml, maml, reptile
 from fl_meta.data.batches import batch_plan, sample_clients
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.engines.choice import ENGINES
+from fl_meta.engines.interface import Collected, Engine, Score
 from fl_meta.engines.local_training import LocalTraining, adapted
-from fl_meta.engines.loop import Collected, Engine, LoopEngine, Score
+from fl_meta.engines.loop import LoopEngine
 from fl_meta.engines.stacked.engine import StackedEngine
 from fl_meta.evaluation.personalization import Evaluation, personalize
-from fl_meta.models.model import Model, emnist_cnn, logistic, mlp
+from fl_meta.models.images import emnist_cnn, logistic, mlp
+from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params, relative_error
 from fl_meta.support import atomic_files as files
 from fl_meta.training import checkpoints
 from fl_meta.training import train as training
-from fl_meta.training.checkpoints import CheckpointError
-from fl_meta.training.rounds import Stage, TrainingDivergedError
-from fl_meta.training.train import (
-    Checkpoint,
-    NonFiniteUpdateWarning,
-    Run,
-    personalized_fedavg,
-    train,
-    train_centralized,
-    train_local_only,
-)
+from fl_meta.training.baselines import train_centralized, train_local_only
+from fl_meta.training.checkpoints import Checkpoint, CheckpointError
+from fl_meta.training.rounds import TrainingDivergedError
+from fl_meta.training.train import NonFiniteUpdateWarning, Run, train
 
 TWO_STAGES = [
-    Stage(fedavg(1, client=sgd(0.2, momentum=0.5), batch_size=6), rounds=3, clients_per_round=2),
-    Stage(reptile(2, client=sgd(0.2), server=adam(0.01), batch_size=6), rounds=3, clients_per_round=2),
+    Stage(fedavg(1, client=SGD(0.2, momentum=0.5), batch_size=6), rounds=3, clients_per_round=2),
+    Stage(reptile(2, client=SGD(0.2), server=Adam(0.01), batch_size=6), rounds=3, clients_per_round=2),
 ]
 
 
@@ -88,7 +84,7 @@ def assert_same(a: Run, b: Run) -> None:
 def test_rounds_go_on_through_stages(tiny_images: FederatedDataset) -> None:
     # Rounds are counted over all stages: two stages of a plain server are one long one.
     model = logistic(tiny_images)
-    row = fedavg(1, server=sgd(1.0), batch_size=6)
+    row = fedavg(1, server=SGD(1.0), batch_size=6)
     one, two = (
         train(model, tiny_images, stages, seed=2, progress=False)
         for stages in ([Stage(row, 5, 2)], [Stage(row, 2, 2), Stage(row, 3, 2)])
@@ -101,7 +97,7 @@ def test_rounds_go_on_through_stages(tiny_images: FederatedDataset) -> None:
 def test_a_round_of_training_by_plain_torch(tiny_images: FederatedDataset) -> None:
     # One client a round, one full batch and a plain server: gradient descent on the clients drawn.
     model = mlp(tiny_images, hidden=5)
-    stages = [Stage(fedsgd(client=sgd(0.3), batch_size=None), 6, 1)]
+    stages = [Stage(fedsgd(client=SGD(0.3), batch_size=None), 6, 1)]
     run = train(model, tiny_images, stages, seed=8, params=model.init(1, torch.float64), progress=False)
     module = model.build().double()
     module.load_state_dict(model.init(1, torch.float64))
@@ -240,7 +236,7 @@ def test_bad_input_is_told(tiny_images: FederatedDataset, tmp_path: Path) -> Non
         Evaluation(tiny_images, every=1, personalization_epochs=-1)
     for steps in (0, -5):
         with pytest.raises(ValueError, match=f"rounds={steps}"):
-            train_centralized(model, tiny_images, sgd(0.1), steps=steps)
+            train_centralized(model, tiny_images, SGD(0.1), steps=steps)
     with pytest.raises(ValueError, match="epochs=-1"):
         train_local_only(model, tiny_images, epochs=-1)
 
@@ -376,7 +372,7 @@ def test_interrupted_in_every_evaluation(
 def test_interrupted_at_every_line(tiny_images: FederatedDataset, tmp_path: Path) -> None:
     # Ctrl-C comes between any two lines of training, saving and writing, whether or not a save is due.
     model = logistic(tiny_images)
-    row = fedavg(1, client=sgd(0.2), server=sgd(1.0, momentum=0.9), batch_size=6)
+    row = fedavg(1, client=SGD(0.2), server=SGD(1.0, momentum=0.9), batch_size=6)
     stages = [Stage(row, 2, 1)]
     watched = {training.__file__, checkpoints.__file__, files.__file__}
 
@@ -465,14 +461,14 @@ SERVER = textwrap.dedent(
     import numpy as np
     import torch
 
-    from fl_meta import Checkpoint, FederatedDataset, Stage, adam, fedavg, models, reptile, sgd, train
+    from fl_meta import Checkpoint, FederatedDataset, Stage, Adam, fedavg, models, reptile, SGD, train
     from fl_meta.training import train as training
     from fl_meta.algorithms.optimizers import server_step
 
     # What a shell starts in the background ignores Ctrl-C, and so would its children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
-    server_step(adam(1), {"w": torch.ones(1)}, {}, {"w": torch.ones(1)})  # imports more
+    server_step(Adam(1), {"w": torch.ones(1)}, {}, {"w": torch.ones(1)})  # imports more
     run_round = training.run_round
     generator = np.random.default_rng(0)
     data = FederatedDataset.from_arrays(
@@ -482,8 +478,8 @@ SERVER = textwrap.dedent(
         num_classes=4,
     )
     stages = [
-        Stage(fedavg(1, client=sgd(0.1), batch_size=4), 20, 2),
-        Stage(reptile(2, client=sgd(0.1), server=adam(0.01), batch_size=4), 20, 2),
+        Stage(fedavg(1, client=SGD(0.1), batch_size=4), 20, 2),
+        Stage(reptile(2, client=SGD(0.1), server=Adam(0.01), batch_size=4), 20, 2),
     ]
 
 
@@ -582,15 +578,15 @@ def changed_stage(**changes: Any) -> list[Stage]:
     [
         ({"seed": 1}, "seed is 0 in the checkpoint and 1 in this run"),
         (
-            {"stages": changed_stage(client=sgd(0.3, momentum=0.5))},
+            {"stages": changed_stage(client=SGD(0.3, momentum=0.5))},
             "stages[0].algorithm.client.learning_rate is 0.2 in the checkpoint and 0.3 in this run",
         ),
         (
-            {"stages": changed_stage(client=sgd(0.2))},
+            {"stages": changed_stage(client=SGD(0.2))},
             "stages[0].algorithm.client.momentum is 0.5 in the checkpoint and 0.0 in this run",
         ),
         (
-            {"stages": changed_stage(server=adam(1.0))},
+            {"stages": changed_stage(server=Adam(1.0))},
             "stages[0].algorithm.server.beta1 is None in the checkpoint and 0.9 in this run",
         ),
         (
@@ -761,7 +757,7 @@ def test_a_server_that_leaps_to_infinity_does_not_overwrite_the_checkpoint(
     # Every client's update is finite here; it is the server's rate that is not of this world.
     model = logistic(tiny_images)
     path = tmp_path / "run"
-    stages = [Stage(fedavg(1), 2, 2), Stage(fedavg(1, client=sgd(50.0), server=sgd(3e38)), 2, 2)]
+    stages = [Stage(fedavg(1), 2, 2), Stage(fedavg(1, client=SGD(50.0), server=SGD(3e38)), 2, 2)]
     with pytest.raises(TrainingDivergedError, match="the server's step of round 2 led to NaN or infinity"):
         train(model, tiny_images, stages, checkpoint=Checkpoint(path, every=1), progress=False)
     assert read_round(path) == 2
@@ -771,15 +767,15 @@ def test_a_server_that_leaps_to_infinity_does_not_overwrite_the_checkpoint(
 
 
 def test_personalized_fedavg_is_fedavg_then_reptile() -> None:
-    client = sgd(0.07, momentum=0.3)
+    client = SGD(0.07, momentum=0.3)
     first = Stage(fedavg(10, client=client, batch_size=13), 50, 7)
-    one, two = personalized_fedavg(first, steps=6, rounds=8, server=adam(0.002))
+    one, two = personalized_fedavg(first, steps=6, rounds=8, server=Adam(0.002))
     assert one is first
-    assert two == Stage(reptile(6, client=client, server=adam(0.002), batch_size=13), 8, 7)
+    assert two == Stage(reptile(6, client=client, server=Adam(0.002), batch_size=13), 8, 7)
 
 
 @pytest.mark.parametrize(
-    "optimizer", [sgd(0.2), sgd(0.1, momentum=0.9, weight_decay=0.01), adam(0.01, 0.8, 0.95, 1e-6)], ids=str
+    "optimizer", [SGD(0.2), SGD(0.1, momentum=0.9, weight_decay=0.01), Adam(0.01, 0.8, 0.95, 1e-6)], ids=str
 )
 def test_centralized_training_is_a_plain_loop_of_torch_optim(
     tiny_images: FederatedDataset, optimizer: SGD | Adam, monkeypatch: pytest.MonkeyPatch
@@ -826,7 +822,7 @@ def test_centralized_training_resumes(
     def go(path: Path | None) -> Run:
         checkpoint = None if path is None else Checkpoint(path, every=2)
         return train_centralized(
-            model, tiny_images, adam(0.01), steps=5, checkpoint=checkpoint, progress=False
+            model, tiny_images, Adam(0.01), steps=5, checkpoint=checkpoint, progress=False
         )
 
     never_stopped = go(None)
@@ -839,7 +835,7 @@ def test_centralized_training_resumes(
 
 def test_local_only_training_is_every_client_alone(tiny_images: FederatedDataset) -> None:
     model = logistic(tiny_images)
-    table = train_local_only(model, tiny_images, epochs=3, client=sgd(0.4), batch_size=5, seed=2).rows
+    table = train_local_only(model, tiny_images, epochs=3, client=SGD(0.4), batch_size=5, seed=2).rows
     assert len(table) == 6 * 4
     for client in tiny_images:
         module = model.build()
@@ -859,7 +855,7 @@ def test_local_only_training_is_every_client_alone(tiny_images: FederatedDataset
         assert last.test_loss == pytest.approx(expected, rel=1e-4)
     # Nobody learns from anybody: a client alone has the same rows.
     alone = train_local_only(
-        model, tiny_images.subset(["client_2"]), epochs=3, client=sgd(0.4), batch_size=5, seed=2
+        model, tiny_images.subset(["client_2"]), epochs=3, client=SGD(0.4), batch_size=5, seed=2
     ).rows
     pd.testing.assert_frame_equal(
         alone, table[table.client_id == "client_2"].reset_index(drop=True), check_exact=True
@@ -869,7 +865,7 @@ def test_local_only_training_is_every_client_alone(tiny_images: FederatedDataset
 @pytest.mark.parametrize("row", [fedsgd(), fedavg(2), reptile(3), fomaml(3), maml(3)], ids=lambda a: a.name)
 def test_every_row_lowers_its_own_loss(tiny_images: FederatedDataset, row: Algorithm) -> None:
     model = logistic(tiny_images)
-    row = replace(row, client=sgd(0.3), server=sgd(0.5))
+    row = replace(row, client=SGD(0.3), server=SGD(0.5))
     # MAML and FOMAML look at the loss after the local steps, and need not lower the one before.
     epochs = 3 if row.planned_steps == 4 else 0
 
@@ -877,7 +873,7 @@ def test_every_row_lowers_its_own_loss(tiny_images: FederatedDataset, row: Algor
         losses = []
         for client in tiny_images:
             training = LocalTraining(
-                model, params, tiny_images, sgd(0.3), 20, epochs=epochs, steps=None, seed=0
+                model, params, tiny_images, SGD(0.3), 20, epochs=epochs, steps=None, seed=0
             )
             *_, state = adapted(training, client.client_id)
             batch = (torch.from_numpy(client.train_x), torch.from_numpy(client.train_y))
@@ -893,12 +889,12 @@ def test_numbers_of_numpy_are_as_good_as_pythons(
     tiny_images: FederatedDataset, tmp_path: Path, whole: Any
 ) -> None:
     held_out = tiny_images.subset(tiny_images.client_ids[:2])
-    algorithm = fedavg(whole, client=sgd(np.float32(0.5)), server=adam(np.float64(0.1)), batch_size=whole)
+    algorithm = fedavg(whole, client=SGD(np.float32(0.5)), server=Adam(np.float64(0.1)), batch_size=whole)
     run = train(
         logistic(tiny_images),
         tiny_images,
         [Stage(algorithm, whole, whole)],
-        evaluation=Evaluation(held_out, whole, whole, client=sgd(np.float32(0.5))),
+        evaluation=Evaluation(held_out, whole, whole, client=SGD(np.float32(0.5))),
         checkpoint=Checkpoint(tmp_path / "run", every=whole),
         progress=False,
     )

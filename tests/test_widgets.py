@@ -17,11 +17,10 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
 
-from fl_meta.algorithms.optimizers import sgd
+from fl_meta.algorithms.optimizers import SGD
 from fl_meta.evidence import comparison_verdicts as claims
 from fl_meta.evidence.results import file_name, read_result
-from fl_meta.experiments.settings import RECORDED_COMPARISON
-from fl_meta.experiments.trajectories import FEDSGD, REPTILE
+from fl_meta.experiments.comparison_settings import FEDSGD, RECORDED_COMPARISON, REPTILE
 from fl_meta.laboratories import panels as widgets
 from fl_meta.laboratories.mixing import PRESETS
 from fl_meta.laboratories.panel import Panel
@@ -33,7 +32,7 @@ MAKERS: dict[str, Callable[[], Panel]] = {
     "mix": widgets.mix_your_own,
     "writer": widgets.meet_a_client,
     "role": lambda: widgets.meet_a_client(dataset="shakespeare"),
-    "different": lambda: widgets.how_different(RESULTS),
+    "different": lambda: widgets.heterogeneity_panel(RESULTS),
     "claims": lambda: widgets.claim_explorer(RESULTS),
 }
 
@@ -275,7 +274,7 @@ def test_the_plane_shows_what_was_computed(made: dict[str, Panel]) -> None:
     panel = made["plane"]
     panel.set(algorithm="MAML", steps=2, client_rate=0.2, heterogeneity=0.5, rounds=7)
     clients = quadratics(0.5)
-    path, local = train_in_plane(clients, ROWS["MAML"](2, sgd(0.2), sgd(1.0)), 7)
+    path, local = train_in_plane(clients, ROWS["MAML"](2, SGD(0.2), SGD(1.0)), 7)
     drawn = [line for line in panel.figure.axes[0].lines if len(np.atleast_1d(line.get_xdata()))]
 
     def marked(marker: str) -> list[np.ndarray]:

@@ -132,8 +132,8 @@ def main() -> None:
 
     algorithm = fedjax.algorithms.fed_avg.federated_averaging(
         jax.grad(loss),
-        client_optimizer=fedjax.optimizers.sgd(job.learning_rate),
-        server_optimizer=fedjax.optimizers.sgd(1.0),
+        client_optimizer=fedjax.optimizers.SGD(job.learning_rate),
+        server_optimizer=fedjax.optimizers.SGD(1.0),
         client_batch_hparams=fedjax.ShuffleRepeatBatchHParams(batch_size=job.batch_size),
     )
     rng = jax.random.PRNGKey(0)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fl_meta import FederatedDataset, Model, models, sgd
+from fl_meta import SGD, FederatedDataset, Model, models
 from fl_meta.algorithms import table as algorithms
 from fl_meta.models.parameters import Params, add
 from fl_meta.training.rounds import pseudo_gradient
@@ -58,7 +58,7 @@ class Rounds:
         self.model = model_named(job.model, self.data)
         amount = {"epochs": job.epochs} if algorithm == "fedavg" else {"steps": 5}
         self.algorithm = getattr(algorithms, algorithm)(
-            **amount, client=sgd(job.learning_rate), batch_size=job.batch_size
+            **amount, client=SGD(job.learning_rate), batch_size=job.batch_size
         )
 
     def __call__(self, params: Params, number: int) -> Params:

@@ -1,1 +1,5 @@
 """The table of algorithms, the optimizers, and stages of training."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -69,16 +69,6 @@ def _check_positive(name: str, value: float) -> None:
         raise ValueError(f"{name}={value} must be a finite number above 0")
 
 
-def sgd(learning_rate: float, momentum: float = 0.0, weight_decay: float = 0.0) -> SGD:
-    """SGD for the client or the server; see `SGD` for units and errors."""
-    return SGD(learning_rate, momentum, weight_decay)
-
-
-def adam(learning_rate: float, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> Adam:
-    """Adam for the server; see `Adam` for units and errors."""
-    return Adam(learning_rate, beta1, beta2, epsilon)
-
-
 OptimizerState = dict[str, dict[str, Tensor]]  # parameter name -> what torch.optim would keep for it
 
 

@@ -27,13 +27,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
-from fl_meta.algorithms.optimizers import SGD, Adam, adam, sgd
+from fl_meta.algorithms.optimizers import SGD, Adam
 from fl_meta.support.validation import whole_number
 
 ClientWeights = Literal["examples", "equal"]
 
 
-class Sends(Enum):
+class SentGradients(Enum):
     """What a client sends home, in terms of its inner gradients."""
 
     FIRST = "g_1"
@@ -64,7 +64,7 @@ class Algorithm:
     """
 
     name: str
-    sends: Sends
+    sends: SentGradients
     epochs: int | None
     steps: int | None
     weights: ClientWeights
@@ -84,7 +84,7 @@ class Algorithm:
         if not isinstance(self.client, SGD) or not isinstance(self.server, (SGD, Adam)):
             raise ValueError(
                 f"{self.name}: client={self.client!r} and server={self.server!r}; give optimizers, for "
-                "example client=sgd(0.02), server=adam(1e-3) (a client's is always SGD)"
+                "example client=SGD(0.02), server=Adam(1e-3) (a client's is always SGD)"
             )
         if self.weights not in ("examples", "equal"):
             raise ValueError(f"{self.name}: weights={self.weights!r}; choose 'examples' or 'equal'")
@@ -99,13 +99,13 @@ class Algorithm:
         if self.keeps_momentum and not self.client.momentum:
             raise ValueError(
                 f"{self.name}: keeps_momentum=True, but the client's momentum is 0; give it one, for example "
-                "client=sgd(0.02, momentum=0.9)"
+                "client=SGD(0.02, momentum=0.9)"
             )
 
     @property
     def sends_last(self) -> bool:
         """Whether g_{K+1} goes home, for which no local step is made."""
-        return self.sends in (Sends.LAST, Sends.LAST_THROUGH_STEPS)
+        return self.sends in (SentGradients.LAST, SentGradients.LAST_THROUGH_STEPS)
 
     @property
     def planned_steps(self) -> int | None:
@@ -121,21 +121,21 @@ class Algorithm:
 
 def fedsgd(
     *,
-    client: SGD = sgd(0.02),
-    server: SGD | Adam = sgd(1.0),
+    client: SGD = SGD(0.02),
+    server: SGD | Adam = SGD(1.0),
     weights: ClientWeights = "examples",
     batch_size: int | None = 20,
 ) -> Algorithm:
     """FedSGD: one gradient per client and round. With server SGD(1.0) the step is β·g_1."""
-    return Algorithm("FedSGD", Sends.FIRST, None, 1, weights, client, server, batch_size)
+    return Algorithm("FedSGD", SentGradients.FIRST, None, 1, weights, client, server, batch_size)
 
 
 def fedavg(
     epochs: int | None = None,
     *,
     steps: int | None = None,
-    client: SGD = sgd(0.02),
-    server: SGD | Adam = sgd(1.0, momentum=0.9),
+    client: SGD = SGD(0.02),
+    server: SGD | Adam = SGD(1.0, momentum=0.9),
     weights: ClientWeights = "examples",
     batch_size: int | None = 20,
     keeps_momentum: bool = False,
@@ -144,12 +144,14 @@ def fedavg(
 
     With client momentum or weight decay a client still sends its whole movement, (θ_0 − θ_K) / β.
     The default server, SGD 1.0 with momentum 0.9, is that of code which says that it follows the paper;
-    `server=sgd(1.0)` is plain averaging.
+    `server=SGD(1.0)` is plain averaging.
 
     Source: McMahan et al. 2017; the server's momentum from the code that follows the paper (second-hand).
     """
     name = f"FedAvg(E={epochs})" if steps is None else f"FedAvg(K={steps})"
-    return Algorithm(name, Sends.SUM, epochs, steps, weights, client, server, batch_size, 0.0, keeps_momentum)
+    return Algorithm(
+        name, SentGradients.SUM, epochs, steps, weights, client, server, batch_size, 0.0, keeps_momentum
+    )
 
 
 def fedprox(
@@ -157,8 +159,8 @@ def fedprox(
     epochs: int | None = None,
     *,
     steps: int | None = None,
-    client: SGD = sgd(0.02),
-    server: SGD | Adam = sgd(1.0, momentum=0.9),
+    client: SGD = SGD(0.02),
+    server: SGD | Adam = SGD(1.0, momentum=0.9),
     weights: ClientWeights = "examples",
     batch_size: int | None = 20,
     keeps_momentum: bool = False,
@@ -172,44 +174,48 @@ def fedprox(
     et al. 2021) runs FedProx without client momentum, where it makes no difference where the term is added.
     """
     name = f"FedProx(mu={mu}, E={epochs})" if steps is None else f"FedProx(mu={mu}, K={steps})"
-    return Algorithm(name, Sends.SUM, epochs, steps, weights, client, server, batch_size, mu, keeps_momentum)
+    return Algorithm(
+        name, SentGradients.SUM, epochs, steps, weights, client, server, batch_size, mu, keeps_momentum
+    )
 
 
 def reptile(
     steps: int,
     *,
-    client: SGD = sgd(0.02),
-    server: SGD | Adam = adam(1e-3),
+    client: SGD = SGD(0.02),
+    server: SGD | Adam = Adam(1e-3),
     weights: ClientWeights = "equal",
     batch_size: int | None = 20,
     keeps_momentum: bool = False,
 ) -> Algorithm:
     """Reptile(K): K local steps, every client weighs the same (Nichol et al. 2018)."""
     name = f"Reptile({steps})"
-    return Algorithm(name, Sends.SUM, None, steps, weights, client, server, batch_size, 0.0, keeps_momentum)
+    return Algorithm(
+        name, SentGradients.SUM, None, steps, weights, client, server, batch_size, 0.0, keeps_momentum
+    )
 
 
 def fomaml(
     steps: int,
     *,
-    client: SGD = sgd(0.02),
-    server: SGD | Adam = adam(1e-3),
+    client: SGD = SGD(0.02),
+    server: SGD | Adam = Adam(1e-3),
     weights: ClientWeights = "equal",
     batch_size: int | None = 20,
 ) -> Algorithm:
     """First-order MAML(K): the gradient of batch K + 1 at θ_K, as if it were taken at θ_0."""
-    return Algorithm(f"FOMAML({steps})", Sends.LAST, None, steps, weights, client, server, batch_size)
+    return Algorithm(f"FOMAML({steps})", SentGradients.LAST, None, steps, weights, client, server, batch_size)
 
 
 def maml(
     steps: int,
     *,
-    client: SGD = sgd(0.02),
-    server: SGD | Adam = adam(1e-3),
+    client: SGD = SGD(0.02),
+    server: SGD | Adam = Adam(1e-3),
     weights: ClientWeights = "equal",
     batch_size: int | None = 20,
 ) -> Algorithm:
     """MAML(K) with its exact second order: the gradient of batch K + 1 through the K local steps."""
     return Algorithm(
-        f"MAML({steps})", Sends.LAST_THROUGH_STEPS, None, steps, weights, client, server, batch_size
+        f"MAML({steps})", SentGradients.LAST_THROUGH_STEPS, None, steps, weights, client, server, batch_size
     )

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_meta.support.random_streams import stream
+from fl_meta.support.random_streams import random_stream
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def batch_plan(
     steps_per_epoch = -(-num_examples // size)
     num_steps = steps if steps is not None else steps_per_epoch * amount  # type: ignore[operator]
     num_epochs = -(-num_steps // steps_per_epoch)
-    generator = stream(seed, "local batches", round_number, client_id)
+    generator = random_stream(seed, "local batches", round_number, client_id)
     indices = np.concatenate([generator.permutation(num_examples) for _ in range(num_epochs)])
     bounds = _bounds(num_examples, size, num_steps)
     return BatchPlan(indices[: bounds[-1]].astype(np.int64, copy=False), bounds)
@@ -102,7 +102,7 @@ def sample_clients(seed: int, round_number: int, client_ids: Sequence[str], coun
             f"clients_per_round={count}, but there are {len(client_ids)} training clients; "
             f"choose a number from 1 to {len(client_ids)}"
         )
-    generator = stream(seed, "clients of the round", round_number)
+    generator = random_stream(seed, "clients of the round", round_number)
     chosen = generator.choice(len(client_ids), size=count, replace=False)
     ids = sorted(client_ids)
     return tuple(sorted(ids[i] for i in chosen))

@@ -7,17 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fl_meta.data.on_demand import OnDemand
-from fl_meta.support.random_streams import stream
-
-Array = NDArray[Any]
-IntArray = NDArray[np.int64]
+from fl_meta.support.array_types import Array, IntArray
+from fl_meta.support.random_streams import random_stream
 
 PADDING = -1  # a label that is not there: the tail of a short text
 
@@ -146,7 +143,9 @@ class FederatedDataset:
             test_counts = _test_counts(ids, counts, test_fraction)
             for client_id, start, count in zip(ids, starts, counts, strict=True):
                 part = slice(start, start + count)
-                order[part] = stream(seed, "split of examples", str(client_id)).permutation(order[part])
+                order[part] = random_stream(seed, "split of examples", str(client_id)).permutation(
+                    order[part]
+                )
         return cls(
             name=name,
             x=x[order],
@@ -232,7 +231,7 @@ class FederatedDataset:
             raise ValueError(f"{self.name!r} has one client; a split into two groups needs at least two")
         count = min(max(round(held_out * len(self)), 1), len(self) - 1)
         ids = sorted(self.client_ids)
-        chosen = {ids[i] for i in stream(seed, "held-out clients").permutation(len(ids))[:count]}
+        chosen = {ids[i] for i in random_stream(seed, "held-out clients").permutation(len(ids))[:count]}
         train = [client_id for client_id in self.client_ids if client_id not in chosen]
         return self.subset(train), self.subset([c for c in self.client_ids if c in chosen])
 
@@ -258,7 +257,7 @@ class FederatedDataset:
                 f"fold {number} of {of}: {self.name!r} has {len(names)} groups of clients; choose 2 to "
                 f"{len(names)} folds, and one of 0 to {of - 1}"
             )
-        order = stream(0, "folds").permutation(len(names))
+        order = random_stream(0, "folds").permutation(len(names))
         chosen = {names[i] for i in order[number::of]}
         train = [client_id for client_id in self.client_ids if together(client_id) not in chosen]
         return self.subset(train), self.subset([c for c in self.client_ids if together(c) in chosen])

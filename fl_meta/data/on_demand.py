@@ -9,10 +9,8 @@ from functools import cached_property
 from typing import Any, SupportsIndex
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
-IntArray = NDArray[np.int64]
+from fl_meta.support.array_types import Array, IntArray
 
 MOST_BYTES = 2 * 2**30  # to make at once; whoever asks for more asks by mistake for nearly everything
 

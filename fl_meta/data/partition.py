@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.support.random_streams import stream
+from fl_meta.support.array_types import IntArray
+from fl_meta.support.random_streams import random_stream
 from fl_meta.support.validation import whole_number
-
-IntArray = NDArray[np.int64]
 
 LEAST_EXAMPLES = 2  # one to train and one to test
 
@@ -63,7 +62,7 @@ def by_labels_dirichlet(
         raise ValueError(
             f"num_groups={num_groups}, but {data.name!r} has {classes} labels; choose at most so many"
         )
-    random = stream(seed, "partition by labels")
+    random = random_stream(seed, "partition by labels")
     places, labels = _examples(data, num_clients, fraction, random)
     owners = np.empty(len(places), dtype=np.int64)
     for group in np.array_split(random.permutation(classes), num_groups):
@@ -120,7 +119,7 @@ def pachinko(
             f"coarse_of_class has shape {coarse.shape} and type {coarse.dtype}; give a whole number of 0 or "
             f"more for each of the {data.num_classes} classes of {data.name!r}"
         )
-    random = stream(seed, "Pachinko allocation")
+    random = random_stream(seed, "Pachinko allocation")
     places, labels = _examples(data, num_clients, fraction, random)
     unused = [random.permutation(np.flatnonzero(labels == fine)).tolist() for fine in range(len(coarse))]
     branches = [np.flatnonzero(coarse == number) for number in np.unique(coarse)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fl_meta.engines.loop import Engine, LoopEngine
+from fl_meta.engines.interface import Engine
+from fl_meta.engines.loop import LoopEngine
 from fl_meta.engines.stacked.engine import StackedEngine
 
 ENGINES: dict[str, Engine] = {"stacked": StackedEngine(), "loop": LoopEngine()}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fl_meta.algorithms.optimizers import SGD
-from fl_meta.algorithms.table import Algorithm, Sends
+from fl_meta.algorithms.table import Algorithm, SentGradients
 from fl_meta.data.batches import BatchPlan, batch_plan
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.models.model import Model
@@ -180,7 +180,7 @@ class LocalTraining:
         if self.momentum is not None and not self.client.momentum:
             raise ValueError(
                 "momentum buffers are to be kept, but the client's momentum is 0; leave them out, or give it "
-                "one, for example client=sgd(0.02, momentum=0.9)"
+                "one, for example client=SGD(0.02, momentum=0.9)"
             )
         for client_id, buffer in (self.momentum or {}).items():
             if buffer.shape != (self.model.num_parameters,):
@@ -238,7 +238,7 @@ class LocalTraining:
             yield x.to(self.device), y.to(self.device), seed
 
 
-def round_of(
+def local_training_of(
     algorithm: Algorithm,
     model: Model,
     params: Params,
@@ -280,12 +280,12 @@ def client_update(
         KeyError: if the client is not in `data`.
         ValueError: if the client has no train examples.
     """
-    training = round_of(algorithm, model, params, data, seed=seed, round_number=round_number)
-    return update_in(training, client_id, algorithm)
+    training = local_training_of(algorithm, model, params, data, seed=seed, round_number=round_number)
+    return client_update_in(training, client_id, algorithm)
 
 
-def update_in(training: LocalTraining, client_id: str, algorithm: Algorithm) -> ClientUpdate:
-    """What `client_update` returns, in a round that is laid out already by `round_of`."""
+def client_update_in(training: LocalTraining, client_id: str, algorithm: Algorithm) -> ClientUpdate:
+    """What `client_update` returns, in a round that is laid out already by `local_training_of`."""
     model, params = training.model, training.params
     trajectory: list[tuple[Params, Batch]] = []
     losses: list[float] = []
@@ -293,9 +293,9 @@ def update_in(training: LocalTraining, client_id: str, algorithm: Algorithm) -> 
     for step in training.steps_of(client_id):
         losses.append(step.loss)
         # FedSGD's g_1 is the sum of its only step.
-        summed = algorithm.sends in (Sends.FIRST, Sends.SUM)
+        summed = algorithm.sends in (SentGradients.FIRST, SentGradients.SUM)
         sent = add(sent, step.direction) if summed else step.gradient
-        if algorithm.sends is Sends.LAST_THROUGH_STEPS:
+        if algorithm.sends is SentGradients.LAST_THROUGH_STEPS:
             trajectory.append((step.params, step.batch))
     if trajectory:
         sent = through_local_steps(model, trajectory[:-1], sent, algorithm.client)

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from fl_meta.algorithms.optimizers import SGD, sgd
+from fl_meta.algorithms.optimizers import SGD
 from fl_meta.algorithms.table import Algorithm
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.engines.choice import engine_named
+from fl_meta.engines.interface import Engine
 from fl_meta.engines.local_training import ClientMomentum, LocalTraining
-from fl_meta.engines.loop import Engine
 from fl_meta.engines.threads import one_thread
-from fl_meta.evidence.statistics import bootstrap_mean
+from fl_meta.evaluation.bootstrap import bootstrap_mean
 from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params
 from fl_meta.support.validation import whole_number
@@ -97,7 +97,7 @@ def personalize(
     *,
     epochs: int = 5,
     every: int = 1,
-    client: SGD = sgd(0.02),
+    client: SGD = SGD(0.02),
     batch_size: int | None = 20,
     seed: int = 0,
     engine: str | Engine = "stacked",
@@ -196,7 +196,7 @@ class Evaluation:
             raise ValueError(
                 f"keeps_momentum=True with client={self.client} and personalization_epochs={epochs}; an "
                 "evaluation that keeps momentum needs at least one epoch and a client optimizer of its own "
-                "that has momentum, for example client=sgd(0.02, momentum=0.9)"
+                "that has momentum, for example client=SGD(0.02, momentum=0.9)"
             )
 
     def table(

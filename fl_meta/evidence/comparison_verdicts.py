@@ -25,22 +25,20 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from fl_meta.evidence.statistics import bootstrap_mean, holm, sign_flip_p
-from fl_meta.evidence.verdicts import RECORDED, Verdict
-from fl_meta.experiments.trajectories import CONTINUED, CONTINUED_GRADIENTS, FEDSGD, REPTILE, SMALL_E
-from fl_meta.support.random_streams import stream
+from fl_meta.evaluation.bootstrap import bootstrap_mean
+from fl_meta.evidence.results import label_of
+from fl_meta.evidence.statistics import holm, sign_flip_p
+from fl_meta.evidence.table_one_verdicts import TABLE_ONE
+from fl_meta.evidence.verdicts import Verdict, verdict_of
+from fl_meta.experiments.comparison_settings import CONTINUED, CONTINUED_GRADIENTS, FEDSGD, REPTILE, SMALL_E
+from fl_meta.experiments.settings import RECORDED
+from fl_meta.support.array_types import FloatArray
 
 PLANNED_SPREAD = 0.10  # of paired differences in accuracy, over clients
-LEVEL = 0.05
-SEVERAL = 2.0  # times larger: the spread over seeds of the initial accuracy than of the personalized one
-SURE = 0.975  # share of bootstrap samples; there are two halves of Table 1
 
-USUAL_MODELS = ("mlp", "char_mlp")
 CENTRALIZED = ("centralized SGD", "centralized Adam")
 Measure = Literal["initial", "personalized", "gain"]
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -166,22 +164,6 @@ def differences(results: Sequence[dict[str, Any]], contrast: Contrast) -> list[F
     return found
 
 
-def verdict_of(effect: float, interval: tuple[float, float], p: float, seeds: Sequence[float]) -> str:
-    """The rule at the top of this module.
-
-    Args:
-        effect: positive speaks for the claim.
-        interval: of the effect, 95 %.
-        p: corrected.
-        seeds: the effect for each seed.
-    """
-    low, high = interval
-    agree = sum(np.sign(seed) == np.sign(effect) for seed in seeds)
-    if p < LEVEL and (low > 0 or high < 0) and agree >= max(len(seeds) - 1, 1):
-        return "reproduced" if effect > 0 else "not reproduced"
-    return "direction only" if all(seed > 0 for seed in seeds) else "undecided"
-
-
 def not_run(claim: str | tuple[str, ...], label: str, profile: str) -> list[Verdict]:
     """Verdicts that say so of all claims whose name begins with `claim`, on a data set without results."""
     statements = {contrast.claim: contrast.statement for contrast in CONTRASTS} | TABLE_ONE
@@ -198,12 +180,6 @@ def in_points(table: pd.DataFrame) -> pd.DataFrame:
     numbers = table[["effect", "low", "high", "spread", "apart"]]
     seeds = [np.round(100 * np.array(effects), 1).tolist() for effects in table.seeds]
     return table.assign(**(100 * numbers).round(2), seeds=seeds).round(3).dropna(axis="columns", how="all")
-
-
-def label_of(result: dict[str, Any]) -> str:
-    """The data set's label, with the model where it is not the usual one."""
-    model, label = result["config"]["setting"]["model"], str(result["data"]["label"])
-    return label if model in USUAL_MODELS else f"{label}, {model}"
 
 
 def decide_comparison(results: Sequence[dict[str, Any]], profile: str) -> tuple[list[Verdict], pd.DataFrame]:
@@ -284,110 +260,3 @@ def _apart(results: Sequence[dict[str, Any]], contrast: Contrast) -> float:
 
 
 # --- Table 1 ---------------------------------------------------------------------------------------------
-
-TABLE_ONE = {
-    "T1-gain": "Personalization helps for every number of local epochs E and of clients a round",
-    "T1-spread": "From seed to seed the initial accuracy varies several times as much as the personalized",
-    "T1-best-E": "The best E for the initial model is not always the best for the personalized one",
-    "T1-largest-E": "At the largest E the initial accuracy falls again",
-}
-
-
-def cells(results: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Table 1 in long form: a row per seed and cell.
-
-    Columns seed, clients_per_round, local_epochs, initial, personalized, and `rounds_initial` and
-    `rounds_personalized` to the config's threshold; NaN where it was not reached.
-    """
-    rows = []
-    for result in results:
-        threshold = result["config"]["threshold"]
-        for cell in result["cells"]:
-            initial, personalized = np.mean(cell["accuracy"], axis=1)
-            row = {"seed": result["seed"], "initial": initial, "personalized": personalized}
-            for i, name in enumerate(("initial", "personalized"), start=1):
-                row[f"rounds_{name}"] = next((p[0] for p in cell["curve"] if p[i] >= threshold), math.nan)
-            rows.append({key: cell[key] for key in ("clients_per_round", "local_epochs")} | row)
-    return pd.DataFrame(rows)
-
-
-def _accuracy(results: Sequence[dict[str, Any]]) -> dict[tuple[int, int], FloatArray]:
-    """For each cell (clients a round, E) the held-out clients' accuracies of all seeds [2, clients]."""
-    found: dict[tuple[int, int], list[FloatArray]] = {}
-    for result in results:
-        for cell in result["cells"]:
-            key = (cell["clients_per_round"], cell["local_epochs"])
-            found.setdefault(key, []).append(np.array(cell["accuracy"]))
-    return {key: np.concatenate(parts, axis=1) for key, parts in found.items()}
-
-
-def decide_table_one(results: Sequence[dict[str, Any]], profile: str) -> list[Verdict]:
-    """The four verdicts on Table 1 for one data set, from one result per seed."""
-    accuracy = _accuracy(results)
-    gains = {key: bootstrap_mean(values[1] - values[0]) for key, values in accuracy.items()}
-    least = min(gains.values(), key=lambda gain: gain.estimate)
-    if min(gain.low for gain in gains.values()) > 0:
-        helps = "reproduced"
-    elif least.high < 0:
-        helps = "not reproduced"
-    else:
-        helps = "direction only" if least.estimate > 0 else "undecided"
-
-    spread = cells(results).groupby(["clients_per_round", "local_epochs"])[["initial", "personalized"]].std()
-    ratio = (spread.initial / spread.personalized).to_numpy()
-    # Bootstrap over cells, of the median: eight numbers say no more.
-    picks = stream(0, "cells").integers(len(ratio), size=(5000, len(ratio)))
-    low, high = np.quantile(np.median(ratio[picks], axis=1), [0.025, 0.975])
-    median = float(np.median(ratio))
-    varies = "undecided"
-    if low >= SEVERAL:
-        varies = "reproduced"
-    elif high < 1:
-        varies = "not reproduced"
-    elif median > 1:
-        varies = "direction only"
-
-    halves = sorted({clients for clients, _ in accuracy})
-    shares = [_share_of_other_best(accuracy, clients) for clients in halves]
-    other = "undecided"
-    if max(shares) >= SURE:
-        other = "reproduced"
-    elif max(shares) <= 1 - SURE:
-        other = "not reproduced"
-    elif max(shares) > 0.5:
-        other = "direction only"
-
-    epochs = sorted({epochs for _, epochs in accuracy})
-    falls = np.mean(
-        [accuracy[clients, epochs[-2]][0] - accuracy[clients, epochs[-1]][0] for clients in halves], axis=0
-    )
-    fall, by_seed = bootstrap_mean(falls), _by_seed(falls, results)
-    numbers = {
-        "T1-gain": (helps, 100 * least.estimate, (100 * least.low, 100 * least.high), "points, smallest"),
-        "T1-spread": (varies, median, (float(low), float(high)), "times, median of cells"),
-        "T1-best-E": (other, 100 * max(shares), (math.nan, math.nan), "% of bootstrap samples"),
-        "T1-largest-E": (
-            verdict_of(fall.estimate, (fall.low, fall.high), sign_flip_p(falls), by_seed),
-            100 * fall.estimate,
-            (100 * fall.low, 100 * fall.high),
-            f"points, E = {epochs[-2]} − E = {epochs[-1]}",
-        ),
-    }
-    label = results[0]["data"]["label"]
-    return [
-        Verdict(claim, TABLE_ONE[claim], label, verdict, effect, interval, unit, profile)
-        for claim, (verdict, effect, interval, unit) in numbers.items()
-    ]
-
-
-def _share_of_other_best(accuracy: dict[tuple[int, int], FloatArray], clients: int) -> float:
-    """Share of bootstrap samples of clients in which initial and personalized accuracy prefer different E."""
-    values = np.stack([accuracy[key] for key in sorted(accuracy) if key[0] == clients])  # [E, 2, clients]
-    picks = stream(0, "best E", clients).integers(values.shape[2], size=(2000, values.shape[2]))
-    best = np.stack([values[:, :, pick].mean(2).argmax(0) for pick in picks])
-    return float((best[:, 0] != best[:, 1]).mean())
-
-
-def _by_seed(values: FloatArray, results: Sequence[dict[str, Any]]) -> list[float]:
-    ends = np.cumsum([len(result["clients"]) for result in results])
-    return [float(part.mean()) for part in np.split(values, ends[:-1])]

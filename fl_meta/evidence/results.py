@@ -6,15 +6,13 @@ import hashlib
 import json
 import os
 import platform
-import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, as_completed
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from multiprocessing import active_children, get_all_start_methods, get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +21,27 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from fl_meta.data.federated import FederatedDataset
+from fl_meta.experiments.clients import clients_of
 from fl_meta.experiments.comparison import compare
-from fl_meta.experiments.heterogeneity import heterogeneity
+from fl_meta.experiments.comparison_settings import (
+    Comparison,
+)
+from fl_meta.experiments.heterogeneity import Heterogeneity, heterogeneity
+from fl_meta.evidence.processes import processes
 from fl_meta.experiments.published_scores import benchmark, clients_of_row
-from fl_meta.experiments.settings import Benchmark, Comparison, Heterogeneity, Setting, TableOne
-from fl_meta.experiments.trajectories import clients_of, table_one
+from fl_meta.experiments.published_settings import Benchmark
+from fl_meta.experiments.settings import Setting
+from fl_meta.experiments.table_one import TableOne, table_one
 from fl_meta.support.atomic_files import write_atomically
+
+USUAL_MODELS = ("mlp", "char_mlp")
+
+
+def label_of(result: dict[str, Any]) -> str:
+    """The data set's label, with the model where it is not the usual one."""
+    model, label = result["config"]["setting"]["model"], str(result["data"]["label"])
+    return label if model in USUAL_MODELS else f"{label}, {model}"
+
 
 Experiment = TableOne | Comparison | Benchmark | Heterogeneity
 Result = dict[str, Any]
@@ -265,34 +278,6 @@ def _accuracies(result: Result) -> list[list[list[float]]]:
 
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
-
-
-@contextmanager
-def processes(number: int) -> Iterator[Executor]:
-    """A pool of so many processes that share the cores; at Ctrl-C they end at once, without a word.
-
-    They start afresh, since with a copy of our threads they would hang. Where the system can, they are copies
-    of one process that has imported all and computed nothing.
-    """
-    others = set(active_children())
-    threads = max(1, torch.get_num_threads() // number)
-    context = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
-    if context.get_start_method() == "forkserver":
-        context.set_forkserver_preload([__name__])
-    pool = ProcessPoolExecutor(number, context, initializer=_begin, initargs=(threads,))
-    try:
-        yield pool
-    except KeyboardInterrupt:
-        for process in set(active_children()) - others:
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _begin(threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(threads)
 
 
 def _as_json(value: Any) -> Any:

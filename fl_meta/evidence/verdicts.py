@@ -8,17 +8,20 @@ could be shown in place of computed ones.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from html import escape
 from typing import Any
 
-PROFILES = ("smoke", "laptop", "paper")
+import numpy as np
+
+from fl_meta.experiments.settings import PROFILES, RECORDED
+
 """Sizes of a run: a check that it works, a machine without a GPU, the paper's own settings."""
 
-RECORDED = "recorded"
 """The profile of a verdict on results that the repository keeps; it was not computed in this run."""
 
+LEVEL = 0.05  # of corrected p values
 MARKS = {
     "reproduced": "✔",
     "direction only": "↗",
@@ -231,3 +234,19 @@ def _to_json(number: float) -> float | None:
 
 def _from_json(number: float | None) -> float:
     return math.nan if number is None else float(number)
+
+
+def verdict_of(effect: float, interval: tuple[float, float], p: float, seeds: Sequence[float]) -> str:
+    """The verdict on one effect, by the rule at the top of `comparison_verdicts`.
+
+    Args:
+        effect: positive speaks for the claim.
+        interval: of the effect, 95 %.
+        p: corrected.
+        seeds: the effect for each seed.
+    """
+    low, high = interval
+    agree = sum(np.sign(seed) == np.sign(effect) for seed in seeds)
+    if p < LEVEL and (low > 0 or high < 0) and agree >= max(len(seeds) - 1, 1):
+        return "reproduced" if effect > 0 else "not reproduced"
+    return "direction only" if all(seed > 0 for seed in seeds) else "undecided"

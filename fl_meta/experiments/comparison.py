@@ -9,31 +9,27 @@ from typing import Any
 import numpy as np
 import torch
 
-from fl_meta.algorithms.optimizers import SGD, Adam, adam, sgd
+from fl_meta.algorithms.optimizers import SGD, Adam
+from fl_meta.algorithms.stages import Stage
 from fl_meta.algorithms.table import fedavg, fedsgd, reptile
 from fl_meta.data.batches import batch_plan
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.engines.local_training import LocalTraining, adapted, gradient, hessian_vector_product
-from fl_meta.experiments.settings import Comparison
-from fl_meta.experiments.trajectories import (
-    BATCH,
+from fl_meta.experiments.clients import MODELS, parts
+from fl_meta.experiments.comparison_settings import (
     CONTINUED,
     CONTINUED_GRADIENTS,
     FEDSGD,
     LOCAL_ONLY,
-    MODELS,
     REPTILE,
     SMALL_E,
-    FloatArray,
-    Snapshot,
-    accuracies,
-    parts,
-    path,
-    rounded,
+    Comparison,
 )
+from fl_meta.experiments.trajectories import BATCH, Snapshot, accuracies, path, rounded
 from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params, add, dot, norm, zeros_like
-from fl_meta.training.rounds import Stage, TrainingDivergedError
+from fl_meta.support.array_types import FloatArray
+from fl_meta.training.rounds import TrainingDivergedError
 
 DIAGNOSED_CLIENTS = 20  # how many held-out clients' gradients are looked at
 FAR, CLOSE = 3.0, 3.0**0.25  # between points of a course, and between candidates for a match
@@ -70,7 +66,7 @@ class _Rivals:
         return accuracies(self.model, params, data, rate, epochs, self.seed, ends=ends)
 
     def stage(self, epochs: int, rate: float, server: SGD, rounds: int) -> Stage:
-        algorithm = fedavg(epochs, client=sgd(rate), server=server, batch_size=BATCH)
+        algorithm = fedavg(epochs, client=SGD(rate), server=server, batch_size=BATCH)
         return Stage(algorithm, rounds, self.config.clients_per_round)
 
     def initial(self, snapshot: Snapshot) -> float:
@@ -207,25 +203,25 @@ def _fedavg(rivals: _Rivals) -> tuple[list[Snapshot], Snapshot, float]:
         "FedAvg",
         config.client_rates,
         rivals.train,
-        lambda rate: rivals.stage(config.local_epochs, rate, sgd(1.0, momentum=0.9), config.rounds),
+        lambda rate: rivals.stage(config.local_epochs, rate, SGD(1.0, momentum=0.9), config.rounds),
     )
 
 
 def _ways_on(rivals: _Rivals, start: Snapshot, rate: float) -> None:
     """Claims 2a and 2b: four ways on from one start."""
     config, rounds = rivals.config, rivals.config.fine_tuning_rounds
-    client, clients = sgd(rate), config.clients_per_round
+    client, clients = SGD(rate), config.clients_per_round
 
     def continued(server_rate: float, epochs: int = config.local_epochs, rounds: int = rounds) -> Stage:
-        return rivals.stage(epochs, rate, sgd(server_rate, momentum=0.9), rounds)
+        return rivals.stage(epochs, rate, SGD(server_rate, momentum=0.9), rounds)
 
     def tuned(option: tuple[int, float]) -> Stage:
         steps, server_rate = option
-        algorithm = reptile(steps, client=client, server=adam(server_rate), batch_size=BATCH)
+        algorithm = reptile(steps, client=client, server=Adam(server_rate), batch_size=BATCH)
         return Stage(algorithm, rounds, clients)
 
     def global_alone(server_rate: float) -> Stage:
-        return Stage(fedsgd(client=client, server=adam(server_rate), batch_size=BATCH), rounds, clients)
+        return Stage(fedsgd(client=client, server=Adam(server_rate), batch_size=BATCH), rounds, clients)
 
     def personalized(snapshots: list[Snapshot]) -> float:
         return rivals.personalized(snapshots[-1], rate)
@@ -266,13 +262,13 @@ def _centralized(rivals: _Rivals, federated: Sequence[Snapshot]) -> None:
     examples = float(rivals.train.train_counts.mean()) * config.local_epochs * config.clients_per_round
     steps = max(2, round(examples * config.rounds / config.centralized_batch))
     optimizers: dict[str, tuple[Sequence[float], Callable[[float], SGD | Adam]]] = {
-        "centralized SGD": (config.centralized_rates, partial(sgd, momentum=0.9)),
-        "centralized Adam": (config.centralized_adam_rates, adam),
+        "centralized SGD": (config.centralized_rates, partial(SGD, momentum=0.9)),
+        "centralized Adam": (config.centralized_adam_rates, Adam),
     }
     for name, (grid, optimizer) in optimizers.items():
 
         def stage(rate: float, optimizer: Callable[[float], SGD | Adam] = optimizer) -> Stage:
-            algorithm = fedsgd(client=sgd(1.0), server=optimizer(rate), batch_size=config.centralized_batch)
+            algorithm = fedsgd(client=SGD(1.0), server=optimizer(rate), batch_size=config.centralized_batch)
             return Stage(algorithm, steps, clients_per_round=1)
 
         snapshots, _, _ = rivals.trained(name, grid, pool, stage)
@@ -338,7 +334,7 @@ def diagnose(
         mean = add(add(mean, a, 0.5), b, 0.5)
         products.append(dot(a, b))
         cosines.append(dot(a, b) / (norm(a) * norm(b)))
-        adaptation = LocalTraining(model, params, data, sgd(rate), BATCH, epochs, None, seed)
+        adaptation = LocalTraining(model, params, data, SGD(rate), BATCH, epochs, None, seed)
         *_, end = adapted(adaptation, client_id)
         distances.append(norm(add(end, params, -1.0)))
     return {

@@ -11,44 +11,56 @@ decided on smooth losses alone (see RELATIVE_RATES), and by the client that is f
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 import torch
 
-from fl_meta.algorithms.optimizers import SGD, sgd
+from fl_meta.algorithms.optimizers import SGD
 from fl_meta.algorithms.table import Algorithm, ClientWeights, fedavg, fedsgd, fomaml, maml, reptile
 from fl_meta.data.batches import batch_plan
 from fl_meta.data.federated import PADDING, FederatedDataset
 from fl_meta.engines.local_training import Batch, client_update, local_steps
 from fl_meta.engines.threads import one_thread
-from fl_meta.evidence.verdicts import Verdict
 from fl_meta.experiments.expansion import Known, Method, measure_expansion
-from fl_meta.experiments.settings import ClaimOne
 from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params, add, dot, norm, relative_error, scale, zeros_like
-from fl_meta.support.random_streams import stream, torch_seed
+from fl_meta.support.random_streams import random_stream, torch_seed
 from fl_meta.training.rounds import pseudo_gradient
 
-IDENTITY_TOLERANCE = 1e-12  # largest relative error, float64
-SLOPE_TOLERANCE = 0.1  # of 2, for the slope of log error over log β
-COEFFICIENT_TOLERANCE = 0.02  # of 1, for fitted over predicted coefficient
-FINITE_DIFFERENCE_TOLERANCE = 1e-6  # largest relative error, float64
+
+@dataclass(frozen=True)
+class ClaimOne:
+    """Notebook 01: the identities, the expansion and the second order, in float64.
+
+    Attributes:
+        num_clients: clients per data set.
+        steps: K of the identities.
+        batch_size: examples per local batch.
+        expansion_steps: the K of the expansion.
+        expansion_clients: clients whose expansion is measured.
+    """
+
+    num_clients: int
+    steps: int
+    batch_size: int
+    expansion_steps: tuple[int, ...]
+    expansion_clients: int
+
+
+CLAIM_ONE = {
+    "smoke": ClaimOne(2, 2, 4, (2,), 4),
+    "laptop": ClaimOne(4, 4, 10, (2, 3), 9),
+    "paper": ClaimOne(20, 10, 20, (2, 3, 4, 5), 100),
+}
+
 
 # β in units of ‖AvgGrad‖ / ‖AvgGradInner‖. The expansion is a statement about losses with three derivatives
 # between θ_0 and θ_K, so 1b is decided on those. A rectified unit that crosses its kink has none: on such
 # networks the expansion holds only for steps before the first crossing, which notebook 01 shows. (A first
 # version of 1b also took the ReLU network, at rates of 1e-7 to 1e-6. Some clients crossed a kink even there.)
 RELATIVE_RATES = (1e-4, 2e-4, 5e-4, 1e-3)
-
-STATEMENTS = {
-    "1a": "FedAvg(K) = FedSGD + FOMAML(1) + … + FOMAML(K−1), and with equal client weights it is Reptile(K)",
-    "1b-order": "what the expansion of FedAvg, FOMAML and MAML in β leaves out is O(β²): slope 2",
-    "1b-coefficient": "AvgGradInner enters with −½K(K−1), −K and −2K: fitted / predicted = 1",
-    "1c": "MAML's second order is exact: it agrees with finite differences of the personalized loss",
-}
 
 
 def averaged_models(
@@ -98,7 +110,7 @@ def identity_errors(
     Columns model, identity, relative_error. Each side of an identity is computed by runs of its own.
     """
     rows = []
-    K, client = config.steps, sgd(0.05)
+    K, client = config.steps, SGD(0.05)
     ids = data.client_ids[: config.num_clients]
     for model in models:
         params = model.init(seed, torch.float64)
@@ -221,18 +233,18 @@ def finite_difference_errors(
             def loss_after_steps(
                 start: Params, model: Model = model, batches: list[Batch] = batches
             ) -> float:
-                for taken in local_steps(model, start, iter(batches), sgd(rate)):
+                for taken in local_steps(model, start, iter(batches), SGD(rate)):
                     loss = taken.loss
                 return loss
 
             second, first = (
                 client_update(model, params, data, client_id, row, seed=seed, round_number=0).gradient
                 for row in (
-                    maml(K, client=sgd(rate), batch_size=size),
-                    fomaml(K, client=sgd(rate), batch_size=size),
+                    maml(K, client=SGD(rate), batch_size=size),
+                    fomaml(K, client=SGD(rate), batch_size=size),
                 )
             )
-            factors = stream(seed, "finite differences", client_id).uniform(0.5, 1.5, len(second))
+            factors = random_stream(seed, "finite differences", client_id).uniform(0.5, 1.5, len(second))
             along = {name: second[name] * f for name, f in zip(second, factors, strict=True)}
             along = scale(along, 1 / norm(along))
             there, back = (loss_after_steps(add(params, along, sign * step)) for sign in (1.0, -1.0))
@@ -247,57 +259,3 @@ def finite_difference_errors(
                 }
             )
     return pd.DataFrame(rows)
-
-
-def decide_errors(
-    claim: str, errors: pd.Series[float], tolerance: float, data: FederatedDataset, profile: str
-) -> Verdict:
-    """Reproduced if the largest relative error is within the tolerance; the interval is its range.
-
-    A single NaN is an error beyond any tolerance.
-    """
-    largest = float(errors.max(skipna=False))
-    verdict = "reproduced" if largest <= tolerance else "not reproduced"
-    unit = f"largest relative error (accepted: {tolerance:g})"
-    low = float(errors.min(skipna=False))
-    return Verdict(claim, STATEMENTS[claim], data.label, verdict, largest, (low, largest), unit, profile)
-
-
-def decide_band(
-    claim: str,
-    values: pd.Series[float],
-    expected: float,
-    tolerance: float,
-    data: FederatedDataset,
-    profile: str,
-) -> Verdict:
-    """Reproduced if every value is within `expected` ± `tolerance`; the interval is the values' range.
-
-    The effect is the value furthest off. The expectations behind the values are computed, not sampled, so
-    a single one beyond the tolerance refutes; a mean over clients could hide it. Undecided if one is not
-    finite.
-    """
-    unit = f"furthest off of {len(values)} (accepted: {expected:g} ± {tolerance:g})"
-    verdict, effect, ends = "undecided", math.nan, (math.nan, math.nan)
-    if np.isfinite(values).all():
-        effect = float(values.iloc[int((values - expected).abs().argmax())])
-        ends = (float(values.min()), float(values.max()))
-        verdict = "reproduced" if abs(effect - expected) <= tolerance else "not reproduced"
-    return Verdict(claim, STATEMENTS[claim], data.label, verdict, effect, ends, unit, profile)
-
-
-def decide_claim_one(
-    identities: pd.DataFrame,
-    expansions: pd.DataFrame,
-    differences: pd.DataFrame,
-    data: FederatedDataset,
-    profile: str,
-) -> list[Verdict]:
-    """The four verdicts on claim 1 for one data set, from the three tables of measurements."""
-    slopes, ratios = expansions.slope, expansions.coefficient_ratio
-    return [
-        decide_errors("1a", identities.relative_error, IDENTITY_TOLERANCE, data, profile),
-        decide_band("1b-order", slopes, 2.0, SLOPE_TOLERANCE, data, profile),
-        decide_band("1b-coefficient", ratios, 1.0, COEFFICIENT_TOLERANCE, data, profile),
-        decide_errors("1c", differences.relative_error, FINITE_DIFFERENCE_TOLERANCE, data, profile),
-    ]

@@ -9,14 +9,63 @@ from typing import Any
 
 import numpy as np
 
-from fl_meta.algorithms.optimizers import sgd
+from fl_meta.algorithms.optimizers import SGD
+from fl_meta.algorithms.stages import Stage
 from fl_meta.algorithms.table import reptile
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.data.synthetic.writers import load_writers
-from fl_meta.evidence.statistics import Interval, bootstrap_mean
-from fl_meta.experiments.settings import Heterogeneity
-from fl_meta.experiments.trajectories import BATCH, MODELS, FloatArray, accuracies, path, rounded
-from fl_meta.training.rounds import Stage
+from fl_meta.evaluation.bootstrap import Interval, bootstrap_mean
+from fl_meta.experiments.clients import MODELS
+from fl_meta.experiments.settings import Setting
+from fl_meta.experiments.trajectories import BATCH, accuracies, path, rounded
+from fl_meta.support.array_types import FloatArray
+
+
+@dataclass(frozen=True)
+class Heterogeneity:
+    """Notebook 08: synthetic writers who differ by more or by less, in every cell of a grid.
+
+    Attributes:
+        setting: the synthetic writers, how many, and the model.
+        folds: seed k holds out fold k of so many; seeds from `folds` on have other writers.
+        style: how far hands differ, see `data.handwriting.Knobs`.
+        label_skew: how far class frequencies differ.
+        mean_examples: of each writer, train and test together; all have as many.
+        clients_per_round: sampled in each round.
+        steps: local steps K in each round, in every cell the same.
+        rounds: of FedAvg.
+        client_rate: of local SGD, in training and in personalization; tuned for no cell.
+        server_momentum: of SGD with rate 1 at the server.
+        personalization_epochs: of the personalized accuracy.
+    """
+
+    setting: Setting
+    folds: int
+    style: tuple[float, ...]
+    label_skew: tuple[float, ...]
+    mean_examples: tuple[int, ...]
+    clients_per_round: int
+    steps: int
+    rounds: int
+    client_rate: float
+    server_momentum: float
+    personalization_epochs: int
+
+
+RECORDED_HETEROGENEITY = Heterogeneity(
+    Setting("writers", "logistic", least=1, most=1000, num_clients=60),
+    folds=3,
+    style=(0.0, 0.5, 1.0, 2.0),
+    label_skew=(0.0, 1.0, 2.0, 4.0),
+    mean_examples=(25, 100, 300),
+    clients_per_round=10,
+    steps=5,
+    rounds=20,
+    client_rate=0.5,
+    server_momentum=0.8,
+    personalization_epochs=3,
+)
+
 
 KNOBS = ("style", "label_skew", "mean_examples")
 """Of `load_writers`; `size_skew` is 0, so that every writer has as many examples as all others."""
@@ -49,7 +98,7 @@ def measure(config: Heterogeneity, data: FederatedDataset, seed: int) -> Iterato
     """
     train, held_out = data.fold(seed % config.folds, config.folds)
     model = MODELS[config.setting.model](train)
-    client, server = sgd(config.client_rate), sgd(1.0, momentum=config.server_momentum)
+    client, server = SGD(config.client_rate), SGD(1.0, momentum=config.server_momentum)
     # FedAvg with a number of steps: nobody has more examples than others, so all weigh the same.
     algorithm = reptile(config.steps, client=client, server=server, batch_size=BATCH)
     stage = Stage(algorithm, config.rounds, config.clients_per_round)

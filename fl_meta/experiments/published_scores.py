@@ -17,21 +17,21 @@ import numpy as np
 import pandas as pd
 
 from fl_meta import models
-from fl_meta.algorithms.optimizers import adam, sgd
+from fl_meta.algorithms.optimizers import SGD, Adam
+from fl_meta.algorithms.stages import Stage, decayed
 from fl_meta.algorithms.table import Algorithm, fedavg, fedprox, fomaml, maml, reptile
 from fl_meta.data import load_dataset
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.data.partition import by_labels_dirichlet, pachinko
 from fl_meta.data.published.cifar import COARSE_OF_FINE
+from fl_meta.evaluation.bootstrap import bootstrap_mean
 from fl_meta.evaluation.personalization import Evaluation, PersonalizationTable, personalize
-from fl_meta.evidence.statistics import bootstrap_mean
-from fl_meta.experiments.settings import Benchmark
-from fl_meta.experiments.trajectories import MODELS, TOGETHER
+from fl_meta.experiments.clients import MODELS, TOGETHER
+from fl_meta.experiments.published_settings import Benchmark
 from fl_meta.models.mobilenet import mobilenet_v2
-from fl_meta.training.rounds import Stage, decayed
 from fl_meta.training.train import train
 
-AVERAGE = sgd(1.0)  # at the server: plain averaging of the clients' models
+AVERAGE = SGD(1.0)  # at the server: plain averaging of the clients' models
 EVALUATED_EVERY = 10  # rounds; FedEM's published runs had 5 or 10
 MU = 0.1  # FedProx's
 ADAPTED = "+"  # FedAvg+ is FedAvg, then one local epoch; the same mark for the other methods
@@ -139,7 +139,7 @@ def _steps(config: Benchmark, data: FederatedDataset) -> int:
 
 
 def _kept(config: Benchmark) -> dict[str, Any]:
-    client = sgd(config.client_rate, momentum=0.9, weight_decay=5e-4)
+    client = SGD(config.client_rate, momentum=0.9, weight_decay=5e-4)
     return {"client": client, "server": AVERAGE, "batch_size": config.batch_size, "keeps_momentum": True}
 
 
@@ -149,7 +149,7 @@ def _in_epochs(config: Benchmark, algorithm: Algorithm) -> list[Stage]:
 
 
 def _in_steps(config: Benchmark, row: Callable[..., Algorithm], steps: int, rounds: int) -> Stage:
-    algorithm = row(steps, client=sgd(config.client_rate), server=adam(1e-3), batch_size=config.batch_size)
+    algorithm = row(steps, client=SGD(config.client_rate), server=Adam(1e-3), batch_size=config.batch_size)
     return Stage(algorithm, rounds, clients_per_round=None)
 
 
@@ -160,7 +160,7 @@ def _per_fedavg(row: Callable[..., Algorithm], config: Benchmark, data: Federate
 
 def _personalized_fedavg(config: Benchmark, data: FederatedDataset) -> list[Stage]:
     second = config.rounds // 4
-    first = fedavg(1, client=sgd(config.client_rate), batch_size=config.batch_size)
+    first = fedavg(1, client=SGD(config.client_rate), batch_size=config.batch_size)
     return [
         Stage(first, config.rounds - second, clients_per_round=None),
         _in_steps(config, reptile, _steps(config, data), second),

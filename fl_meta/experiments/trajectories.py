@@ -2,77 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fl_meta import models
-from fl_meta.algorithms.optimizers import sgd
-from fl_meta.algorithms.table import fedavg
-from fl_meta.data import load_dataset
+from fl_meta.algorithms.optimizers import SGD
+from fl_meta.algorithms.stages import Stage
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.data.published.tensorflow_federated import play_of
 from fl_meta.evaluation.personalization import personalize
-from fl_meta.experiments.settings import Setting, TableOne
 from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params
-from fl_meta.training.rounds import Stage, TrainingState, run_round
-
-MODELS: dict[str, Callable[[FederatedDataset], Model]] = {
-    "logistic": models.logistic,
-    "mlp": models.mlp,
-    "small_cnn": models.small_cnn,
-    "emnist_cnn": models.emnist_cnn,
-    "char_mlp": models.char_mlp,
-    "char_lstm": models.char_lstm,
-    "small_lstm": lambda data: models.char_lstm(data, hidden=64),
-}
-# A character of several plays is one person: on both sides of a split it would be no stranger.
-TOGETHER: dict[str, Callable[[str], str]] = {
-    "shakespeare": lambda role: role.split("/")[1],
-    "shakespeare_tff": lambda role: role.removeprefix(play_of(role)),
-}
-
-# Names of models in a comparison, beside "FedAvg" and "centralized SGD" and "… Adam".
-CONTINUED = "FedAvg, continued"
-CONTINUED_GRADIENTS = "FedAvg, continued for as many gradients"
-REPTILE = "Reptile with Adam"
-FEDSGD = "FedSGD with Adam"
-SMALL_E = "FedAvg(E=1)"
-LOCAL_ONLY = "local only"
+from fl_meta.support.array_types import FloatArray
+from fl_meta.training.rounds import TrainingState, run_round
 
 BATCH = 20
-
-FloatArray = NDArray[np.float64]
-
-
-def clients_of(setting: Setting) -> FederatedDataset:
-    """The clients that take part, with as many examples of each as the setting allows.
-
-    Raises:
-        ValueError: for an unknown data set, or if no client has enough examples.
-    """
-    number, synthetic = setting.num_clients, setting.dataset == "writers"
-    options = {"num_writers": number} if synthetic and number else {}
-    data = load_dataset(setting.dataset, **options).limited(setting.least, setting.most)
-    if number and not synthetic:
-        data = data.subset(data.client_ids[:: max(1, len(data) // number)][:number])
-    return data
-
-
-def fold_of(setting: Setting, fold: int, folds: int) -> tuple[FederatedDataset, FederatedDataset]:
-    """The other clients, and those of this fold, who are held out."""
-    return clients_of(setting).fold(fold, folds, TOGETHER.get(setting.dataset, str))
-
-
-def parts(setting: Setting, fold: int, folds: int) -> tuple[FederatedDataset, ...]:
-    """Clients that train, that choose hyper-parameters (a fifth of the rest), and that are held out."""
-    rest, held_out = fold_of(setting, fold, folds)
-    train, validation = rest.fold(0, 5, TOGETHER.get(setting.dataset, str))
-    return train, validation, held_out
 
 
 @dataclass(frozen=True)
@@ -134,7 +79,7 @@ def accuracies(
         data,
         epochs=epochs,
         every=epochs if ends else 1,
-        client=sgd(rate),
+        client=SGD(rate),
         batch_size=BATCH,
         seed=seed,
     )
@@ -145,32 +90,3 @@ def accuracies(
 def rounded(values: FloatArray) -> Any:
     """Accuracies as lists; of at most 100,000 predictions nothing that matters is lost."""
     return np.round(values, 5).tolist()
-
-
-def table_one(config: TableOne, seed: int) -> dict[str, Any]:
-    """The paper's Table 1 for one seed, as JSON values.
-
-    Each cell has `curve`, rows of round and mean initial and personalized accuracy of held-out clients, and
-    `accuracy` at the end, [2, clients]: initial and personalized.
-    """
-    train, held_out = fold_of(config.setting, seed % config.folds, config.folds)
-    model = MODELS[config.setting.model](train)
-    cells = []
-    for clients in config.clients_per_round:
-        for epochs in config.local_epochs:
-            algorithm = fedavg(epochs, client=sgd(config.client_rate), batch_size=BATCH)
-            stage, curve = Stage(algorithm, config.rounds, clients), []
-            for snapshot in path(model, train, stage, seed, range(0, config.rounds + 1, config.every)):
-                found = accuracies(
-                    model,
-                    snapshot.params,
-                    held_out,
-                    config.client_rate,
-                    config.personalization_epochs,
-                    seed,
-                    ends=True,
-                )
-                curve.append([snapshot.round_number, *rounded(found.mean(1))])
-            cell = {"clients_per_round": clients, "local_epochs": epochs, "curve": curve}
-            cells.append(cell | {"accuracy": rounded(found)})
-    return {"clients": list(held_out.client_ids), "cells": cells}

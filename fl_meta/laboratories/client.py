@@ -11,19 +11,19 @@ import torch
 from numpy.typing import NDArray
 
 from fl_meta import models
-from fl_meta.algorithms.optimizers import SGD, sgd
+from fl_meta.algorithms.optimizers import SGD
+from fl_meta.algorithms.stages import Stage
 from fl_meta.algorithms.table import fedavg
+from fl_meta.data.encoding import BLANK, decode, encode
 from fl_meta.data.federated import PADDING, Client, FederatedDataset
-from fl_meta.data.published.shakespeare import BLANK, decode, encode
 from fl_meta.engines.local_training import LocalTraining, adapted
 from fl_meta.engines.threads import one_thread
 from fl_meta.evaluation.personalization import PersonalizationTable, personalize
+from fl_meta.experiments.clients import fold_of
 from fl_meta.experiments.settings import WRITERS, Setting
-from fl_meta.experiments.trajectories import fold_of
 from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params
-from fl_meta.support.random_streams import stream
-from fl_meta.training.rounds import Stage
+from fl_meta.support.random_streams import random_stream
 from fl_meta.training.train import train
 
 EPOCHS = 10
@@ -56,21 +56,21 @@ RECIPES: Mapping[str, Recipe] = {
         WRITERS,
         4,
         lambda data: models.mlp(data, hidden=100),
-        Stage(fedavg(2, client=sgd(0.1), batch_size=10), rounds=30, clients_per_round=10),
-        sgd(0.1),
+        Stage(fedavg(2, client=SGD(0.1), batch_size=10), rounds=30, clients_per_round=10),
+        SGD(0.1),
     ),
     "shakespeare": Recipe(
         Setting("shakespeare", "char_mlp", least=100, most=100),
         10,
         lambda data: models.char_mlp(data, context=_CONTEXT, hidden=64),
-        Stage(fedavg(1, client=sgd(0.7), server=sgd(1.0), batch_size=10), rounds=40, clients_per_round=5),
-        sgd(0.3),
+        Stage(fedavg(1, client=SGD(0.7), server=SGD(1.0), batch_size=10), rounds=40, clients_per_round=5),
+        SGD(0.3),
     ),
 }
 
 
 @dataclass(frozen=True, eq=False)
-class Strangers:
+class HeldOutStudy:
     """Held-out clients and the global model, which has never seen them.
 
     Attributes:
@@ -86,7 +86,7 @@ class Strangers:
 
 
 @cache
-def strangers(dataset: str) -> Strangers:
+def held_out_study(dataset: str) -> HeldOutStudy:
     """Train the global model of a data set in `RECIPES` and score all held-out clients."""
     recipe = RECIPES[dataset]
     training, held_out = fold_of(recipe.setting, 0, recipe.folds)
@@ -98,11 +98,11 @@ def strangers(dataset: str) -> Strangers:
         model, params, held_out, epochs=EPOCHS, client=recipe.adaptation, batch_size=size, seed=SEED
     )
     most = np.argsort(-held_out.test_counts, kind="stable")[:_MOST_OFFERED]
-    return Strangers(adaptation, table, tuple(held_out.client_ids[i] for i in most))
+    return HeldOutStudy(adaptation, table, tuple(held_out.client_ids[i] for i in most))
 
 
 @dataclass(frozen=True, eq=False)
-class Meeting:
+class ClientAdaptation:
     """A client's test part, as the global model and the client's own models read it.
 
     Attributes:
@@ -132,16 +132,16 @@ class Meeting:
 
 @cache
 @one_thread()
-def meet(dataset: str, client_id: str) -> Meeting:
+def meet(dataset: str, client_id: str) -> ClientAdaptation:
     """Adapt to a held-out client, epoch after epoch, as `personalize` does."""
-    adaptation = strangers(dataset).adaptation
+    adaptation = held_out_study(dataset).adaptation
     client = adaptation.data[client_id]
     real = client.test_y != PADDING
     params = tuple(adapted(adaptation, client_id))
     with torch.no_grad():
         x = torch.from_numpy(client.test_x)
         read = [adaptation.model.apply(own, x).argmax(-1).numpy()[real] for own in params]
-    return Meeting(client, client.test_y[real].astype(np.int64), np.stack(read), params)
+    return ClientAdaptation(client, client.test_y[real].astype(np.int64), np.stack(read), params)
 
 
 @cache
@@ -156,12 +156,12 @@ def write_on(role: str, *, length: int = 200, temperature: float = 0.8) -> tuple
         length: characters to write.
         temperature: below 1 likely characters become likelier.
     """
-    meeting, model = meet("shakespeare", role), strangers("shakespeare").adaptation.model
+    meeting, model = meet("shakespeare", role), held_out_study("shakespeare").adaptation.model
     params = {name: torch.stack([own[name] for own in meeting.params]) for name in meeting.params[0]}
     start = [BLANK] * _CONTEXT + encode(first_line(meeting) + "\n").tolist()
     codes = torch.tensor([start] * len(meeting.params))
     with torch.no_grad():
-        for draw in stream(SEED, "sample of text").random(length):
+        for draw in random_stream(SEED, "sample of text").random(length):
             logits = torch.vmap(model.apply)(params, codes[:, None, -_CONTEXT:])[:, 0, -1].double()
             chances = torch.softmax(logits / temperature, -1).cumsum(-1)
             drawn = (chances <= draw * chances[:, -1:]).sum(-1, keepdim=True)
@@ -169,6 +169,6 @@ def write_on(role: str, *, length: int = 200, temperature: float = 0.8) -> tuple
     return tuple(decode(text[len(start) :]) for text in codes)
 
 
-def first_line(meeting: Meeting) -> str:
+def first_line(meeting: ClientAdaptation) -> str:
     """The first line of a role's test part."""
     return decode(meeting.truth).partition("\n")[0]

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from fl_meta.data.encoding import decode
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.data.published.shakespeare import decode
-from fl_meta.laboratories.client import EPOCHS, Meeting, first_line, meet, strangers, write_on
-from fl_meta.laboratories.plane_picture import animate
-from fl_meta.plots.examples import PALETTE
+from fl_meta.laboratories.animated_figure import animate
+from fl_meta.laboratories.client import EPOCHS, ClientAdaptation, first_line, held_out_study, meet, write_on
+from fl_meta.plots.style import PALETTE
 
 _WIDTH = 10.4  # inches
 _GOOD, _BAD = PALETTE[0], PALETTE[3]
@@ -65,7 +65,7 @@ class GlyphPicture:
 
     def show(self, client: str, epoch: int) -> tuple[Figure, str]:
         """The figure of a writer after so many epochs, and what it says in words, as HTML."""
-        data, meeting = strangers("writers").adaptation.data, meet("writers", client)
+        data, meeting = held_out_study("writers").adaptation.data, meet("writers", client)
         order = np.argsort(meeting.truth, kind="stable")
         sheet = np.zeros((_ROWS * _CELL_HEIGHT, _COLUMNS * _CELL_WIDTH))
         corners = []
@@ -106,7 +106,7 @@ class LinePicture:
         """The figure of a role after so many epochs, and what it says in words, as HTML."""
         if client != self._client:
             self._begin(client)
-        data, meeting = strangers("shakespeare").adaptation.data, meet("shakespeare", client)
+        data, meeting = held_out_study("shakespeare").adaptation.data, meet("shakespeare", client)
         count = len(self._places)
         before, now = meeting.right[0, :count], meeting.right[epoch, :count]
         _drawn(self._wrong, self._places[~now], _UNDERLINE)
@@ -170,7 +170,7 @@ class _Course:
     """Accuracy over epochs: of the client, and the mean of all held-out ones."""
 
     def __init__(self, axes: Axes, dataset: str) -> None:
-        accuracies = 100 * strangers(dataset).table.accuracies()
+        accuracies = 100 * held_out_study(dataset).table.accuracies()
         name = f"mean of all {len(accuracies)} held-out"
         axes.plot(accuracies.mean(), color="0.45", linestyle="--", linewidth=2, label=name)
         (self._line,) = axes.plot([], [], "o-", color=_GOOD, markersize=6, label="this client")
@@ -185,7 +185,7 @@ class _Course:
         axes.legend(frameon=False, fontsize=11, loc="lower right")
         self.moving = [self._line, self._now, self._title]
 
-    def show(self, meeting: Meeting, epoch: int) -> None:
+    def show(self, meeting: ClientAdaptation, epoch: int) -> None:
         """With a mark at the epoch."""
         accuracies = meeting.accuracies
         self._line.set_data(np.arange(EPOCHS + 1), accuracies)
@@ -231,9 +231,9 @@ def _when(epoch: int) -> str:
     return f"after {epoch} epoch{'s' * (epoch > 1)}" if epoch else "global model"
 
 
-def _words(dataset: str, meeting: Meeting, epoch: int, tests: str, trains: str) -> str:
+def _words(dataset: str, meeting: ClientAdaptation, epoch: int, tests: str, trains: str) -> str:
     """Accuracies and flips, as HTML."""
-    people = strangers(dataset)
+    people = held_out_study(dataset)
     data: FederatedDataset = people.adaptation.data
     before, now = meeting.right[0], meeting.right[epoch]
     first, last = meeting.accuracies[[0, epoch]]

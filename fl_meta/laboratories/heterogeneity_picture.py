@@ -8,10 +8,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fl_meta.experiments.heterogeneity import KNOBS, Gain
-from fl_meta.experiments.settings import Heterogeneity
-from fl_meta.laboratories.plane_picture import animate
-from fl_meta.plots.examples import PALETTE
+from fl_meta.experiments.heterogeneity import KNOBS, Gain, Heterogeneity
+from fl_meta.laboratories.animated_figure import animate
+from fl_meta.plots.style import PALETTE
 
 _LABELS = {
     "style": "style: how far hands differ",

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fl_meta.data import load_dataset
 from fl_meta.data.batches import BatchPlan, batch_plan
 from fl_meta.data.federated import FederatedDataset
-
-FloatArray = NDArray[np.float64]
+from fl_meta.support.array_types import FloatArray
 
 INNER_GRADIENTS = 5
 BATCH_SIZE = 10

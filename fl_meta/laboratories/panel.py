@@ -12,7 +12,7 @@ from typing import Any
 import ipywidgets  # type: ignore[import-untyped]
 from matplotlib.figure import Figure
 
-from fl_meta.laboratories.plane_picture import png
+from fl_meta.laboratories.animated_figure import png
 
 # Lines of text are as close as around the panel, not as far apart as controls. JupyterLab takes arrow keys
 # (and d, d, which deletes a cell) before a slider or a list hears of them. It does not where it finds this

@@ -10,18 +10,24 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from fl_meta.evidence.results import recorded
-from fl_meta.experiments.heterogeneity import KNOBS, Gain, gains, recompute
-from fl_meta.experiments.settings import RECORDED_HETEROGENEITY
-from fl_meta.laboratories.claim_explorer import claim_explorer
-from fl_meta.laboratories.client import EPOCHS, RECIPES, strangers
+from fl_meta.experiments.heterogeneity import KNOBS, RECORDED_HETEROGENEITY, Gain, gains, recompute
+from fl_meta.laboratories.client import EPOCHS, RECIPES, held_out_study
 from fl_meta.laboratories.client_picture import GlyphPicture, LinePicture
 from fl_meta.laboratories.heterogeneity_picture import GridPicture
 from fl_meta.laboratories.mixing import MOST_ROUNDS, PRESETS
+from fl_meta.laboratories.mixing_picture import MixPicture
 from fl_meta.laboratories.panel import Panel, choice, slider, stops
 from fl_meta.laboratories.plane import ROWS, SERVERS
-from fl_meta.laboratories.plane_picture import ROUNDS_IN_PLANE, MixPicture, PlanePicture
+from fl_meta.laboratories.plane_picture import ROUNDS_IN_PLANE, PlanePicture
+from fl_meta.laboratories.recorded_claims import claim_explorer
 
-__all__ = ["claim_explorer", "federation_in_the_plane", "how_different", "meet_a_client", "mix_your_own"]
+__all__ = [
+    "claim_explorer",
+    "federation_in_the_plane",
+    "heterogeneity_panel",
+    "meet_a_client",
+    "mix_your_own",
+]
 
 # --- a federation in the plane ---------------------------------------------------------------------------
 
@@ -117,7 +123,7 @@ def meet_a_client(*, dataset: str = "writers", client: str | None = None, epoch:
     """
     if dataset not in RECIPES:
         raise ValueError(f"data set: {dataset!r} is unknown; choose one of {', '.join(map(repr, RECIPES))}")
-    offered = strangers(dataset).offered
+    offered = held_out_study(dataset).offered
     writes = dataset == "writers"
     controls = {
         "client": choice("writer" if writes else "role", offered[0] if client is None else client, offered),
@@ -130,7 +136,7 @@ def meet_a_client(*, dataset: str = "writers", client: str | None = None, epoch:
 # --- how different writers are ---------------------------------------------------------------------------
 
 
-def how_different(
+def heterogeneity_panel(
     folder: str | Path, *, style: float = 1.0, label_skew: float = 1.0, mean_examples: int = 100
 ) -> Panel:
     """What makes synthetic writers differ, against the gain from personalization: recorded, or computed here.
@@ -174,4 +180,4 @@ def how_different(
         yield from recompute(config, values, next(populations), lambda found: here.update({cell: found}))
 
     work = ("compute this cell with other writers", compute)
-    return Panel("how_different", controls, draw, fixed=repr(folder.as_posix()), work=work)
+    return Panel("heterogeneity_panel", controls, draw, fixed=repr(folder.as_posix()), work=work)

@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_meta.algorithms.optimizers import SGD, Adam, adam, sgd
-from fl_meta.algorithms.table import Algorithm, Sends, fedavg, fedsgd, fomaml, maml, reptile
+from fl_meta.algorithms.optimizers import SGD, Adam
+from fl_meta.algorithms.table import Algorithm, SentGradients, fedavg, fedsgd, fomaml, maml, reptile
+from fl_meta.support.array_types import FloatArray
 from fl_meta.support.validation import whole_number
-
-FloatArray = NDArray[np.float64]
 
 ROWS: Mapping[str, Callable[[int, SGD, SGD | Adam], Algorithm]] = {
     "FedSGD": lambda _, client, server: fedsgd(client=client, server=server, batch_size=None),
@@ -30,9 +29,9 @@ ROWS: Mapping[str, Callable[[int, SGD, SGD | Adam], Algorithm]] = {
 """The table of algorithms: from K, client and server optimizer to a row. FedSGD has no K."""
 
 SERVERS: Mapping[str, Callable[[float], SGD | Adam]] = {
-    "SGD": sgd,
-    "SGD, momentum 0.9": lambda rate: sgd(rate, momentum=0.9),
-    "Adam": adam,
+    "SGD": SGD,
+    "SGD, momentum 0.9": lambda rate: SGD(rate, momentum=0.9),
+    "Adam": Adam,
 }
 
 
@@ -145,7 +144,7 @@ def round_in_plane(
         sent = gradients[-1]
     else:
         sent = np.sum(gradients, axis=0)
-    if algorithm.sends is Sends.LAST_THROUGH_STEPS:
+    if algorithm.sends is SentGradients.LAST_THROUGH_STEPS:
         for _ in places[1:]:
             sent = sent - rate * clients.curved(sent)
     weights = np.array([algorithm.weight(int(number)) for number in clients.examples])

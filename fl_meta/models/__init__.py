@@ -1,27 +1,5 @@
 """Models as pure functions of their parameters, and the ones that the experiments use."""
 
-from fl_meta.models.model import (
-    Model,
-    char_lstm,
-    char_mlp,
-    colour_cnn,
-    emnist_cnn,
-    fedem_cnn,
-    linear_binary,
-    logistic,
-    mlp,
-    small_cnn,
-)
+import lazy_loader
 
-__all__ = [
-    "Model",
-    "char_lstm",
-    "char_mlp",
-    "colour_cnn",
-    "emnist_cnn",
-    "fedem_cnn",
-    "linear_binary",
-    "logistic",
-    "mlp",
-    "small_cnn",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

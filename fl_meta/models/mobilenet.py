@@ -7,7 +7,8 @@ from typing import cast
 from torch import Tensor, nn
 
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.models.model import Model, colour_pixels
+from fl_meta.models.images import colour_pixels
+from fl_meta.models.model import Model
 
 # Of each stage: how often a block widens its inputs, channels, blocks, stride of the first block. Table 2 of
 # Sandler et al., but for the stride of the second stage, which there is 2.

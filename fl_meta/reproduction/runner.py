@@ -27,7 +27,8 @@ from jupyter_core.utils import ensure_event_loop
 from papermill.exceptions import PapermillExecutionError
 from traitlets import Instance
 
-from fl_meta.evidence.verdicts import RECORDED, Verdict, collect
+from fl_meta.evidence.verdicts import Verdict, collect
+from fl_meta.experiments.settings import RECORDED
 from fl_meta.reproduction.progress import Progress, is_progress_line, plain
 from fl_meta.support.atomic_files import write_atomically
 

@@ -23,7 +23,7 @@ import nbformat
 from nbformat import NotebookNode
 from PIL import Image
 
-from fl_meta.evidence.verdicts import PROFILES
+from fl_meta.experiments.settings import PROFILES
 from fl_meta.reproduction.runner import (
     KERNEL,
     PATTERN,

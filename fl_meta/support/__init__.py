@@ -1,1 +1,5 @@
 """What every other package builds on: random streams, atomic files, validation."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

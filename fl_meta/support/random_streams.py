@@ -28,8 +28,8 @@ def _entropy(seed: int, purpose: str, key: tuple[int | str, ...]) -> NDArray[np.
     return np.array(words, dtype=np.uint32) if min(words) >= 0 and max(words) < 2**32 else words
 
 
-def stream(seed: int, purpose: str, *key: int | str) -> np.random.Generator:
-    """The generator that belongs to (seed, purpose, key), for example `stream(0, "batches", 7, "writer_3")`.
+def random_stream(seed: int, purpose: str, *key: int | str) -> np.random.Generator:
+    """The generator that belongs to (seed, purpose, key): `random_stream(0, "batches", 7, "writer_3")`.
 
     Raises:
         ValueError: if `seed` is negative.

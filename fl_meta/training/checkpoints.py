@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fl_meta.algorithms.optimizers import OptimizerState
+from fl_meta.algorithms.stages import Stage
+from fl_meta.algorithms.table import SentGradients
+from fl_meta.data.federated import FederatedDataset
+from fl_meta.evaluation.personalization import Evaluation
+from fl_meta.models.model import Model
+from fl_meta.models.parameters import Params
 from fl_meta.support.atomic_files import write_atomically
+from fl_meta.support.validation import whole_number
+from fl_meta.training.rounds import TrainingState
 
 
 class CheckpointError(ValueError):
@@ -80,3 +91,79 @@ def read_checkpoint(path: Path, config: dict[str, Any]) -> tuple[dict[str, Tenso
             "Use the same configuration to resume, or another path to start a new run"
         )
     return tensors, content["progress"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where and how often a run is saved, so that it can be resumed.
+
+    Attributes:
+        path: the file; if it is there already, training resumes from it.
+        every: save after this many rounds, and at the start, at Ctrl-C and after the last round.
+    """
+
+    path: Path | str
+    every: int = 10
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "every", whole_number("checkpoint every", self.every))
+
+
+def _config(
+    model: Model,
+    data: FederatedDataset,
+    stages: Sequence[Stage],
+    seed: int,
+    start: Params,
+    evaluation: Evaluation | None,
+) -> dict[str, Any]:
+    """Everything that decides a run's numbers, one entry per field, as JSON values."""
+    digest = hashlib.sha256()
+    for name, tensor in start.items():
+        digest.update(
+            f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode() + tensor.cpu().numpy().tobytes()
+        )
+    config: dict[str, Any] = {
+        "seed": int(seed),  # NumPy's integers have no JSON
+        "model": model.name,
+        "architecture": hashlib.sha256(str(model.module).encode()).hexdigest()[:16],
+        "initial parameters": digest.hexdigest()[:16],
+        "data": f"{data.name} {data.fingerprint[:16]}",
+        "evaluation.every": evaluation.every if evaluation else None,
+        "evaluation.personalization_epochs": evaluation.personalization_epochs if evaluation else None,
+        "evaluation.client": asdict(evaluation.client) if evaluation and evaluation.client else None,
+        "evaluation.held_out": evaluation.held_out.fingerprint[:16] if evaluation else None,
+        "evaluation.keeps_momentum": evaluation.keeps_momentum if evaluation else None,
+    }
+    for i, stage in enumerate(stages):
+        config |= _flat(f"stages[{i}]", asdict(stage))
+    return config
+
+
+def _flat(prefix: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return {k: v for key, part in value.items() for k, v in _flat(f"{prefix}.{key}", part).items()}
+    return {prefix: value.value if isinstance(value, SentGradients) else value}
+
+
+def _pack(state: TrainingState) -> dict[str, Tensor]:
+    tensors = {f"params/{name}": tensor for name, tensor in state.params.items()}
+    for name, parts in state.server.items():
+        tensors |= {f"server/{name}/{key}": tensor for key, tensor in parts.items()}
+    tensors |= {f"momentum/{client}": buffer for client, buffer in state.momentum.items()}
+    tensors |= {f"evaluation/{client}": buffer for client, buffer in state.evaluation_momentum.items()}
+    return tensors | {"round_number": torch.tensor(state.round_number)}
+
+
+def _unpack(tensors: dict[str, Tensor], names: Sequence[str]) -> TrainingState:
+    server: OptimizerState = {}
+    for title, tensor in tensors.items():
+        if title.startswith("server/"):
+            _, name, key = title.split("/")
+            server.setdefault(name, {})[key] = tensor
+    params = {name: tensors[f"params/{name}"] for name in names}
+    momentum, evaluation = (
+        {title.removeprefix(kind): tensor for title, tensor in tensors.items() if title.startswith(kind)}
+        for kind in ("momentum/", "evaluation/")
+    )
+    return TrainingState(int(tensors["round_number"]), params, server, momentum, evaluation)

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from fl_meta.algorithms.optimizers import SGD, Adam, OptimizerState, adam, sgd
-from fl_meta.algorithms.table import Sends, fedsgd, reptile
+from fl_meta.algorithms.stages import Stage
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.engines.choice import engine_named
-from fl_meta.engines.loop import Engine
+from fl_meta.engines.interface import Engine
 from fl_meta.engines.threads import one_thread
-from fl_meta.evaluation.personalization import Evaluation, PersonalizationTable, personalize
+from fl_meta.evaluation.personalization import Evaluation, PersonalizationTable
 from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params
-from fl_meta.support.validation import whole_number
-from fl_meta.training.checkpoints import read_checkpoint, write_checkpoint
-from fl_meta.training.rounds import Stage, TrainingState, run_round
+from fl_meta.training.checkpoints import (
+    Checkpoint,
+    _config,
+    _pack,
+    _unpack,
+    read_checkpoint,
+    write_checkpoint,
+)
+from fl_meta.training.rounds import TrainingState, run_round
 
 
 class NonFiniteUpdateWarning(UserWarning):
@@ -53,22 +55,6 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run of {self.state.round_number} rounds\n{self.history.tail(3).round(4).T.to_string()}"
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """Where and how often a run is saved, so that it can be resumed.
-
-    Attributes:
-        path: the file; if it is there already, training resumes from it.
-        every: save after this many rounds, and at the start, at Ctrl-C and after the last round.
-    """
-
-    path: Path | str
-    every: int = 10
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "every", whole_number("checkpoint every", self.every))
 
 
 @one_thread()
@@ -219,147 +205,3 @@ def _check_training(model: Model, data: FederatedDataset, stages: Sequence[Stage
         raise ValueError(
             f"client {data.client_ids[int(data.train_counts.argmin())]!r} has no train part; leave it out"
         )
-
-
-def _config(
-    model: Model,
-    data: FederatedDataset,
-    stages: Sequence[Stage],
-    seed: int,
-    start: Params,
-    evaluation: Evaluation | None,
-) -> dict[str, Any]:
-    """Everything that decides a run's numbers, one entry per field, as JSON values."""
-    digest = hashlib.sha256()
-    for name, tensor in start.items():
-        digest.update(
-            f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode() + tensor.cpu().numpy().tobytes()
-        )
-    config: dict[str, Any] = {
-        "seed": int(seed),  # NumPy's integers have no JSON
-        "model": model.name,
-        "architecture": hashlib.sha256(str(model.module).encode()).hexdigest()[:16],
-        "initial parameters": digest.hexdigest()[:16],
-        "data": f"{data.name} {data.fingerprint[:16]}",
-        "evaluation.every": evaluation.every if evaluation else None,
-        "evaluation.personalization_epochs": evaluation.personalization_epochs if evaluation else None,
-        "evaluation.client": asdict(evaluation.client) if evaluation and evaluation.client else None,
-        "evaluation.held_out": evaluation.held_out.fingerprint[:16] if evaluation else None,
-        "evaluation.keeps_momentum": evaluation.keeps_momentum if evaluation else None,
-    }
-    for i, stage in enumerate(stages):
-        config |= _flat(f"stages[{i}]", asdict(stage))
-    return config
-
-
-def _flat(prefix: str, value: Any) -> dict[str, Any]:
-    if isinstance(value, dict):
-        return {k: v for key, part in value.items() for k, v in _flat(f"{prefix}.{key}", part).items()}
-    return {prefix: value.value if isinstance(value, Sends) else value}
-
-
-def _pack(state: TrainingState) -> dict[str, Tensor]:
-    tensors = {f"params/{name}": tensor for name, tensor in state.params.items()}
-    for name, parts in state.server.items():
-        tensors |= {f"server/{name}/{key}": tensor for key, tensor in parts.items()}
-    tensors |= {f"momentum/{client}": buffer for client, buffer in state.momentum.items()}
-    tensors |= {f"evaluation/{client}": buffer for client, buffer in state.evaluation_momentum.items()}
-    return tensors | {"round_number": torch.tensor(state.round_number)}
-
-
-def _unpack(tensors: dict[str, Tensor], names: Sequence[str]) -> TrainingState:
-    server: OptimizerState = {}
-    for title, tensor in tensors.items():
-        if title.startswith("server/"):
-            _, name, key = title.split("/")
-            server.setdefault(name, {})[key] = tensor
-    params = {name: tensors[f"params/{name}"] for name in names}
-    momentum, evaluation = (
-        {title.removeprefix(kind): tensor for title, tensor in tensors.items() if title.startswith(kind)}
-        for kind in ("momentum/", "evaluation/")
-    )
-    return TrainingState(int(tensors["round_number"]), params, server, momentum, evaluation)
-
-
-def personalized_fedavg(
-    first: Stage, *, steps: int, rounds: int, server: SGD | Adam = adam(1e-3)
-) -> list[Stage]:
-    """Personalized FedAvg's two stages of training: FedAvg(E), then Reptile(K) with Adam at the server.
-
-    Its third step is `personalize` with the client optimizer of training.
-
-    Args:
-        first: the FedAvg stage, with a relatively large E and momentum at the server.
-        steps: Reptile's number of local steps K. The paper's K is not known to us.
-        rounds: number of rounds of fine-tuning.
-        server: the server optimizer of fine-tuning; the paper's learning rate is not known to us.
-
-    Source: the paper's algorithm "Personalized FedAvg".
-    """
-    algorithm = first.algorithm
-    fine_tuning = reptile(
-        steps,
-        client=algorithm.client,
-        server=server,
-        batch_size=algorithm.batch_size,
-        keeps_momentum=algorithm.keeps_momentum,
-    )
-    return [first, Stage(fine_tuning, rounds, first.clients_per_round)]
-
-
-def train_centralized(
-    model: Model,
-    data: FederatedDataset,
-    optimizer: SGD | Adam,
-    *,
-    steps: int,
-    batch_size: int = 20,
-    seed: int = 0,
-    evaluation: Evaluation | None = None,
-    checkpoint: Checkpoint | None = None,
-    progress: bool = True,
-) -> Run:
-    """Datacenter training: `steps` steps of `optimizer` on batches of all clients' train parts together.
-
-    It is FedSGD with a single client that owns everything and a client rate of 1, so a round is one step of
-    torch.optim. Each step's batch is drawn anew from the whole pool, without replacement within the batch;
-    there are no epochs.
-
-    Raises:
-        ValueError: if `evaluation` personalizes without a client optimizer of its own: there is none here.
-
-    Source: the "centralized" comparison of the paper's claim 3.
-    """
-    if evaluation and evaluation.personalization_epochs and evaluation.client is None:
-        raise ValueError(
-            "centralized training has no client optimizer to personalize with; give one: "
-            "Evaluation(..., client=sgd(0.02))"
-        )
-    algorithm = fedsgd(client=sgd(1.0), server=optimizer, batch_size=batch_size)
-    return train(
-        model,
-        data.pooled(),
-        [Stage(algorithm, steps, clients_per_round=1)],
-        seed=seed,
-        evaluation=evaluation,
-        checkpoint=checkpoint,
-        engine="loop",  # a single client and step: a stack costs more than it saves
-        progress=progress,
-    )
-
-
-def train_local_only(
-    model: Model,
-    data: FederatedDataset,
-    *,
-    epochs: int,
-    client: SGD = sgd(0.02),
-    batch_size: int | None = 20,
-    seed: int = 0,
-) -> PersonalizationTable:
-    """Every client alone: `epochs` epochs on its own train part from one fresh initialization, no federation.
-
-    Epoch 0 of the table is the untrained model, so here a "gain" is all that a client learns by itself.
-    """
-    start = model.init(seed)
-    return personalize(model, start, data, epochs=epochs, client=client, batch_size=batch_size, seed=seed)

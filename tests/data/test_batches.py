@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_meta.algorithms.optimizers import sgd
+from fl_meta.algorithms.optimizers import SGD
 from fl_meta.data.batches import batch_plan, sample_clients
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.engines.local_training import LocalTraining
-from fl_meta.models.model import logistic
+from fl_meta.models.images import logistic
 
 EXAMPLES = st.integers(1, 40)
 SIZES = st.one_of(st.none(), st.integers(1, 45))
@@ -149,7 +149,7 @@ def test_train_examples_are_used_e_times_and_test_examples_never(
     clients = [(subset, client_id, {client_id}) for client_id in some]
     for group, client_id, members in [*clients, (subset.pooled(), "pooled", set(some))]:
         model = logistic(group)
-        training = LocalTraining(model, model.init(0), group, sgd(1.0), size, epochs, None, seed=0)
+        training = LocalTraining(model, model.init(0), group, SGD(1.0), size, epochs, None, seed=0)
         used: list[int] = []
         for inputs, labels, _ in training.batches(client_id):
             assert inputs[:, 0].tolist() == labels.tolist()  # so none is −1, and pairs stay together

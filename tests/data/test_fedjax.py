@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fl_meta.data import load_dataset
+from fl_meta.data.encoding import decode
 from fl_meta.data.published.fedjax import load_emnist_fedjax, load_shakespeare_fedjax
-from fl_meta.data.published.shakespeare import decode
 
 HASHES = ("00c0ffee00c0ffee", "ffffffffffffffff")
 LABELS = {"f4099_10": ([3, 61, 10], [36]), "f0000_14": ([0], [9, 35])}  # of both parts

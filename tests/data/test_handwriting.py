@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from fl_meta.data.encoding import CHARACTERS
 from fl_meta.data.synthetic import handwriting, strokes
 from fl_meta.data.synthetic.handwriting import (
     Knobs,
@@ -15,7 +16,7 @@ from fl_meta.data.synthetic.handwriting import (
     render_writer,
     sample_writer,
 )
-from fl_meta.data.synthetic.strokes import CHARACTERS, HABITS
+from fl_meta.data.synthetic.strokes import HABITS
 
 IDENTICAL = Knobs(style=0, label_skew=0, size_skew=0)
 

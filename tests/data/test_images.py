@@ -18,10 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fl_meta.data import load_dataset
+from fl_meta.data.files.idx import read_idx
 from fl_meta.data.files.plain_pickle import load_plain
 from fl_meta.data.published import cifar as images
 from fl_meta.data.published.cifar import CIFAR100_CLASSES, COARSE_OF_FINE
-from fl_meta.data.published.emnist import load_emnist, read_idx
+from fl_meta.data.published.emnist import load_emnist
 
 ARCHIVES = {
     "cifar10": ("cifar-10-python.tar.gz", "cifar-10-batches-py", "CIFAR10_MD5", "labels"),

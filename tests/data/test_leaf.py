@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from fl_meta import models
 from fl_meta.data import load_dataset
+from fl_meta.data.encoding import VOCABULARY, encode
 from fl_meta.data.federated import PADDING
 from fl_meta.data.published.leaf import load_femnist_leaf, load_shakespeare_leaf
-from fl_meta.data.published.shakespeare import VOCABULARY, encode
 
 Users = dict[str, dict[str, list[Any]]]
 LINE = "Now is the winter of our discontent\n"

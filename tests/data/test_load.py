@@ -5,8 +5,8 @@ import pytest
 from fl_meta import load_dataset
 from fl_meta.data import LOADERS
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.evidence.verdicts import PROFILES
-from fl_meta.experiments.settings import CLAIM_ONE, FIRST_LOOK, for_profile
+from fl_meta.experiments.first_claim import CLAIM_ONE
+from fl_meta.experiments.settings import FIRST_LOOK, PROFILES, for_profile
 
 
 def test_a_name_finds_its_loader_and_options_arrive(monkeypatch: pytest.MonkeyPatch) -> None:

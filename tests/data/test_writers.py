@@ -8,10 +8,10 @@ import torch
 from matplotlib.figure import Figure
 
 import fl_meta
+from fl_meta.data.encoding import CHARACTERS
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.data.synthetic import writers
 from fl_meta.data.synthetic.handwriting import Knobs, render_writer
-from fl_meta.data.synthetic.strokes import CHARACTERS
 from fl_meta.data.synthetic.writers import load_writers
 from fl_meta.plots.examples import glyph_sheet, same_ink_sheet
 

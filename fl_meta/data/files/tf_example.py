@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fl_meta.data.published.assembly import Array, Columns, optional
+from fl_meta.data.files.arrays import Columns, optional
+from fl_meta.support.array_types import Array
 
 
 def features(path: Path, client_id: str, blobs: Sequence[bytes]) -> Columns:

@@ -2,107 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fl_meta.data.catalogue import CATALOGUE, check_counts, existing
+from fl_meta.data.catalogue import CATALOGUE, check_counts
+from fl_meta.data.encoding import VOCABULARY, as_floats, encode, examples_of
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.data.published.shakespeare import VOCABULARY, encode, examples_of
-from fl_meta.data.synthetic.handwriting import as_floats
+from fl_meta.data.files.arrays import Columns, check_range
+from fl_meta.support.array_types import Array
 
-Array = NDArray[Any]
 # Inputs and labels of one client's part [examples, ...].
 Examples = tuple[Array, Array]
-# What a file holds of one client's part: an array [examples, ...] for each name.
-Columns = Mapping[str, Array]
 Part = TypeVar("Part")
 # Makes what is kept of a client's part from (file, client id, what the file holds of it).
 Parse = Callable[[Path, str, Columns], Part]
-
-
-def any_of(name: str, *files: str) -> Path:
-    """The first of a data set's files that is here.
-
-    Raises:
-        FileNotFoundError: if none is; the message is about the first.
-    """
-    errors = []
-    for file in files:
-        try:
-            return existing(name, file)
-        except FileNotFoundError as error:
-            errors.append(error)
-    raise errors[0]
-
-
-@contextmanager
-def optional(package: str) -> Iterator[None]:
-    """Where a package that only some files need is imported.
-
-    Raises:
-        ModuleNotFoundError: if it is not installed; the message gives the command.
-    """
-    try:
-        yield
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            f"the file is read with the package {package!r}, which is not installed: "
-            f"run `pip install {package}`"
-        ) from None
-
-
-def read_arrays(path: Path, *keys: str) -> list[Array]:
-    """Arrays of an .npz file.
-
-    Raises:
-        ValueError: if the file is damaged, or has no such array; the message names file and array.
-    """
-    try:
-        # Opened here, because NumPy leaves a damaged file open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            missing = [key for key in keys if key not in arrays]
-            read = [] if missing else [arrays[key] for key in keys]
-    except Exception as error:  # damaged bytes make the readers raise nearly anything
-        raise ValueError(f"{path}: damaged, or not an .npz file without pickled objects ({error})") from error
-    if missing:
-        raise ValueError(f"{path}: has no array {missing[0]!r}; it must have {', '.join(keys)}")
-    return read
-
-
-def check_range(path: Path, key: str, values: Array, end: int) -> None:
-    """Refuse whole numbers outside [0, end), such as labels.
-
-    Raises:
-        ValueError: naming the file, the array `key`, and its first wrong number.
-    """
-    wrong = np.flatnonzero((values < 0) | (values >= end))
-    if len(wrong):
-        first = int(wrong[0])
-        raise ValueError(f"{path}: {key}[{first}] is {values[first]}, out of range [0, {end})")
-
-
-def column(path: Path, client_id: str, columns: Columns, key: str, kinds: str, *shape: int) -> Array:
-    """One array of a client [examples, *shape], after a look at its type and size.
-
-    Raises:
-        ValueError: if it is not there, or its type is none of `kinds` (letters of NumPy's `dtype.kind`), or
-            its shape has another size; the message names file and client.
-    """
-    values = columns.get(key)
-    size = int(np.prod(shape))
-    if values is None or values.ndim == 0:
-        raise ValueError(f"{path}: client {client_id!r} has no array {key!r}; it has {', '.join(columns)}")
-    if values.dtype.kind not in kinds or values.size != len(values) * size:
-        raise ValueError(
-            f"{path}: {key} of client {client_id!r} has shape {values.shape} and type {values.dtype}; "
-            f"expected {size} of each example, of one of the kinds {', '.join(kinds)}"
-        )
-    return values.reshape(len(values), *shape)
 
 
 def handwriting(path: Path, client_id: str, pixels: Array, labels: Array, num_classes: int) -> Examples:

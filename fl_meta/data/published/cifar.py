@@ -13,8 +13,10 @@ import numpy as np
 
 from fl_meta.data.catalogue import check_counts, existing
 from fl_meta.data.federated import FederatedDataset
+from fl_meta.data.files.arrays import any_of, check_range, read_arrays
 from fl_meta.data.files.plain_pickle import load_plain
-from fl_meta.data.published.assembly import Array, Examples, any_of, check_range, pooled_client, read_arrays
+from fl_meta.data.published.assembly import Examples, pooled_client
+from fl_meta.support.array_types import Array
 
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),

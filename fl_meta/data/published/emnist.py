@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
-import math
-import zlib
-from pathlib import Path
-
-import numpy as np
-
 from fl_meta.data.catalogue import check_counts
+from fl_meta.data.encoding import CHARACTERS
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.data.published.assembly import Array, Examples, any_of, check_range, pooled_client
-from fl_meta.data.synthetic.strokes import CHARACTERS
+from fl_meta.data.files.arrays import any_of, check_range
+from fl_meta.data.files.idx import read_idx
+from fl_meta.data.published.assembly import Examples, pooled_client
 
 
 def load_emnist() -> FederatedDataset:
@@ -43,31 +38,3 @@ def load_emnist() -> FederatedDataset:
         check_range(paths[1], "labels", labels, len(CHARACTERS))
         parts.append((images.transpose(0, 2, 1), labels))
     return pooled_client("emnist", parts[:1], parts[1:], CHARACTERS)
-
-
-def read_idx(path: Path, shape: tuple[int, ...]) -> Array:
-    """The bytes of an IDX file [examples, *shape], uint8; the file may be packed with gzip.
-
-    Raises:
-        ValueError: if the file is damaged, or holds anything but bytes of that shape.
-    """
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            data = file.read()
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: damaged, or not a gzip file ({error})") from error
-    axes = 1 + len(shape)
-    magic, head = data[:4], data[4 : 4 + 4 * axes]
-    sizes = tuple(np.frombuffer(head[: len(head) // 4 * 4], ">u4").tolist())
-    # Two zeros, 8 for bytes, the number of axes.
-    if magic != bytes([0, 0, 8, axes]) or sizes[1:] != shape:
-        raise ValueError(
-            f"{path}: begins with {magic.hex()} and the sizes {sizes}; an IDX file of bytes of shape (…, "
-            f"{', '.join(map(str, shape))}) begins with 000008{axes:02x}"
-        )
-    there, wanted = len(data) - 4 - 4 * axes, math.prod(sizes)
-    if there != wanted:
-        raise ValueError(
-            f"{path}: has {there:,} bytes of values, but its head says {wanted:,}; it is damaged"
-        )
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * axes).reshape(sizes)

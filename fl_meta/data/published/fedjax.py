@@ -10,21 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from fl_meta.data.catalogue import existing
+from fl_meta.data.encoding import CHARACTERS
 from fl_meta.data.federated import FederatedDataset
+from fl_meta.data.files.arrays import Columns, optional
 from fl_meta.data.files.sqlite import reading
-from fl_meta.data.published.assembly import (
-    Array,
-    Columns,
-    Parse,
-    Part,
-    assembled,
-    check_positions,
-    check_writers,
-    optional,
-    roles,
-)
+from fl_meta.data.published.assembly import Parse, Part, assembled, check_positions, check_writers, roles
 from fl_meta.data.published.tensorflow_federated import snippets, writer
-from fl_meta.data.synthetic.strokes import CHARACTERS
+from fl_meta.support.array_types import Array
 
 # FedJAX's names for what msgpack does not know by itself: arrays of numbers, and arrays of bytes.
 _NUMBERS, _BYTES = 1, 4

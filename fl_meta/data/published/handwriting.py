@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from fl_meta.data.catalogue import CATALOGUE, check_counts, existing
+from fl_meta.data.encoding import as_floats
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.data.published.assembly import Array, check_range, read_arrays
-from fl_meta.data.synthetic.handwriting import as_floats
+from fl_meta.data.files.arrays import check_range, read_arrays
+from fl_meta.support.array_types import Array
 
 
 def load_mnist_by_writer() -> FederatedDataset:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from fl_meta.data.catalogue import existing, folder, folder_of, located
+from fl_meta.data.encoding import CHARACTERS, VOCABULARY, encode
 from fl_meta.data.federated import PADDING, FederatedDataset
-from fl_meta.data.published.assembly import Columns, Examples, Parse, assembled, column, handwriting
-from fl_meta.data.published.shakespeare import VOCABULARY, encode
-from fl_meta.data.synthetic.strokes import CHARACTERS
+from fl_meta.data.files.arrays import Columns, column
+from fl_meta.data.published.assembly import Examples, Parse, assembled, handwriting
 
 WINDOW = 80  # characters in each of LEAF's examples
 

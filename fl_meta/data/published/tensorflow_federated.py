@@ -12,29 +12,24 @@ from pathlib import Path
 import numpy as np
 
 from fl_meta.data.catalogue import CATALOGUE, check_counts, existing
+from fl_meta.data.encoding import CHARACTERS, as_floats
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.data.files.archives import unpack
+from fl_meta.data.files.arrays import Columns, any_of, check_range, column, optional
 from fl_meta.data.files.sqlite import reading
 from fl_meta.data.files.tf_example import features
 from fl_meta.data.published.assembly import (
-    Array,
-    Columns,
     Examples,
     Parse,
     Part,
-    any_of,
     assembled,
     check_positions,
-    check_range,
     check_writers,
-    column,
     handwriting,
-    optional,
     roles,
 )
 from fl_meta.data.published.cifar import CIFAR100_CLASSES, COARSE_OF_FINE
-from fl_meta.data.synthetic.handwriting import as_floats
-from fl_meta.data.synthetic.strokes import CHARACTERS
+from fl_meta.support.array_types import Array
 
 # Every id of a TFF role begins with one of these; none of them begins with another.
 TITLES = (

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fl_meta.data.encoding import CHARACTERS, as_floats
 from fl_meta.data.synthetic import strokes
-from fl_meta.data.synthetic.strokes import CHARACTERS, FloatArray, IntArray
-from fl_meta.support.random_streams import stream
+from fl_meta.data.synthetic.strokes import FloatArray
+from fl_meta.support.array_types import IntArray
+from fl_meta.support.random_streams import random_stream
 
 FEWEST_EXAMPLES = 10  # of any writer: enough for a train and a test part
 CAPITAL_HEIGHT = 17.0  # pixels, of the average writer
@@ -109,7 +111,7 @@ def sample_writer(writer: int, knobs: Knobs) -> Writer:
     if writer < 0:
         raise ValueError(f"writer={writer} must be 0 or more")
     glyphs, classes = strokes.glyphs(), len(CHARACTERS)
-    random = stream(knobs.seed, "writers: style", writer)
+    random = random_stream(knobs.seed, "writers: style", writer)
 
     def deviation(spread: float, limit: float, *shape: int) -> FloatArray:
         values = random.standard_normal(shape, dtype=np.float32)
@@ -145,7 +147,7 @@ def sample_writer(writer: int, knobs: Knobs) -> Writer:
 
 def _frequencies(writer: int, knobs: Knobs) -> tuple[NDArray[np.float64], int]:
     """The writer's chance of each class [62], and his number of examples."""
-    random = stream(knobs.seed, "writers: classes and number of examples", writer)
+    random = random_stream(knobs.seed, "writers: classes and number of examples", writer)
     kind = np.repeat([0, 1, 2], [10, 26, 26])
     normal = random.standard_normal(len(CHARACTERS)) + random.standard_normal(3)[kind]
     log_share = knobs.label_skew * 0.6 * normal
@@ -159,7 +161,7 @@ def _frequencies(writer: int, knobs: Knobs) -> tuple[NDArray[np.float64], int]:
 def _labels(writer: int, knobs: Knobs) -> tuple[IntArray, np.random.Generator]:
     """The labels of the writer's examples, and the generator that goes on to draw their images."""
     frequencies, examples = _frequencies(writer, knobs)
-    random = stream(knobs.seed, "writers: examples", writer)
+    random = random_stream(knobs.seed, "writers: examples", writer)
     return random.choice(len(CHARACTERS), examples, p=frequencies).astype(np.int64), random
 
 
@@ -191,11 +193,6 @@ def draw_writer(writer: int, knobs: Knobs) -> tuple[NDArray[np.uint8], IntArray]
         shift=jitter(0.4, 2),
     )
     return images, labels
-
-
-def as_floats(images: NDArray[np.uint8]) -> FloatArray:
-    """Ink of 0 to 255 as float32 from 0 to 1."""
-    return (images / np.float32(255)).astype(np.float32, copy=False)
 
 
 def render_writer(writer: int, knobs: Knobs | None = None) -> tuple[FloatArray, IntArray]:

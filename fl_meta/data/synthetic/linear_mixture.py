@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.support.random_streams import stream
+from fl_meta.support.random_streams import random_stream
 from fl_meta.support.validation import whole_number
 
 NOISE = 0.1  # standard deviation
@@ -59,8 +59,10 @@ def load_synthetic(
     test_examples = whole_number("test_examples", test_examples)
     if not 0 < alpha < np.inf:
         raise ValueError(f"alpha={alpha} must be a finite number above 0; the benchmark has 0.4")
-    rules = stream(seed, "synthetic components").uniform(-1, 1, (components, dimension)).astype(np.float32)
-    randoms = [stream(seed, "synthetic client", client) for client in range(num_clients)]
+    rules = (
+        random_stream(seed, "synthetic components").uniform(-1, 1, (components, dimension)).astype(np.float32)
+    )
+    randoms = [random_stream(seed, "synthetic client", client) for client in range(num_clients)]
     train_counts = np.array([min(int(random.lognormal(4, 2)) + 50, 1000) for random in randoms])
     counts = train_counts + test_examples
     starts = np.cumsum(counts) - counts

@@ -7,18 +7,18 @@ the hand that the writer uses for that class.
 
 from __future__ import annotations
 
-import string
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fl_meta.data.encoding import CHARACTERS
+from fl_meta.support.array_types import IntArray
+
 FloatArray = NDArray[np.float32]
-IntArray = NDArray[np.int64]
 Stroke = list[tuple[float, float]]
 
-CHARACTERS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 IMAGE_SIZE = 28  # pixels
 POINTS = 96  # on the pen's path of one glyph, enough for the longest at the thinnest pen
 TERMS = 7  # of `place_terms`

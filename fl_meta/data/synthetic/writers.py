@@ -14,12 +14,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fl_meta.data.encoding import CHARACTERS, as_floats
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.data.on_demand import OnDemand
 from fl_meta.data.synthetic import handwriting, strokes
-from fl_meta.data.synthetic.handwriting import Knobs, as_floats, draw_labels, draw_writer
-from fl_meta.data.synthetic.strokes import CHARACTERS, IMAGE_SIZE, FloatArray, IntArray
+from fl_meta.data.synthetic.handwriting import Knobs, draw_labels, draw_writer
+from fl_meta.data.synthetic.strokes import IMAGE_SIZE, FloatArray
 from fl_meta.support import random_streams as streams
+from fl_meta.support.array_types import IntArray
 from fl_meta.support.atomic_files import write_atomically
 
 # Images on demand that stay: who personalizes a client reads it again after every epoch.

@@ -15,12 +15,15 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from fl_meta.engines.stacked.layer_rules import RULES, Draws, Rule
+from fl_meta.engines.stacked.layer_rules import RULES
 from fl_meta.engines.stacked.layers import Layer
+from fl_meta.engines.stacked.rule import Draws, Rule
 from fl_meta.models.parameters import Params
 
 
-def place_in_span(layers: Sequence[Layer], num_features: int, num_examples: int, num_used: int) -> int | None:
+def place_of_dual_layer(
+    layers: Sequence[Layer], num_features: int, num_examples: int, num_used: int
+) -> int | None:
     """The place of a linear layer that reads the examples as they are, if coordinates pay off there.
 
     They do if G, Z, CᵀX and the steps in coordinates need fewer multiplications than plain steps. A plain
@@ -100,7 +103,7 @@ def _push(
 # "weight" are the coordinates C [clients, n, units], also of the bias; "gram" and "outputs" are `tables`. The
 # inputs [clients · batch] say in which of their rows an example is, one client's below the other's. The
 # output is linear in C, so that a Hessian-vector product takes the backward pass for the gradient's change.
-IN_SPAN = Rule(
+DUAL = Rule(
     _forward,
     _backward,
     _push,

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fl_meta.algorithms.table import Algorithm, Sends
+from fl_meta.algorithms.table import Algorithm, SentGradients
+from fl_meta.engines.interface import Collected, Score, collected
 from fl_meta.engines.local_training import LocalTraining
-from fl_meta.engines.loop import Collected, LoopEngine, Score, collected
-from fl_meta.engines.stacked.dual_layer import place_in_span, rounded
+from fl_meta.engines.loop import LoopEngine
+from fl_meta.engines.stacked.dual_layer import place_of_dual_layer, rounded
 from fl_meta.engines.stacked.layers import Layer, layers_of, seeded_by_layer
 from fl_meta.engines.stacked.stack import Stack, stackable, stays_in_span
 from fl_meta.engines.threads import allowed_threads, idle_cores
@@ -75,8 +76,8 @@ class StackedEngine:
         layers = layers_of(training.model.module)
         if not seeded_by_layer(layers):
             return LoopEngine().collect(training, client_ids, algorithm)
-        second_order = algorithm.sends is Sends.LAST_THROUGH_STEPS
-        last_only = second_order or algorithm.sends is Sends.LAST
+        second_order = algorithm.sends is SentGradients.LAST_THROUGH_STEPS
+        last_only = second_order or algorithm.sends is SentGradients.LAST
 
         def task(stack: Stack, check: Callable[[], None]) -> Collected:
             steps, trajectory = len(stack.plans[0]) - last_only, list[Params]()
@@ -228,7 +229,7 @@ class StackedEngine:
         parameters, examples = training.model.num_parameters, num_examples * features
         used = batch * training.steps if training.steps else num_examples * (training.epochs or 0)
         in_span = stays_in_span(training, layers, second_order)
-        place = place_in_span(layers, features, num_examples, used) if in_span else None
+        place = place_of_dual_layer(layers, features, num_examples, used) if in_span else None
         if place is not None:
             units, width = cast(Tensor, layers[place].module.weight).shape
             rows = rounded(num_examples + 1)

@@ -7,55 +7,16 @@ A layer that has no rule here is run by PyTorch: for one client as it is, for se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, cast
+from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fl_meta.models.model import Blanks, Windows
+from fl_meta.engines.stacked.rule import Draws, Moving, Rule, _in_one_table
 from fl_meta.models.parameters import Params
-
-# For each client its generator of dropout masks and the size of its batch; None evaluates without dropout.
-Draws = Sequence[tuple[torch.Generator, int]] | None
-
-
-class Moving(NamedTuple):
-    """A layer's inputs and outputs, and their change along a direction; None where nothing moves."""
-
-    x: Tensor
-    x_moved: Tensor | None
-    y: Tensor
-    y_moved: Tensor | None
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How a kind of layer runs on a stack.
-
-    Attributes:
-        forward: (module, params, inputs, draws) to outputs, made of differentiable operations.
-        backward: (module, params, inputs, outputs, gradient of the outputs, gradients, wanted): adds to the
-            parameters' `gradients` and returns the gradient of the inputs if it is `wanted`; None leaves this
-            layer, and it alone, to autograd.
-        push: (module, params, vector, inputs, change of the inputs, outputs) to the change of the outputs
-            when the parameters move along `vector`; where nothing moved before, the inputs' change is None.
-        pull: like backward, for the change of the gradients: (module, params, vector, `Moving`, gradient of
-            the outputs, its change, product, wanted) to the gradient of the inputs and its change. With
-            `push` it makes Hessian-vector products (Pearlmutter 1994).
-    """
-
-    forward: Callable[[nn.Module, Params, Tensor, Draws], Tensor]
-    backward: Callable[[nn.Module, Params, Tensor, Tensor, Tensor, Params, bool], Tensor | None] | None = None
-    push: Callable[[nn.Module, Params, Params, Tensor, Tensor | None, Tensor], Tensor | None] | None = None
-    pull: (
-        Callable[
-            [nn.Module, Params, Params, Moving, Tensor, Tensor, Params, bool], tuple[Tensor, Tensor] | None
-        ]
-        | None
-    ) = None
+from fl_meta.models.text import Blanks, Windows
 
 
 # Every operation has its price, also one that only makes a view.
@@ -128,100 +89,12 @@ def _embedding_backward(
     )
 
 
-def _in_one_table(x: Tensor, weight: Tensor) -> Tensor:
-    """Codes as rows of the clients' tables, one below the other."""
-    clients, codes = weight.shape[:2]
-    shift = torch.arange(0, clients * codes, codes, device=x.device)
-    return x.long() + shift.view(-1, *[1] * (x.ndim - 1))
-
-
 def _windows_backward(module: nn.Module, x: Tensor, y: Tensor, d: Tensor) -> Tensor:
     context = cast(Windows, module).context
     d, total = d.view(*d.shape[:-1], -1, context), torch.zeros_like(x)
     for k in range(context):
         total[:, :, k : k + d.shape[2]] += d[..., k]
     return total
-
-
-def _wide(weight: Tensor, features: int) -> Tensor:
-    """A linear layer's weights [C, units, features · context] as [C, features, context · units]."""
-    clients, units, _ = weight.shape
-    return weight.view(clients, units, features, -1).permute(0, 2, 3, 1).reshape(clients, features, -1)
-
-
-def _lookup_rows(params: Params, x: Tensor) -> tuple[Tensor, int]:
-    """For each position the `context` rows of the clients' tables that it adds up, and the number of rows."""
-    context = params["weight"].shape[2] // params["table"].shape[2]
-    rows = _in_one_table(x, params["table"]).unfold(2, context, 1) * context
-    rows = rows + torch.arange(context, device=x.device)
-    return rows.reshape(-1, context), params["table"][..., 0].numel() * context
-
-
-def _lookup(module: nn.Module, params: Params, x: Tensor, draws: Draws) -> Tensor:
-    embedding, weight = params["table"], params["weight"]
-    rows, _ = _lookup_rows(params, x)
-    table = torch.bmm(embedding, _wide(weight, embedding.shape[2]))
-    if "bias" in params:  # every position adds up one row of the first place in the window
-        table[..., : weight.shape[1]].add_(params["bias"].unsqueeze(1))
-    table = table.view(-1, weight.shape[1])
-    if torch.is_grad_enabled():  # embedding_bag has no second derivative
-        y = nn.functional.embedding(rows, table).sum(1)
-    else:
-        y = nn.functional.embedding_bag(rows, table, mode="sum")
-    return y.view(*x.shape[:2], -1, weight.shape[1])
-
-
-def _table_gradient(params: Params, x: Tensor, d: Tensor) -> Tensor:
-    """Gradient of the clients' tables [C, codes, context · units], given that of the outputs."""
-    rows, number = _lookup_rows(params, x)
-    context, rows = rows.shape[1], rows.flatten()
-    # Each row is the sum of a bag of positions. Short numbers are sorted faster.
-    kind = torch.int16 if number < 2**15 else torch.int64
-    order = torch.sort(rows.to(kind), stable=True).indices
-    ends = torch.bincount(rows, minlength=number).cumsum(0)
-    starts = nn.functional.pad(ends[:-1], (1, 0))
-    positions = torch.div(order, context, rounding_mode="floor")
-    total = nn.functional.embedding_bag(positions, d.reshape(-1, d.shape[-1]), starts, mode="sum")
-    return total.view(*params["table"].shape[:2], -1)
-
-
-def _add_factors(params: Params, table: Tensor, into: Params) -> None:
-    """Pass a gradient of table = embedding · wide weights on to the two."""
-    embedding, weight = params["table"], params["weight"]
-    into["table"].baddbmm_(table, _wide(weight, embedding.shape[2]).mT)
-    wide = torch.bmm(embedding.mT, table).view(len(table), embedding.shape[2], -1, weight.shape[1])
-    into["weight"].add_(wide.permute(0, 3, 1, 2).reshape(weight.shape))
-
-
-def _lookup_backward(
-    module: nn.Module, params: Params, x: Tensor, y: Tensor, d: Tensor, gradients: Params, wanted: bool
-) -> None:
-    table = _table_gradient(params, x, d)
-    _add_factors(params, table, gradients)
-    if "bias" in params:
-        gradients["bias"].add_(table[..., : d.shape[-1]].sum(1))
-
-
-def _lookup_push(
-    module: nn.Module, params: Params, vector: Params, x: Tensor, moved: Tensor | None, y: Tensor
-) -> Tensor:
-    y_moved = _lookup(module, vector | {"table": params["table"]}, x, None)
-    still = {"table": vector["table"], "weight": params["weight"]}
-    return y_moved.add_(_lookup(module, still, x, None))
-
-
-def _lookup_pull(
-    module: nn.Module,
-    params: Params,
-    vector: Params,
-    at: Moving,
-    d: Tensor,
-    d_moved: Tensor,
-    product: Params,
-    wanted: bool,
-) -> None:
-    _lookup_backward(module, params, at.x, at.y, d_moved, product, wanted)
-    _add_factors(vector, _table_gradient(params, at.x, d), product)
 
 
 def _dropout(module: nn.Module, params: Params, x: Tensor, draws: Draws) -> Tensor:
@@ -256,11 +129,6 @@ def _other(module: nn.Module, params: Params, x: Tensor, draws: Draws) -> Tensor
 
 
 OTHER = Rule(_other)
-# An embedding of characters, windows over it and a linear layer, as one: what a character adds to the outputs
-# from each place in the window is kept in a table, so that a position adds up `context` rows and multiplies
-# nothing. Characters are few and positions many.
-LOOKUP = Rule(_lookup, _lookup_backward, _lookup_push, _lookup_pull)
-LOOKUP_CODES = 256  # with more codes, such as words, most rows of a table would never be read
 
 
 def _without_parameters(

@@ -10,19 +10,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from fl_meta.engines.stacked.layer_rules import (
-    ELEMENTWISE,
-    LOOKUP,
-    LOOKUP_CODES,
-    OTHER,
-    RULES,
-    Draws,
-    Moving,
-    Rule,
-    rule_of,
-)
-from fl_meta.models.model import Windows, draws_random_numbers
+from fl_meta.engines.stacked.character_lookup import LOOKUP, LOOKUP_CODES
+from fl_meta.engines.stacked.layer_rules import ELEMENTWISE, OTHER, RULES, rule_of
+from fl_meta.engines.stacked.rule import Draws, Moving, Rule
+from fl_meta.models.model import draws_random_numbers
 from fl_meta.models.parameters import Params
+from fl_meta.models.text import Windows
 
 
 @dataclass(frozen=True)

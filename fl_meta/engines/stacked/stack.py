@@ -11,21 +11,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fl_meta.data.federated import PADDING, Array
+from fl_meta.data.federated import PADDING
+from fl_meta.engines.interface import Score, weighted_sum
 from fl_meta.engines.local_training import ClientMomentum, LocalTraining
-from fl_meta.engines.loop import Score, weighted_sum
 from fl_meta.engines.stacked.dual_layer import (
-    IN_SPAN,
+    DUAL,
     pieces_of,
-    place_in_span,
+    place_of_dual_layer,
     rounded,
     tables,
     without_coordinates,
 )
-from fl_meta.engines.stacked.layer_rules import Draws
 from fl_meta.engines.stacked.layers import Layer, add_curvature, add_gradients, by_hand, forward
+from fl_meta.engines.stacked.rule import Draws
 from fl_meta.models.model import score_logits
 from fl_meta.models.parameters import Params, add, flatten, scale, unflatten, zeros_like
+from fl_meta.support.array_types import Array
 
 # At most this share of the places in a stack is left empty where clients' batches differ in size.
 PADDING_LIMIT = 0.1
@@ -144,7 +145,7 @@ class Stack:
             used = [np.arange(len(rows)) for rows in used]
         self.size = max(len(x) for x, _ in parts)
         features = math.prod(parts[0][0].shape[1:])
-        place = place_in_span(layers, features, self.size, len(used[0])) if in_span else None
+        place = place_of_dual_layer(layers, features, self.size, len(used[0])) if in_span else None
         # Another row, with nothing in it, fills up smaller batches.
         self.height = self.size + 1 if place is None else rounded(self.size + 1)
         x = self._stacked([x for x, _ in parts], self.height)
@@ -161,7 +162,7 @@ class Stack:
             self.tables = tables(self.examples, weight, bias, training.client.learning_rate)
             self.start[self.weight] = weight.new_zeros(self.height, len(weight))
             names = {"weight": self.weight} | {name: name for name in self.tables}
-            self.layers = [replace(layers[place], rule=IN_SPAN, names=names), *layers[place + 1 :]]
+            self.layers = [replace(layers[place], rule=DUAL, names=names), *layers[place + 1 :]]
         self.x = x.flatten(0, 1)
         self.params = {n: t.expand(len(self.clients), *t.shape) for n, t in self.start.items()}
         self.direction_sum = {  # Σ d_j, so that θ_j = θ_0 − β Σ d_j

@@ -15,14 +15,16 @@ from matplotlib.legend import Legend
 from matplotlib.text import Text
 
 from fl_meta.evidence import comparison_verdicts as claims
-from fl_meta.evidence.results import recorded
-from fl_meta.evidence.verdicts import RECORDED, Verdict, VerdictTable
-from fl_meta.experiments.settings import RECORDED_COMPARISON, RECORDED_TABLE_ONE
-from fl_meta.experiments.trajectories import REPTILE
+from fl_meta.evidence import table_one_verdicts
+from fl_meta.evidence.results import label_of, recorded
+from fl_meta.evidence.verdicts import Verdict, VerdictTable
+from fl_meta.experiments.comparison_settings import RECORDED_COMPARISON, REPTILE
+from fl_meta.experiments.settings import RECORDED
+from fl_meta.experiments.table_one import PAPER_TABLE_ONE, RECORDED_TABLE_ONE
+from fl_meta.laboratories.animated_figure import animate, png
 from fl_meta.laboratories.panel import Panel, choice
-from fl_meta.laboratories.plane_picture import animate, png
 from fl_meta.plots import results as result_plots
-from fl_meta.plots.examples import PALETTE
+from fl_meta.plots.style import PALETTE
 
 Results = list[dict[str, Any]]
 
@@ -68,7 +70,7 @@ def claim_explorer(
     Args:
         folder: of the results, `data/results` of the repository.
         dataset: a name of a recorded comparison.
-        claim: a name in `claims.TABLE_ONE`, or of one of `claims.CONTRASTS`.
+        claim: a name in `table_one_verdicts.TABLE_ONE`, or of one of `claims.CONTRASTS`.
         seed: whose result to show, or "all"; the verdict is always of all.
         clients_per_round: of the cell of Table 1 that is told in words.
         local_epochs: of the same, E.
@@ -91,7 +93,7 @@ def claim_explorer(
     grid = sorted({k for config in RECORDED_COMPARISON.values() for k, _ in config.reptile})
     controls = {
         "dataset": choice("data set", dataset, tuple(RECORDED_COMPARISON)),
-        "claim": choice("claim", claim, (*claims.TABLE_ONE, *_CONTRASTS)),
+        "claim": choice("claim", claim, (*table_one_verdicts.TABLE_ONE, *_CONTRASTS)),
         "seed": choice("seed", seed, (_ALL, *seeds)),
         "clients_per_round": choice("clients a round", clients_per_round, halves),
         "local_epochs": choice("local epochs E", local_epochs, epochs),
@@ -108,7 +110,7 @@ def claim_explorer(
         if not results:
             return _Kept([])
         if in_table:
-            verdicts, effects = claims.decide_table_one(results, RECORDED), pd.DataFrame()
+            verdicts, effects = table_one_verdicts.decide_table_one(results, RECORDED), pd.DataFrame()
         else:
             verdicts, effects = claims.decide_comparison(results, RECORDED)
         return _Kept(_titled(results, seed), {verdict.claim: verdict for verdict in verdicts}, effects)
@@ -158,7 +160,7 @@ def claim_explorer(
         steps: int | str,
         view: str,
     ) -> tuple[Figure, str]:
-        in_table = claim in claims.TABLE_ONE
+        in_table = claim in table_one_verdicts.TABLE_ONE
         has_steps = not in_table and _CONTRASTS[claim].better == REPTILE
         steps = steps if has_steps else _CHOSEN
         controls["clients_per_round"].disabled = controls["local_epochs"].disabled = not in_table
@@ -198,7 +200,7 @@ def claim_explorer(
 
 def _titled(results: Results, seed: int | str) -> Results:
     """Results whose label, which stands over the figures, tells the model and the seed."""
-    label = claims.label_of(results[0]) + ("" if seed == _ALL else f", seed {seed} alone")
+    label = label_of(results[0]) + ("" if seed == _ALL else f", seed {seed} alone")
     return [{**result, "data": {**result["data"], "label": label}} for result in results]
 
 
@@ -294,7 +296,7 @@ def _alone(here: _Kept, everything: _Kept, claim: str) -> str:
 
 def _cell(results: Results, clients_per_round: int, local_epochs: int) -> str:
     """One cell of Table 1 in words, and the paper's own, as HTML."""
-    cells = claims.cells(results)
+    cells = table_one_verdicts.cells(results)
     here = (cells.clients_per_round == clients_per_round) & (cells.local_epochs == local_epochs)
     ours = 100 * cells.loc[here, ["initial", "personalized"]]
     mean, spread = ours.mean(), ours.std()
@@ -304,7 +306,7 @@ def _cell(results: Results, clients_per_round: int, local_epochs: int) -> str:
             f"initial {mean.initial:.1f} % ± {spread.initial:.1f}, personalized {mean.personalized:.1f} % ± "
             f"{spread.personalized:.1f} (mean and spread of {len(results)} seeds)"
         )
-    paper = 100 * result_plots.PAPER_TABLE_ONE.xs((clients_per_round, local_epochs))
+    paper = 100 * PAPER_TABLE_ONE.xs((clients_per_round, local_epochs))
     return (
         f"<b>{clients_per_round} clients a round, E = {local_epochs}</b> (dotted line): {told}. The "
         f"paper, on EMNIST-62: {paper.initial:.1f} → {paper.personalized:.1f} %.<br>"

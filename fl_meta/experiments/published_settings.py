@@ -1,0 +1,96 @@
+"""Settings of the benchmark beside FedEM's published scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fl_meta.experiments.settings import Setting
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Notebook 07: one method on one row of the published table.
+
+    Attributes:
+        setting: data and model; where there is a partition, `num_clients` is among how many to divide.
+        folds: seed k leaves fold k of so many unseen.
+        partition: a name in `benchmark.PARTITIONS`; None takes the data set's own clients.
+        method: a name in `benchmark.METHODS`.
+        rounds: rounds with all clients; of local training, epochs.
+        client_rate: of local SGD at the beginning.
+        batch_size: examples per local batch.
+    """
+
+    setting: Setting
+    folds: int
+    partition: str | None
+    method: str
+    rounds: int
+    client_rate: float
+    batch_size: int
+
+
+BENCHMARK_METHODS = (
+    "Local",
+    "FedAvg",
+    "FedProx",
+    "Per-FedAvg (FOMAML)",
+    "Per-FedAvg (MAML)",
+    "Personalized FedAvg",
+)
+# Data set, most examples of a client's part, how its examples are divided and among how many clients.
+_HANDWRITING_ROWS = (
+    ("mnist_by_writer", 400, None, None),
+    ("emnist_tff", 400, None, 539),
+    ("unipen62", 400, "labels", 100),
+    ("emnist", 10_000, "labels, a tenth", 100),
+)
+_IMAGE_ROWS = (
+    ("cifar10_subset", 10_000, "groups of labels", 80),
+    ("cifar10", 10_000, "groups of labels", 80),
+    ("cifar100_subset", 1000, "Pachinko", 100),
+    ("cifar100", 1000, "Pachinko", 100),
+)
+_SYNTHETIC_ROWS = (("synthetic", 10_000, None, None),)
+_WHOLE_TEXT_ROW = (("shakespeare_tff", 10_000, None, None),)
+MOBILENET = "cifar10_subset-mobilenet_v2"
+WHOLE_TEXT = "shakespeare_tff-whole"  # every line of every role, and as many rounds as published
+
+
+def _benchmarks(
+    rows: tuple[tuple[str, int, str | None, int | None], ...],
+    model: str,
+    client_rate: float,
+    batch_size: int,
+    rounds: int,
+) -> dict[str, dict[str, Benchmark]]:
+    """Rows by data set and method that share a model and its training."""
+    return {
+        name: {
+            method: Benchmark(
+                Setting(name, model, 2, most, clients), 5, partition, method, rounds, client_rate, batch_size
+            )
+            for method in BENCHMARK_METHODS
+        }
+        for name, most, partition, clients in rows
+    }
+
+
+BENCHMARKS = {
+    "smoke": _benchmarks(_SYNTHETIC_ROWS, "linear_binary", 0.1, 128, 4)
+    | _benchmarks(_HANDWRITING_ROWS, "mlp", 0.03, 128, 4)
+    | _benchmarks(_IMAGE_ROWS, "colour_cnn", 0.03, 20, 4)
+    | _benchmarks((("shakespeare_tff", 20, None, 30),), "char_mlp", 0.3, 20, 4),
+    "laptop": _benchmarks(_SYNTHETIC_ROWS, "linear_binary", 0.1, 128, 200)
+    | _benchmarks(_HANDWRITING_ROWS, "small_cnn", 0.03, 128, 100)
+    | _benchmarks(_IMAGE_ROWS, "colour_cnn", 0.03, 20, 100)
+    | _benchmarks((("shakespeare_tff", 40, None, None),), "char_mlp", 0.3, 20, 60)
+    # The published model takes two minutes of a core for one round.
+    | {MOBILENET: _benchmarks(_IMAGE_ROWS[:1], "mobilenet_v2", 0.01, 128, 10)["cifar10_subset"]}
+    | {WHOLE_TEXT: _benchmarks(_WHOLE_TEXT_ROW, "char_mlp", 0.3, 20, 200)["shakespeare_tff"]},
+    "paper": _benchmarks(_SYNTHETIC_ROWS, "linear_binary", 0.1, 128, 200)
+    | _benchmarks(_HANDWRITING_ROWS[:2], "fedem_cnn", 0.03, 128, 200)
+    | _benchmarks(_HANDWRITING_ROWS[2:], "fedem_cnn", 0.01, 128, 200)
+    | _benchmarks(_IMAGE_ROWS, "mobilenet_v2", 0.01, 128, 200)
+    | _benchmarks(_WHOLE_TEXT_ROW, "char_lstm", 0.01, 128, 200),
+}

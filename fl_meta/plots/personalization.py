@@ -1,0 +1,131 @@
+"""Figures of personalization, client by client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import numpy as np
+import seaborn
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from fl_meta.data.federated import FederatedDataset
+from fl_meta.evaluation.personalization import PersonalizationTable
+from fl_meta.plots.style import PALETTE
+
+
+def prediction_sheet(
+    data: FederatedDataset,
+    client_id: str,
+    initial: Sequence[int],
+    personalized: Sequence[int],
+    *,
+    columns: int = 12,
+    rows: int = 3,
+) -> Figure:
+    """A client's test images with what they mean, what the initial and what the personalized model reads.
+
+    The images that the initial model gets wrong come first; "t: a → b" is the true class, the initial and the
+    personalized prediction. Right predictions are blue, wrong ones orange and underlined.
+
+    Args:
+        data: grey images with `class_names`.
+        client_id: whose test part is shown.
+        initial: predicted classes of the test part before adaptation [test examples].
+        personalized: the same after it.
+        columns: images per row.
+        rows: rows at most.
+
+    Raises:
+        KeyError: if the client is not in the data set.
+    """
+    client = data[client_id]
+    order = np.argsort(np.asarray(initial) == client.test_y, kind="stable")[: columns * rows]
+    rows = -(-len(order) // columns)
+    figure = Figure(figsize=(0.95 * columns, 1.45 * rows + 0.5), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, i in zip(grid.flat, order, strict=False):
+        axes.imshow(client.test_x[i], cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
+        true = int(client.test_y[i])
+        axes.set_title(f"is {data.class_names[true]}", fontsize=9, pad=2)
+        for x, text in ((0.22, initial[i]), (0.78, personalized[i])):
+            right = int(text) == true
+            axes.text(
+                x,
+                -0.04,
+                data.class_names[int(text)] + ("" if right else "\u0332"),
+                color=PALETTE[0] if right else PALETTE[3],
+                fontweight="bold",
+                ha="center",
+                va="top",
+                transform=axes.transAxes,
+            )
+        axes.text(0.5, -0.04, "→", ha="center", va="top", transform=axes.transAxes)
+    figure.suptitle(f"{data.label}, {client_id}: initial → personalized", fontsize=10)
+    return figure
+
+
+def adaptation_curve(tables: Mapping[str, PersonalizationTable]) -> Figure:
+    """Mean test accuracy over clients after every adaptation epoch, with the 95 % interval of the gain.
+
+    The band is that of the paired gain, drawn around the mean: how sure we are of the change, not of the
+    level. Epoch 0 is the initial model.
+
+    Args:
+        tables: one personalization table per label in the legend.
+    """
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    axes = figure.add_subplot()
+    for (label, table), colour, marker in zip(tables.items(), PALETTE, "osD^vP", strict=False):
+        summary = table.summary()
+        mean = summary.test_accuracy_by_client
+        initial = mean.loc[0]
+        axes.plot(summary.index, mean, color=colour, marker=marker, label=label)
+        low, high = (initial + summary[name].fillna(0) for name in ("gain_low", "gain_high"))
+        axes.fill_between(summary.index, low, high, color=colour, alpha=0.2, linewidth=0)
+    axes.set(
+        xlabel="epochs of adaptation on the client's train part", ylabel="test accuracy, mean of clients"
+    )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    return figure
+
+
+def gain_histogram(tables: Mapping[str, PersonalizationTable]) -> Figure:
+    """How the gain in test accuracy after the last epoch is spread over clients, and the share it hurts.
+
+    Args:
+        tables: one personalization table per panel title.
+    """
+    figure = Figure(figsize=(4.4 * len(tables), 3.2), layout="constrained")
+    for axes, (title, table) in zip(
+        figure.subplots(1, len(tables), squeeze=False).flat, tables.items(), strict=True
+    ):
+        accuracies = table.accuracies()
+        gain = 100 * (accuracies[accuracies.columns.max()] - accuracies[0])
+        seaborn.histplot(gain, ax=axes, color=PALETTE[0], bins=20)
+        axes.axvline(0, color="black", linewidth=1)
+        axes.axvline(gain.mean(), color=PALETTE[1], linewidth=2, label=f"mean {gain.mean():+.1f}")
+        axes.set(title=title, xlabel="gain in test accuracy, percentage points", ylabel="clients")
+        axes.legend(frameon=False, title=f"{(gain < 0).mean():.0%} of clients hurt")
+    return figure
+
+
+def mistakes_html(text: str, right: Sequence[bool]) -> str:
+    """Text as HTML with every character that was predicted wrongly set in orange and underlined.
+
+    Args:
+        text: what was really said [characters].
+        right: whether each character was predicted [characters].
+    """
+    wrong = f"color:{to_hex(PALETTE[3])};text-decoration:underline"
+    marked = "".join(
+        escape(character) if good else f'<span style="{wrong}">{escape(character)}</span>'
+        for character, good in zip(text, right, strict=True)
+    )
+    return f'<pre style="white-space:pre-wrap;line-height:1.5">{marked}</pre>'

@@ -1,0 +1,3 @@
+from .random_streams import random_stream, torch_seed
+
+__all__ = ["random_stream", "torch_seed"]
