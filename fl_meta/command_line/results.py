@@ -67,8 +67,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _record(options: argparse.Namespace) -> int:
-    from fl_meta.evidence import results
-    from fl_meta.evidence import processes
+    from fl_meta.evidence import processes, results
 
     known = _recorded()
     chosen = {name: config for name, config in known.items() if name in options.names or not options.names}

@@ -21,13 +21,13 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from fl_meta.data.federated import FederatedDataset
+from fl_meta.evidence.processes import processes
 from fl_meta.experiments.clients import clients_of
 from fl_meta.experiments.comparison import compare
 from fl_meta.experiments.comparison_settings import (
     Comparison,
 )
 from fl_meta.experiments.heterogeneity import Heterogeneity, heterogeneity
-from fl_meta.evidence.processes import processes
 from fl_meta.experiments.published_scores import benchmark, clients_of_row
 from fl_meta.experiments.published_settings import Benchmark
 from fl_meta.experiments.settings import Setting
