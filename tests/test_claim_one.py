@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from fl_meta.algorithms.optimizers import SGD
-from fl_meta.algorithms.table import Algorithm, fedsgd, fomaml
+from fl_meta.algorithms.table import Algorithm, LocalWork, fedsgd, fomaml
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.engines import local_training as local
-from fl_meta.engines.local_training import Batch, LocalTraining, local_training_of
+from fl_meta.engines.local_training import Batch, LocalTraining
+from fl_meta.engines.task import Task
 from fl_meta.evidence.first_claim_verdicts import (
     COEFFICIENT_TOLERANCE,
     FINITE_DIFFERENCE_TOLERANCE,
@@ -40,7 +41,6 @@ from fl_meta.models.images import emnist_cnn, logistic, mlp
 from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params
 from fl_meta.models.text import char_lstm, char_mlp
-from fl_meta.training import rounds
 
 CONFIG = ClaimOne(num_clients=3, steps=3, batch_size=4, expansion_steps=(2, 3), expansion_clients=3)
 GOOD_ERRORS = pd.DataFrame({"relative_error": [1e-15, 1e-14]})
@@ -106,26 +106,31 @@ def test_averaging_models_by_hand(tiny_images: FederatedDataset, weights: str) -
     np.testing.assert_allclose(mean["1.weight"].numpy(), expected, rtol=1e-12, atol=1e-14)
 
 
-def wrong_rate(algorithm: Algorithm, *args: Any, **kwargs: Any) -> LocalTraining:
-    client = replace(algorithm.client, learning_rate=algorithm.client.learning_rate * 1.001)
-    return local_training_of(replace(algorithm, client=client), *args, **kwargs)
+local_training = Task.local_training
 
 
-def batches_of_the_next_round(*args: Any, round_number: int, **options: Any) -> LocalTraining:
-    return local_training_of(*args, round_number=round_number + 1, **options)
+def wrong_rate(task: Task, params: Params, work: LocalWork, *rest: Any) -> LocalTraining:
+    client = replace(work.client, learning_rate=work.client.learning_rate * 1.001)
+    return local_training(task, params, replace(work, client=client), *rest)
+
+
+def batches_of_the_next_round(
+    task: Task, params: Params, work: LocalWork, round_number: int, *rest: Any
+) -> LocalTraining:
+    return local_training(task, params, work, round_number + 1, *rest)
 
 
 @pytest.mark.parametrize(
     ("module", "name", "broken"),
     [
-        (rounds, "local_training_of", wrong_rate),
+        (Task, "local_training", wrong_rate),
         # One term is another one: FOMAML(1) is dropped for a second FedSGD.
         (claim_one, "fomaml", lambda K, **o: fedsgd(**o) if K == 1 else fomaml(K, **o)),
         (claim_one, "fomaml", lambda K, **o: fomaml(K + 1, **o)),
         (claim_one, "fomaml", lambda K, **o: fomaml(K, **(o | {"weights": "equal"}))),
         (claim_one, "fomaml", lambda K, **o: fomaml(K, **(o | {"batch_size": 5}))),
         (claim_one, "fedsgd", lambda **o: fedsgd(**(o | {"client": SGD(0.051)}))),
-        (rounds, "local_training_of", batches_of_the_next_round),
+        (Task, "local_training", batches_of_the_next_round),
     ],
     ids=[
         "rate of local steps",
@@ -157,9 +162,7 @@ def test_dropout_that_does_not_advance_is_noticed(
         def dropout_seed(self, client_id: str, step: int) -> int:
             return 0
 
-    monkeypatch.setattr(
-        rounds, "local_training_of", lambda *args, **kwargs: Stuck(**vars(local_training_of(*args, **kwargs)))
-    )
+    monkeypatch.setattr(Task, "local_training", lambda *args: Stuck(**vars(local_training(*args))))
     errors = identity_errors([emnist_cnn(tiny_images)], tiny_images, CONFIG)
     assert errors.relative_error.max() > 1e-2
 

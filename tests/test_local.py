@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fl_meta.algorithms.optimizers import SGD
-from fl_meta.algorithms.table import Algorithm, fedavg, fedsgd, fomaml, maml, reptile
+from fl_meta.algorithms.table import Algorithm, LocalWork, fedavg, fedsgd, fomaml, maml, reptile
 from fl_meta.data.batches import batch_plan
 from fl_meta.data.federated import PADDING, FederatedDataset
 from fl_meta.engines import local_training as local
-from fl_meta.engines.choice import engine_named
 from fl_meta.engines.local_training import (
     Batch,
     LocalTraining,
@@ -23,10 +22,10 @@ from fl_meta.engines.local_training import (
     gradient,
     hessian_vector_product,
     local_steps,
-    local_training_of,
     through_local_steps,
 )
 from fl_meta.engines.loop import LoopEngine
+from fl_meta.engines.task import engine_named
 from fl_meta.models.images import emnist_cnn, logistic, mlp, small_cnn
 from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params, add, norm, relative_error, scale, unflatten
@@ -289,7 +288,7 @@ def test_other_clients_and_their_order_change_no_update(
     params = model.init(0)
 
     def updates(data: FederatedDataset, ids: Sequence[str]) -> dict[str, Params]:
-        training = local_training_of(algorithm, model, params, data, seed=SEED, round_number=ROUND)
+        training = LocalTraining(model, params, data, algorithm.local_work, SEED, ROUND)
         found = LoopEngine().collect(training, ids, algorithm)
         weights = [algorithm.weight(len(data[client_id].train_x)) for client_id in ids]
         parts = zip(ids, weights, found, strict=True)
@@ -444,7 +443,7 @@ def test_adaptation_is_fedavg_of_one_client_in_round_0(
 ) -> None:
     model, data, client_id = task
     params = model.init(SEED, torch.float64)
-    training = LocalTraining(model, params, data, client, 4, epochs=3, steps=None, seed=SEED)
+    training = LocalTraining(model, params, data, LocalWork(client, 4, 3), SEED)
     states = list(adapted(training, client_id))
     assert len(states) == 4
     assert same_bits(states[0], params)
@@ -458,7 +457,7 @@ def test_adaptation_of_no_epochs_needs_no_train_part(tiny_images: FederatedDatas
     empty = replace(tiny_images, train_counts=np.zeros_like(tiny_images.train_counts))
     model = logistic(empty)
     params = model.init(0)
-    training = LocalTraining(model, params, empty, PLAIN, 4, epochs=0, steps=None, seed=0)
+    training = LocalTraining(model, params, empty, LocalWork(PLAIN, 4, 0), 0)
     [state] = adapted(training, "client_0")
     assert state is params
 

@@ -12,10 +12,11 @@ from torch.nn.functional import cross_entropy
 
 from fl_meta import fedavg, models
 from fl_meta.algorithms.optimizers import SGD
+from fl_meta.algorithms.table import LocalWork
 from fl_meta.data.batches import batch_plan
 from fl_meta.data.federated import PADDING, FederatedDataset
-from fl_meta.engines.choice import ENGINES
 from fl_meta.engines.local_training import LocalTraining, adapted
+from fl_meta.engines.task import ENGINES
 from fl_meta.evaluation.bootstrap import bootstrap_mean
 from fl_meta.evaluation.personalization import Evaluation, PersonalizationTable, personalize
 from fl_meta.models.model import Model
@@ -181,7 +182,7 @@ def test_adaptation_sees_the_train_part_and_nothing_else(
     model, params = small(tiny_images), start(tiny_images)
     settings: dict[str, Any] = {"epochs": 2, "client": SGD(0.5), "batch_size": 4, "seed": 0}
     runs = [
-        LocalTraining(model, params, data, settings["client"], 4, epochs=2, steps=None, seed=0)
+        LocalTraining(model, params, data, LocalWork(settings["client"], 4, 2), 0)
         for data in (tiny_images, altered(tiny_images, part))
     ]
     for client_id in tiny_images.client_ids:

@@ -16,19 +16,20 @@ from torch import Tensor, nn
 
 from fl_meta.algorithms.optimizers import SGD, Adam
 from fl_meta.algorithms.stages import Stage, decayed, personalized_fedavg
-from fl_meta.algorithms.table import Algorithm, fedavg, fedprox, fomaml, maml, reptile
+from fl_meta.algorithms.table import Algorithm, LocalWork, fedavg, fedprox, fomaml, maml, reptile
 from fl_meta.data.batches import batch_plan, sample_clients
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.engines.choice import ENGINES
+from fl_meta.engines.client_momentum import ClientMomentum
 from fl_meta.engines.interface import Engine
-from fl_meta.engines.local_training import ClientMomentum
+from fl_meta.engines.local_training import LocalTraining
 from fl_meta.engines.stacked.engine import StackedEngine
-from fl_meta.evaluation.personalization import Evaluation, personalize
+from fl_meta.engines.task import ENGINES, Task
+from fl_meta.evaluation.personalization import Evaluation, PersonalizationTable, personalize, score_clients
 from fl_meta.models.images import mlp, small_cnn
 from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params, flatten, relative_error
 from fl_meta.training.checkpoints import Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
-from fl_meta.training.rounds import TrainingState, pseudo_gradient, run_round
+from fl_meta.training.rounds import TrainingState, pseudo_gradient, rounds, run_round
 from fl_meta.training.train import Run, train
 
 SEED, BATCH = 3, 4
@@ -158,7 +159,7 @@ def test_an_evaluation_that_keeps_momentum_has_optimizers_of_its_own(
     assert run.table is not None
     last = run.table.rows[run.table.rows.epoch == 1].set_index("client_id").loc[list(evaluated)]
     np.testing.assert_allclose(last[["test_loss", "test_accuracy"]], scores, rtol=1e-10)
-    assert run.state.evaluation_momentum.keys() == evaluated.keys()
+    assert run.evaluation_momentum.buffers.keys() == evaluated.keys()
 
 
 def test_evaluation_with_the_stages_optimizer_is_the_sound_reading(tiny_images: FederatedDataset) -> None:
@@ -179,7 +180,7 @@ def test_evaluation_with_the_stages_optimizer_is_the_sound_reading(tiny_images: 
     )
     assert run.table is not None
     pd.testing.assert_frame_equal(run.table.rows, by_hand.rows, check_exact=False, rtol=1e-12)
-    assert run.state.evaluation_momentum == {}
+    assert run.evaluation_momentum == ClientMomentum()
 
 
 # --- by hand: one parameter, two classes ----------------------------------------------------------------
@@ -213,7 +214,7 @@ def test_kept_momentum_by_hand() -> None:
     )
     second = -1 / (1 + np.e) - 0.25
     assert run.params["theta"].item() == pytest.approx(1 - 2 * second, rel=1e-14)
-    assert run.state.momentum["a"].tolist() == pytest.approx([second], rel=1e-14)
+    assert run.state.momentum.buffers["a"].tolist() == pytest.approx([second], rel=1e-14)
 
 
 # --- what is kept, and of whom --------------------------------------------------------------------------
@@ -223,11 +224,22 @@ def rounds_of(
     model: Model, data: FederatedDataset, stages: Sequence[Stage], engine: Engine
 ) -> list[TrainingState]:
     """The states before the first round and after each."""
-    states = [TrainingState(0, model.init(SEED, torch.float64), {})]
-    for number, stage in enumerate(stages):
-        for _ in range(stage.rounds):
-            states.append(run_round(model, data, states[-1], stages, number, SEED, engine)[0])
-    return states
+    start = TrainingState(0, model.init(SEED, torch.float64))
+    task = Task(model, data, SEED, engine)
+    return [start, *(state for _, state, _ in rounds(task, stages, start))]
+
+
+def scored(
+    model: Model,
+    params: Params,
+    data: FederatedDataset,
+    engine: Engine,
+    momentum: ClientMomentum | None,
+    batch_size: int | None = BATCH,
+) -> tuple[PersonalizationTable, ClientMomentum | None]:
+    """One epoch of personalization, and the buffers after it."""
+    task = Task(model, data, SEED, engine)
+    return score_clients(task, params, LocalWork(CLIENT, batch_size, 1), momentum=momentum)
 
 
 def test_a_round_touches_its_own_clients_and_copies_no_other(
@@ -239,22 +251,23 @@ def test_a_round_touches_its_own_clients_and_copies_no_other(
     for number, (before, after) in enumerate(pairwise(states)):
         chosen = sample_clients(SEED, number, tiny_images.client_ids, 2)
         seen |= set(chosen)
-        assert after.momentum.keys() == seen
+        assert after.momentum.buffers.keys() == seen
         for client_id in seen:
-            same = after.momentum[client_id] is before.momentum.get(client_id)
+            same = after.momentum.buffers[client_id] is before.momentum.buffers.get(client_id)
             assert same == (client_id not in chosen)
     # A round is a function of the state, which it leaves as it is.
-    again, _ = run_round(model, tiny_images, states[1], [Stage(kept(), 5, 2)], 0, SEED, engine)
-    assert all(torch.equal(again.momentum[name], buffer) for name, buffer in states[2].momentum.items())
+    again, _ = run_round(Task(model, tiny_images, SEED, engine), states[1], Stage(kept(), 5, 2))
+    assert again.momentum.buffers.keys() == states[2].momentum.buffers.keys()
+    for name, buffer in states[2].momentum.buffers.items():
+        assert torch.equal(again.momentum.buffers[name], buffer)
 
 
 def test_a_buffer_holds_no_memory_but_its_own(tiny_images: FederatedDataset, engine: Engine) -> None:
     # A view would keep the memory of a whole chunk, of clients that took part long ago too.
     model = mlp(tiny_images, hidden=7)
     [_, state] = rounds_of(model, tiny_images, [Stage(kept(), 1, None)], engine)
-    momentum: ClientMomentum = {}
-    personalize(model, state.params, tiny_images, epochs=1, client=CLIENT, momentum=momentum, engine=engine)
-    for buffers in (state.momentum, momentum):
+    _, momentum = scored(model, state.params, tiny_images, engine, ClientMomentum())
+    for buffers in (state.momentum.buffers, momentum.buffers):
         assert len(buffers) == 6
         assert {b.untyped_storage().nbytes() for b in buffers.values()} == {model.num_parameters * 8}
 
@@ -265,14 +278,14 @@ def test_without_weight_decay_too(tiny_images: FederatedDataset, engine: Engine)
     stages = [Stage(kept(0.2, SGD(0.1, momentum=0.9)), 3, 4)]
     found, expected = (rounds_of(model, tiny_images, stages, one)[-1] for one in (engine, ENGINES["loop"]))
     assert relative_error(found.params, expected.params) < 1e-12
-    assert relative_error(found.momentum, expected.momentum) < 1e-12
+    assert relative_error(found.momentum.buffers, expected.momentum.buffers) < 1e-12
 
 
 def test_a_stage_that_keeps_no_momentum_drops_it(tiny_images: FederatedDataset) -> None:
     model = mlp(tiny_images, hidden=7)
     keeping, dropping = Stage(kept(), 1, None), Stage(replace(kept(), keeps_momentum=False), 1, None)
     states = rounds_of(model, tiny_images, [keeping, keeping, dropping, keeping], ENGINES["stacked"])
-    assert [len(state.momentum) for state in states] == [0, 6, 6, 0, 6]
+    assert [len(state.momentum.buffers) for state in states] == [0, 6, 6, 0, 6]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -281,22 +294,23 @@ def test_a_client_that_is_left_out_keeps_what_it_had(
 ) -> None:
     model = mlp(tiny_images, hidden=7)
     [first, second] = rounds_of(model, tiny_images, [Stage(kept(), 1, None)], engine)
-    assert not first.momentum
+    assert not first.momentum.buffers
     x = tiny_images.x.copy()
     bad = tiny_images.client_ids[2]
     x[tiny_images.starts[2]] = value  # one example of one client
     broken = replace(tiny_images, x=x)
-    after, info = run_round(model, broken, second, [Stage(kept(), 2, None)], 0, SEED, engine)
+    after, info = run_round(Task(model, broken, SEED, engine), second, Stage(kept(), 2, None))
     assert info.clients_left_out == 1
-    assert after.momentum[bad] is second.momentum[bad]
+    assert after.momentum.buffers[bad] is second.momentum.buffers[bad]
     # The others' are as if it had not been there.
     rest = tiny_images.subset([name for name in tiny_images.client_ids if name != bad])
-    expected, _ = run_round(model, rest, second, [Stage(kept(), 2, None)], 0, SEED, ENGINES["loop"])
+    expected, _ = run_round(Task(model, rest, SEED, ENGINES["loop"]), second, Stage(kept(), 2, None))
     for name in rest.client_ids:
-        torch.testing.assert_close(after.momentum[name], expected.momentum[name], rtol=1e-10, atol=1e-14)
+        found = after.momentum.buffers[name]
+        torch.testing.assert_close(found, expected.momentum.buffers[name], rtol=1e-10, atol=1e-14)
     # Left out from the first round on, it has none, and starts at zero once its data are mended.
-    never, _ = run_round(model, broken, first, [Stage(kept(), 2, None)], 0, SEED, engine)
-    assert bad not in never.momentum and len(never.momentum) == 5
+    never, _ = run_round(Task(model, broken, SEED, engine), first, Stage(kept(), 2, None))
+    assert bad not in never.momentum.buffers and len(never.momentum.buffers) == 5
 
 
 def test_momentum_of_personalization_goes_on_where_it_was(
@@ -304,12 +318,10 @@ def test_momentum_of_personalization_goes_on_where_it_was(
 ) -> None:
     model = mlp(tiny_images, hidden=7)
     params = model.init(SEED, torch.float64)
-    options = {"client": CLIENT, "batch_size": None, "seed": SEED, "engine": engine}
-    momentum: ClientMomentum = {}
-    first, second = (
-        personalize(model, params, tiny_images, epochs=1, momentum=momentum, **options) for _ in range(2)
-    )
-    fresh = personalize(model, params, tiny_images, epochs=1, **options)
+    first, once = scored(model, params, tiny_images, engine, ClientMomentum(), batch_size=None)
+    second, twice = scored(model, params, tiny_images, engine, once, batch_size=None)
+    fresh, nothing = scored(model, params, tiny_images, engine, None, batch_size=None)
+    assert nothing is None
     assert first.rows.equals(fresh.rows)
     # Full batches: after the first epoch the buffer is the gradient g (with weight decay), after the second
     # 0.9 g + g, so the second ends at θ_0 − β · 1.9 g.
@@ -320,7 +332,8 @@ def test_momentum_of_personalization_goes_on_where_it_was(
     loss = nn.functional.cross_entropy(client.module(x.double()), y)
     g = flatten(dict(zip(params, torch.autograd.grad(loss, [*client.module.parameters()]), strict=True)))
     g = g + 5e-4 * flatten(params)
-    torch.testing.assert_close(momentum[client_id], 1.9 * g, rtol=1e-10, atol=1e-14)
+    torch.testing.assert_close(once.buffers[client_id], g, rtol=1e-10, atol=1e-14)
+    torch.testing.assert_close(twice.buffers[client_id], 1.9 * g, rtol=1e-10, atol=1e-14)
     assert not second.rows.equals(first.rows)
 
 
@@ -329,11 +342,9 @@ def test_a_buffer_that_diverged_is_not_kept(tiny_images: FederatedDataset, engin
     params = model.init(SEED, torch.float64)
     x = tiny_images.x.copy()
     x[tiny_images.starts[1]] = np.nan
-    momentum: ClientMomentum = {}
-    for data in (tiny_images, replace(tiny_images, x=x)):
-        before = dict(momentum)
-        personalize(model, params, data, epochs=1, client=CLIENT, momentum=momentum, engine=engine)
-    changed = [momentum[name] is not before[name] for name in tiny_images.client_ids]
+    _, before = scored(model, params, tiny_images, engine, ClientMomentum())
+    _, after = scored(model, params, replace(tiny_images, x=x), engine, before)
+    changed = [after.buffers[name] is not before.buffers[name] for name in tiny_images.client_ids]
     assert changed == [True, False, True, True, True, True]
 
 
@@ -378,8 +389,12 @@ def test_a_strong_pull_keeps_clients_near_the_global_model(tiny_images: Federate
 
 def assert_same(a: Run, b: Run) -> None:
     """Parameters, kept buffers, history and table, bit for bit."""
-    pairs = [(a.params, b.params), (a.state.momentum, b.state.momentum)]
-    for one, other in [*pairs, (a.state.evaluation_momentum, b.state.evaluation_momentum)]:
+    pairs = [
+        (a.params, b.params),
+        (a.state.momentum.buffers, b.state.momentum.buffers),
+        (a.evaluation_momentum.buffers, b.evaluation_momentum.buffers),
+    ]
+    for one, other in pairs:
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name], other[name]) for name in one)
     pd.testing.assert_frame_equal(a.history, b.history, check_exact=True)
@@ -414,12 +429,12 @@ def test_resumed_bit_for_bit(
         path = tmp_path / f"{stop}"
 
         def interrupted(*arguments: object, stop: int = stop) -> object:
-            if arguments[2].round_number == stop:
+            if arguments[1].round_number == stop:
                 raise KeyboardInterrupt
             return run_round(*arguments)
 
         with monkeypatch.context() as patch:
-            patch.setattr("fl_meta.training.train.run_round", interrupted)
+            patch.setattr("fl_meta.training.rounds.run_round", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 go(path)
         assert_same(go(path), whole)
@@ -525,21 +540,13 @@ def test_momentum_that_is_not_there_cannot_be_kept(tiny_images: FederatedDataset
             make(1, client=SGD(0.1), keeps_momentum=True)
     model = mlp(tiny_images, hidden=7)
     params = model.init(0)
-    with pytest.raises(ValueError, match="the client's momentum is 0"):
-        personalize(model, params, tiny_images, client=SGD(0.1), momentum={})
-    with pytest.raises(ValueError, match=r"has the shape \(3,\), but the model has \d+ parameters"):
-        personalize(model, params, tiny_images, client=CLIENT, momentum={"client_1": torch.zeros(3)})
-    with pytest.raises(ValueError, match="keeps_momentum=False"):
-        pseudo_gradient(
-            model,
-            params,
-            tiny_images,
-            tiny_images.client_ids,
-            fedavg(1, client=CLIENT),
-            seed=0,
-            round_number=0,
-            momentum={},
-        )
+    work, other_model = LocalWork(CLIENT, 4, 1), ClientMomentum({"client_1": torch.zeros(3)})
+    for momentum, client, message in (
+        (ClientMomentum(), SGD(0.1), "the client's momentum is 0"),
+        (other_model, CLIENT, r"has the shape \(3,\), but the model has \d+ parameters"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            LocalTraining(model, params, tiny_images, replace(work, client=client), 0, momentum=momentum)
 
 
 @pytest.mark.parametrize(("epochs", "client"), [(1, None), (1, SGD(0.1)), (0, CLIENT)])

@@ -11,16 +11,22 @@ from hypothesis import strategies as st
 
 from fl_meta.algorithms.optimizers import SGD, Adam
 from fl_meta.algorithms.stages import Stage
-from fl_meta.algorithms.table import Algorithm, fedavg, fedsgd, maml, reptile
+from fl_meta.algorithms.table import Algorithm, LocalWork, fedavg, fedsgd, maml, reptile
 from fl_meta.data.batches import sample_clients
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.engines.choice import ENGINES
-from fl_meta.engines.interface import Collected, collected
+from fl_meta.engines.interface import Collected
 from fl_meta.engines.local_training import LocalTraining, adapted, client_update
 from fl_meta.engines.loop import LoopEngine
+from fl_meta.engines.task import ENGINES, Task, engine_named
 from fl_meta.models.images import logistic, mlp
 from fl_meta.models.parameters import Params, add, map_params, relative_error, scale
-from fl_meta.training.rounds import TrainingDivergedError, TrainingState, pseudo_gradient, run_round
+from fl_meta.training.rounds import (
+    TrainingDivergedError,
+    TrainingState,
+    pseudo_gradient,
+    rounds,
+    run_round,
+)
 
 IDS = ("client_5", "client_0", "client_2")
 
@@ -54,27 +60,23 @@ def test_fedavg_with_a_plain_server_averages_the_clients_models(
     client = SGD(0.2, momentum=0.5, weight_decay=0.01)
     algorithm = fedavg(2, client=client, server=SGD(1.0), weights=weights, batch_size=5)
     models = [
-        list(adapted(LocalTraining(model, params, data, client, 5, epochs=2, steps=None, seed=4), i))[-1]
+        list(adapted(LocalTraining(model, params, data, LocalWork(client, 5, 2), 4), i))[-1]
         for i in data.client_ids
     ]
     shares = data.train_counts if weights == "examples" else np.ones(3)
     shares = torch.from_numpy(shares / shares.sum())
     expected = map_params(lambda *tensors: sum(w * t for w, t in zip(shares, tensors, strict=True)), *models)
     state, _ = run_round(
-        model, data, TrainingState(0, params, {}), [Stage(algorithm, 1, 3)], 0, seed=4, engine=engine
+        Task(model, data, 4, engine_named(engine)), TrainingState(0, params), Stage(algorithm, 1, 3)
     )
     assert state.round_number == 1
     assert relative_error(state.params, expected) < 1e-14
     # Sizes differ, so the two ways to weigh do too.
     other = {"examples": "equal", "equal": "examples"}[weights]
     state, _ = run_round(
-        model,
-        data,
-        TrainingState(0, params, {}),
-        [Stage(replace(algorithm, weights=other), 1, 3)],
-        0,
-        seed=4,
-        engine=engine,
+        Task(model, data, 4, engine_named(engine)),
+        TrainingState(0, params),
+        Stage(replace(algorithm, weights=other), 1, 3),
     )
     assert relative_error(state.params, expected) > 1e-4
 
@@ -118,7 +120,7 @@ def test_the_server_steps_along_the_pseudo_gradient(
     model = logistic(tiny_images)
     algorithm = fedavg(1, client=SGD(0.3), server=server, batch_size=5)
     stages = [Stage(algorithm, 4, 3)]
-    state = TrainingState(0, model.init(0, torch.float64), {})
+    state = TrainingState(0, model.init(0, torch.float64))
     start, directions = state.params, []
     for round_number in range(4):
         clients = sample_clients(0, round_number, tiny_images.client_ids, 3)
@@ -133,7 +135,7 @@ def test_the_server_steps_along_the_pseudo_gradient(
             engine=engine,
         )
         directions.append(direction)
-        state, _ = run_round(model, tiny_images, state, stages, 0, seed=0, engine=engine)
+        state, _ = run_round(Task(model, tiny_images, 0, engine_named(engine)), state, stages[0])
     expected = written_out(server, start, directions)
     assert relative_error(add(state.params, start, -1.0), add(expected, start, -1.0)) < 1e-12
 
@@ -143,25 +145,35 @@ def test_a_stage_begins_with_a_fresh_server(tiny_images: FederatedDataset, engin
     model = logistic(tiny_images)
     heavy = fedavg(1, server=SGD(1.0, momentum=0.9), batch_size=5)
     stages = [Stage(heavy, 2, 2), Stage(heavy, 2, 2)]
-    state = TrainingState(0, model.init(0), {})
-    states = []
-    for number in (0, 0, 1, 1):
-        state, _ = run_round(model, tiny_images, state, stages, number, seed=0, engine=engine)
-        states.append(state)
+    task = Task(model, tiny_images, 0, engine_named(engine))
 
-    def again(before: TrainingState, number: int) -> TrainingState:
-        return run_round(model, tiny_images, before, stages, number, seed=0, engine=engine)[0]
+    def states(stages: list[Stage], before: TrainingState) -> list[TrainingState]:
+        return [state for _, state, _ in rounds(task, stages, before)]
 
-    def forgotten(before: TrainingState) -> TrainingState:
-        return replace(before, server={})
-
+    fresh = TrainingState(0, model.init(0))
+    after = states(stages, fresh)
+    assert [number for number, _, _ in rounds(task, stages, fresh)] == [0, 0, 1, 1]
     # Round 2 is the first of stage 1: what the server knew before makes no difference. In round 3 it does.
-    assert relative_error(again(forgotten(states[1]), 1).params, states[2].params) == 0
-    assert relative_error(again(forgotten(states[2]), 1).params, states[3].params) > 1e-6
+    for round_number, matters in ((1, True), (2, False), (3, True)):
+        before = after[round_number - 1]
+        resumed, forgetful = states(stages, before)[0], states(stages, replace(before, server={}))[0]
+        assert relative_error(resumed.params, after[round_number].params) == 0
+        assert (relative_error(forgetful.params, resumed.params) > 1e-6) == matters
     # If both halves were one stage, it would make one in round 2 as well.
-    whole = [Stage(heavy, 4, 2)]
-    going_on, _ = run_round(model, tiny_images, states[1], whole, 0, seed=0, engine=engine)
-    assert relative_error(going_on.params, states[2].params) > 1e-6
+    going_on = states([Stage(heavy, 4, 2)], after[1])[0]
+    assert relative_error(going_on.params, after[2].params) > 1e-6
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_rounds_may_count_from_another_one(tiny_images: FederatedDataset, engine: str) -> None:
+    model, task_engine = logistic(tiny_images), engine_named(engine)
+    task = Task(model, tiny_images, 0, task_engine)
+    first, second = Stage(fedavg(1, batch_size=5), 2, 2), Stage(reptile(2), 2, 2)
+    *_, (_, expected, _) = rounds(task, [first, second], TrainingState(0, model.init(0)))
+    *_, (_, half, _) = rounds(task, [first], TrainingState(0, model.init(0)))
+    *_, (number, found, _) = rounds(task, [second], half, first_round=2)
+    assert number == 0 and found.round_number == 4
+    assert relative_error(found.params, expected.params) == 0
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -172,11 +184,11 @@ def test_a_round_is_a_pure_function_of_the_state(
     model = logistic(tiny_images)
     stages = [Stage(reptile(2, server=server), 3, 2)]
     before, _ = run_round(
-        model, tiny_images, TrainingState(0, model.init(0), {}), stages, 0, seed=0, engine=engine
+        Task(model, tiny_images, 0, engine_named(engine)), TrainingState(0, model.init(0)), stages[0]
     )
-    once, info = run_round(model, tiny_images, before, stages, 0, seed=0, engine=engine)
+    once, info = run_round(Task(model, tiny_images, 0, engine_named(engine)), before, stages[0])
     torch.manual_seed(123)
-    again, same_info = run_round(model, tiny_images, before, stages, 0, seed=0, engine=engine)
+    again, same_info = run_round(Task(model, tiny_images, 0, engine_named(engine)), before, stages[0])
     assert info == same_info
     assert relative_error(again.params, once.params) == 0
     for name, parts in once.server.items():
@@ -283,7 +295,7 @@ def test_one_entry_is_enough_to_be_left_out(
             weights, losses = torch.tensor([10.0, 20.0, 30.0]), torch.full((3,), 0.5)
             for rows in torch.arange(3).split(size):
                 some = {name: tensor[rows] for name, tensor in sent.items()}
-                yield collected(some, weights[rows], losses[rows], len(rows))
+                yield Collected.of(some, weights[rows], losses[rows], local_gradients=len(rows))
 
     monkeypatch.setitem(ENGINES, "fake", Fake())
     algorithm = fedavg(1, client=SGD(0.25))
@@ -298,7 +310,7 @@ def test_one_entry_is_enough_to_be_left_out(
 def test_large_numbers_are_no_infinity() -> None:
     # Their sum is one, so the quick look at the sum of a row does not decide.
     sent = torch.full((2, 4), 3e38)
-    part = collected({"weight": sent}, torch.tensor([0.25, 0.25]), torch.zeros(2), 2)
+    part = Collected.of({"weight": sent}, torch.tensor([0.25, 0.25]), torch.zeros(2), local_gradients=2)
     assert part.left_out == 0
     assert torch.equal(part.gradient, torch.full((4,), 1.5e38))
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fl_meta.algorithms.optimizers import SGD
-from fl_meta.algorithms.table import Algorithm, fedavg, fedprox, fedsgd, fomaml, maml, reptile
+from fl_meta.algorithms.table import Algorithm, LocalWork, fedavg, fedprox, fedsgd, fomaml, maml, reptile
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.engines.local_training import LocalTraining
 from fl_meta.engines.loop import LoopEngine
@@ -204,7 +204,9 @@ def test_scores_in_coordinates_as_in_the_loop(
     data = data_of(sizes, features, repeated)
     model = model_of(features, hidden=3)
     client = SGD(0.2, momentum=momentum)
-    training = LocalTraining(model, model.init(0, torch.float64), data, client, batch_size, epochs, None, 1)
+    training = LocalTraining(
+        model, model.init(0, torch.float64), data, LocalWork(client, batch_size, epochs), 1
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stack, "place_of_dual_layer", lambda *_: 1)
         found = {(s.client_id, s.epoch): s for s in StackedEngine(1).scores(training, data.client_ids)}

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from fl_meta.algorithms.optimizers import SGD, Adam
 from fl_meta.algorithms.stages import Stage
-from fl_meta.algorithms.table import Algorithm, fedavg, fedprox, fedsgd, fomaml, maml, reptile
+from fl_meta.algorithms.table import Algorithm, LocalWork, fedavg, fedprox, fedsgd, fomaml, maml, reptile
 from fl_meta.data.federated import PADDING, FederatedDataset
 from fl_meta.data.on_demand import OnDemand
 from fl_meta.engines.interface import Collected, Engine, Score
-from fl_meta.engines.local_training import LocalTraining, local_training_of
+from fl_meta.engines.local_training import LocalTraining
 from fl_meta.engines.loop import LoopEngine
 from fl_meta.engines.stacked import engine as stacked
 from fl_meta.engines.stacked import stack
@@ -450,7 +450,7 @@ def test_random_numbers_that_have_one_state_go_through_the_loop(
 ) -> None:
     model = Model("random", build)
     params = model.init(0)
-    training = local_training_of(fedavg(1, batch_size=4), model, params, tiny_images, **ROUND)
+    training = LocalTraining(model, params, tiny_images, fedavg(1, batch_size=4).local_work, **ROUND)
     adaptation = replace(training, epochs=1, steps=None, round_number=0)
     ids = tiny_images.client_ids
     assert_same_parts(*(e.collect(training, ids, fedavg(1)) for e in (StackedEngine(3), LoopEngine())))
@@ -519,7 +519,7 @@ def test_the_number_of_workers_changes_no_bit(
 ) -> None:
     model, data = task
     monkeypatch.setattr(stacked, "idle_cores", lambda: 8)
-    training = local_training_of(algorithm, model, model.init(0), data, **ROUND)
+    training = LocalTraining(model, model.init(0), data, algorithm.local_work, **ROUND)
     adaptation = replace(training, epochs=1, steps=None, round_number=0)
     with one_thread():
         alone, *others = (
@@ -550,7 +550,7 @@ def test_threads_inside_operations_change_no_bit(
     # Products of this size are divided among threads, and stacks of one client are left at the end.
     data = vectors([100, 100, 61, 40, 40, 7], features)
     model = mlp(data)
-    training = local_training_of(algorithm, model, model.init(0), data, **ROUND)
+    training = LocalTraining(model, model.init(0), data, algorithm.local_work, **ROUND)
     adaptation = replace(training, epochs=1, steps=None, round_number=0)
     numbers: set[int] = set()
 
@@ -583,7 +583,7 @@ def test_threads_change_no_bit_of_any_activation(
     data = vectors([26] * 15, 50)
     model = Model("mlp", lambda: nn.Sequential(nn.Linear(50, 200), activation(), nn.Linear(200, 4)))
     algorithm = fedavg(1, client=SGD(0.1), batch_size=13)
-    training = local_training_of(algorithm, model, model.init(0), data, **ROUND)
+    training = LocalTraining(model, model.init(0), data, algorithm.local_work, **ROUND)
     monkeypatch.setattr(stacked, "idle_cores", lambda: 8)
     with one_thread():
         alone, *others = (
@@ -606,7 +606,7 @@ def test_only_idle_cores_are_used(idle: int, used: int, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(stacked, "idle_cores", lambda: idle)
     monkeypatch.setattr(stack, "add_gradients", watch)
-    training = local_training_of(fedavg(1), model, model.init(0), data, **ROUND)
+    training = LocalTraining(model, model.init(0), data, fedavg(1).local_work, **ROUND)
     before = torch.get_num_threads()
     parts = StackedEngine(3, chunk_bytes=1).collect(training, data.client_ids, fedavg(1))
     next(parts)
@@ -673,7 +673,7 @@ def test_as_many_threads_as_asked_for_or_allowed(watched: Model, workers: int | 
     outside = torch.get_num_threads()
     try:
         torch.set_num_threads(4)
-        training = local_training_of(fedavg(1), watched, watched.init(0), data, **ROUND)
+        training = LocalTraining(watched, watched.init(0), data, fedavg(1).local_work, **ROUND)
         with one_thread():
             list(StackedEngine(workers).collect(training, data.client_ids, fedavg(1)))
         list(StackedEngine(3).collect(training, data.client_ids, fedavg(1)))
@@ -694,7 +694,7 @@ def test_threads_that_come_later_have_their_number(tiny_images: FederatedDataset
     seen = []
     try:
         torch.set_num_threads(3)
-        training = local_training_of(fedavg(1), model, model.init(0), tiny_images, **ROUND)
+        training = LocalTraining(model, model.init(0), tiny_images, fedavg(1).local_work, **ROUND)
         list(StackedEngine(2).collect(training, tiny_images.client_ids, fedavg(1)))
         later = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
         later.start()
@@ -719,7 +719,7 @@ def test_an_error_of_one_client_reaches_the_caller_as_it_is(watched: Model, work
             raise OwnError("client 4 cannot")
 
     Watched.during = fail
-    training = local_training_of(fedavg(1), watched, watched.init(0), replace(data, x=x), **ROUND)
+    training = LocalTraining(watched, watched.init(0), replace(data, x=x), fedavg(1).local_work, **ROUND)
     adaptation = replace(training, epochs=1)
     with pytest.raises(OwnError, match="client 4 cannot"):
         list(StackedEngine(workers).collect(training, data.client_ids, fedavg(1)))
@@ -737,7 +737,7 @@ def test_closed_in_the_middle(watched: Model, what: str) -> None:
     release = threading.Event()
     # The first client has its 50 steps at once; each of the others waits in its first.
     Watched.during = lambda x: None if x.max() > 50 else release.wait(30) and None
-    training = local_training_of(fedavg(50), watched, watched.init(0), data, **ROUND)
+    training = LocalTraining(watched, watched.init(0), data, fedavg(50).local_work, **ROUND)
     engine = StackedEngine(2)
     if what == "collect":
         parts: list[Iterator[object]] = [engine.collect(training, data.client_ids, fedavg(50))]
@@ -788,7 +788,7 @@ def test_results_wait_for_a_slow_reader_in_small_numbers(
     )
     model = logistic(data)
     engine = StackedEngine(2, chunk_bytes=1)
-    training = local_training_of(fedavg(1), model, model.init(0), data, **ROUND)
+    training = LocalTraining(model, model.init(0), data, fedavg(1).local_work, **ROUND)
     for number, _ in enumerate(engine.collect(training, data.client_ids, fedavg(1)), start=1):
         time.sleep(0.002)  # time enough for the workers to run ahead, if they could
         assert len(reads) <= number + 2 * 2
@@ -857,7 +857,7 @@ def test_segments_are_long_runs_with_little_padding(sizes: list[int], limit: flo
 def test_padding_by_hand(algorithm: Algorithm, places: int, padding: int, one_stack: None) -> None:
     data = vectors([9, 10, 3, 9, 5])
     model = logistic(data)
-    training = local_training_of(algorithm, model, model.init(0), data, **ROUND)
+    training = LocalTraining(model, model.init(0), data, algorithm.local_work, **ROUND)
     [part] = StackedEngine().collect(training, data.client_ids, algorithm)
     assert (part.places, part.padding) == (places, padding)
     info = by("stacked", model, model.init(0), data, algorithm)[1]
@@ -881,7 +881,7 @@ def test_a_tenth_is_the_most(sizes: list[int], padding: int, one_stack: None) ->
 def test_padding_is_at_most_a_tenth(sizes: list[int], batch_size: int, work: tuple[str, int]) -> None:
     data = vectors(sizes, features=2)
     model, algorithm = logistic(data), fedavg(**dict([work]), batch_size=batch_size)
-    training = local_training_of(algorithm, model, model.init(0), data, **ROUND)
+    training = LocalTraining(model, model.init(0), data, algorithm.local_work, **ROUND)
     parts = list(StackedEngine(1).collect(training, data.client_ids, algorithm))
     places, padding = sum(part.places for part in parts), sum(part.padding for part in parts)
     # Whatever is no padding is an example of the plan.
@@ -894,7 +894,7 @@ def test_padding_is_at_most_a_tenth(sizes: list[int], batch_size: int, work: tup
 def chunks_of(engine: StackedEngine, model: Model, data: FederatedDataset) -> list[tuple[int, float]]:
     """The number of clients and of their examples in each chunk."""
     algorithm = fedsgd(batch_size=5)  # one gradient per client
-    training = local_training_of(algorithm, model, model.init(0), data, **ROUND)
+    training = LocalTraining(model, model.init(0), data, algorithm.local_work, **ROUND)
     parts = engine.collect(training, data.client_ids, algorithm)
     return [(part.local_gradients, part.weight) for part in parts]
 
@@ -922,7 +922,7 @@ def test_a_chunk_of_larger_batches_or_of_second_order_has_fewer_clients() -> Non
     model = mlp(data, 20)
 
     def number(algorithm: Algorithm) -> int:
-        training = local_training_of(algorithm, model, model.init(0), data, **ROUND)
+        training = LocalTraining(model, model.init(0), data, algorithm.local_work, **ROUND)
         return len(list(StackedEngine(chunk_bytes=10**5).collect(training, data.client_ids, algorithm)))
 
     assert number(fedsgd(batch_size=1)) < number(fedsgd(batch_size=40)) == number(fedsgd(batch_size=None))
@@ -978,7 +978,9 @@ def test_scores_are_those_of_the_loop(
     task: tuple[Model, FederatedDataset], epochs: int, batch_size: int | None, client: SGD
 ) -> None:
     model, data = task
-    training = LocalTraining(model, model.init(1, torch.float64), data, client, batch_size, epochs, None, 5)
+    training = LocalTraining(
+        model, model.init(1, torch.float64), data, LocalWork(client, batch_size, epochs), 5
+    )
     assert len(assert_equal_scores(training)) == len(data) * (epochs + 1)
 
 
@@ -988,7 +990,7 @@ def test_scores_are_those_of_the_loop_in_one_stack(
     task: tuple[Model, FederatedDataset], epochs: int, one_stack: None
 ) -> None:
     model, data = task
-    training = LocalTraining(model, model.init(1, torch.float64), data, HEAVY, 4, epochs, None, 5)
+    training = LocalTraining(model, model.init(1, torch.float64), data, LocalWork(HEAVY, 4, epochs), 5)
     assert_equal_scores(training)
     # In single precision the loss is that of sums in another order.
     assert_equal_scores(replace(training, params=model.init(1)), 1e-4)
@@ -1007,7 +1009,7 @@ def test_scores_are_those_of_the_loop_whatever_the_sizes(
     data = vectors(sizes, features=9)
     model = mlp(data, hidden) if hidden else logistic(data)
     params = model.init(1, torch.float64)
-    assert_equal_scores(LocalTraining(model, params, data, PLAIN, batch_size, epochs, None, 5))
+    assert_equal_scores(LocalTraining(model, params, data, LocalWork(PLAIN, batch_size, epochs), 5))
 
 
 @pytest.mark.parametrize("rows", [1024, 3])
@@ -1028,7 +1030,7 @@ def test_very_unequal_test_parts_share_a_stack(
     assert 1 < loose < tight
     model = logistic(data) if name == "logistic" else mlp(data, 5)
     params = model.init(1, torch.float64)
-    scores = assert_equal_scores(LocalTraining(model, params, data, PLAIN, 3, 2, None, 5))
+    scores = assert_equal_scores(LocalTraining(model, params, data, LocalWork(PLAIN, 3, 2), 5))
     assert {s.client_id: s.predictions for s in scores} == dict(zip(data.client_ids, tests, strict=True))
 
 
@@ -1036,7 +1038,7 @@ def test_large_test_parts_are_scored_in_pieces(
     tiny_images: FederatedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = mlp(tiny_images, 5)
-    training = LocalTraining(model, model.init(1, torch.float64), tiny_images, PLAIN, 4, 1, None, 5)
+    training = LocalTraining(model, model.init(1, torch.float64), tiny_images, LocalWork(PLAIN, 4, 1), 5)
     monkeypatch.setattr(stack, "TEST_ROWS", 2)
     assert_equal_scores(training)
 
@@ -1044,7 +1046,7 @@ def test_large_test_parts_are_scored_in_pieces(
 def test_a_client_without_train_examples_has_its_first_score(tiny_images: FederatedDataset) -> None:
     model = mlp(tiny_images, 5)
     empty = replace(tiny_images, train_counts=0 * tiny_images.train_counts)
-    training = LocalTraining(model, model.init(1, torch.float64), empty, PLAIN, 4, 0, None, 5)
+    training = LocalTraining(model, model.init(1, torch.float64), empty, LocalWork(PLAIN, 4, 0), 5)
     assert len(assert_equal_scores(training)) == 6
 
 
@@ -1097,7 +1099,7 @@ def test_neighbours_of_clients_that_diverge_keep_every_bit(
     bad = list(data.client_ids[1:3])
     value = np.nan if in_first_epoch else 1e200
     runs = [
-        LocalTraining(model, model.init(1, torch.float64), some, PLAIN, 4, 3, None, 5)
+        LocalTraining(model, model.init(1, torch.float64), some, LocalWork(PLAIN, 4, 3), 5)
         for some in (data, poisoned(data, bad, value))
     ]
     clean, beside = (list(StackedEngine().scores(run, data.client_ids)) for run in runs)
@@ -1184,7 +1186,7 @@ def test_gpu_equals_the_loop(task: tuple[Model, FederatedDataset], name: str) ->
 @tasks(["mlp", "emnist_cnn", "char_lstm"])
 def test_gpu_scores_equal_the_loop(task: tuple[Model, FederatedDataset]) -> None:
     model, data = task
-    training = LocalTraining(model, model.init(1), data, PLAIN, 4, 2, None, 5)
+    training = LocalTraining(model, model.init(1), data, LocalWork(PLAIN, 4, 2), 5)
     expected = {(s.client_id, s.epoch): s for s in LoopEngine().scores(training, data.client_ids)}
     there = replace(training, params=moved(training.params, "cuda"))
     found = list(StackedEngine().scores(there, data.client_ids))

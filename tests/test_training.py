@@ -24,14 +24,14 @@ from torch import Tensor, nn
 
 from fl_meta.algorithms.optimizers import SGD, Adam
 from fl_meta.algorithms.stages import Stage, personalized_fedavg
-from fl_meta.algorithms.table import Algorithm, fedavg, fedsgd, fomaml, maml, reptile
+from fl_meta.algorithms.table import Algorithm, LocalWork, fedavg, fedsgd, fomaml, maml, reptile
 from fl_meta.data.batches import batch_plan, sample_clients
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.engines.choice import ENGINES
 from fl_meta.engines.interface import Collected, Engine, Score
 from fl_meta.engines.local_training import LocalTraining, adapted
 from fl_meta.engines.loop import LoopEngine
 from fl_meta.engines.stacked.engine import StackedEngine
+from fl_meta.engines.task import ENGINES
 from fl_meta.evaluation.personalization import Evaluation, personalize
 from fl_meta.models.images import emnist_cnn, logistic, mlp
 from fl_meta.models.model import Model
@@ -432,13 +432,13 @@ def test_checkpoints_come_every_n_rounds_and_at_the_end(
     tiny_images: FederatedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[int] = []
-    write = training.write_checkpoint
+    write = checkpoints.write_checkpoint
 
     def watch(path: Path, tensors: dict[str, Tensor], *rest: Any) -> None:
         written.append(int(tensors["round_number"]))
         write(path, tensors, *rest)
 
-    monkeypatch.setattr(training, "write_checkpoint", watch)
+    monkeypatch.setattr(checkpoints, "write_checkpoint", watch)
     model = logistic(tiny_images)
     for every, expected in ((1, [0, 1, 2, 3, 4, 5, 6]), (4, [0, 4, 6]), (3, [0, 3, 6]), (100, [0, 6])):
         written.clear()
@@ -462,14 +462,14 @@ SERVER = textwrap.dedent(
     import torch
 
     from fl_meta import Checkpoint, FederatedDataset, Stage, Adam, fedavg, models, reptile, SGD, train
-    from fl_meta.training import train as training
+    from fl_meta.training import rounds
     from fl_meta.algorithms.optimizers import server_step
 
     # What a shell starts in the background ignores Ctrl-C, and so would its children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
     server_step(Adam(1), {"w": torch.ones(1)}, {}, {"w": torch.ones(1)})  # imports more
-    run_round = training.run_round
+    run_round = rounds.run_round
     generator = np.random.default_rng(0)
     data = FederatedDataset.from_arrays(
         generator.random((60, 8, 8), dtype=np.float32),
@@ -484,14 +484,14 @@ SERVER = textwrap.dedent(
 
 
     def go(path, every, pause, stop_at):
-        def slow_round(model, data, state, *rest):
+        def slow_round(task, state, stage):
             time.sleep(pause)
             if state.round_number == stop_at:
                 print("waiting", flush=True)
                 time.sleep(60)
-            return run_round(model, data, state, *rest)
+            return run_round(task, state, stage)
 
-        training.run_round = slow_round
+        rounds.run_round = slow_round
         checkpoint = Checkpoint(path, every)
         train(models.emnist_cnn(data), data, stages, seed=4, progress=False, checkpoint=checkpoint)
 
@@ -872,9 +872,7 @@ def test_every_row_lowers_its_own_loss(tiny_images: FederatedDataset, row: Algor
     def loss(params: Params) -> float:
         losses = []
         for client in tiny_images:
-            training = LocalTraining(
-                model, params, tiny_images, SGD(0.3), 20, epochs=epochs, steps=None, seed=0
-            )
+            training = LocalTraining(model, params, tiny_images, LocalWork(SGD(0.3), 20, epochs), 0)
             *_, state = adapted(training, client.client_id)
             batch = (torch.from_numpy(client.train_x), torch.from_numpy(client.train_y))
             losses.append(model.loss(state, *batch).item())
@@ -919,7 +917,7 @@ def test_a_folder_that_cannot_be_written_to_is_noticed_before_training(
     tiny_images: FederatedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setattr(training, "run_round", lambda *_: pytest.fail("trained in vain"))
+    monkeypatch.setattr("fl_meta.training.rounds.run_round", lambda *_: pytest.fail("trained in vain"))
     with pytest.raises(OSError, match="choose a folder you may write to"):
         train(
             logistic(tiny_images),

@@ -1,14 +1,18 @@
 from .optimizers import SGD, Adam, OptimizerState, server_step
+from .sent import LocalStep, SentGradients, WeightedGradients
 from .stages import Stage, decayed, personalized_fedavg
-from .table import Algorithm, SentGradients, fedavg, fedprox, fedsgd, fomaml, maml, reptile
+from .table import Algorithm, LocalWork, fedavg, fedprox, fedsgd, fomaml, maml, reptile
 
 __all__ = [
     "SGD",
     "Adam",
     "Algorithm",
+    "LocalStep",
+    "LocalWork",
     "OptimizerState",
     "SentGradients",
     "Stage",
+    "WeightedGradients",
     "decayed",
     "fedavg",
     "fedprox",

@@ -24,31 +24,48 @@ Reptile Nichol et al. 2018, FedProx Li et al. 2020.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import Literal
 
 from fl_meta.algorithms.optimizers import SGD, Adam
+from fl_meta.algorithms.sent import SendingRule, SentGradients, WeightedGradients, formula_of
 from fl_meta.support.validation import whole_number
 
 ClientWeights = Literal["examples", "equal"]
 
 
-class SentGradients(Enum):
-    """What a client sends home, in terms of its inner gradients."""
+@dataclass(frozen=True)
+class LocalWork:
+    """What a client does at home, without what it sends.
 
-    FIRST = "g_1"
-    SUM = "g_1 + … + g_K"
-    LAST = "g_{K+1}"
-    LAST_THROUGH_STEPS = "(∏(I − β∇²L)) g_{K+1}"
+    Attributes:
+        client: the client optimizer.
+        batch_size: examples per local batch; None means all of a client's train part.
+        epochs: number of local epochs, 0 or more; None if the work is counted in steps.
+        steps: number of local steps; None if counted in epochs.
+        proximal: FedProx's μ.
+    """
+
+    client: SGD
+    batch_size: int | None
+    epochs: int | None
+    steps: int | None = None
+    proximal: float = 0.0
 
 
 @dataclass(frozen=True)
 class Algorithm:
     """One row of the table.
 
+    A row of your own takes another `sends`; `examples/own_algorithm.py` has two.
+
+    Example:
+        >>> fedavg(epochs=5, client=SGD(0.05)).name
+        'FedAvg(E=5)'
+
     Attributes:
         name: shown in histories and plots.
-        sends: which combination of inner gradients goes home.
+        sends: what goes home: one of the paper's combinations of inner gradients, `WeightedGradients`, or a
+            function of the client's local steps.
         epochs: number of local epochs E; None if the work is counted in steps.
         steps: number of local steps K before the gradient that is sent; None if counted in epochs.
         weights: a client weighs by its number of train examples, or all clients weigh the same.
@@ -64,7 +81,7 @@ class Algorithm:
     """
 
     name: str
-    sends: SentGradients
+    sends: SentGradients | WeightedGradients | SendingRule
     epochs: int | None
     steps: int | None
     weights: ClientWeights
@@ -86,6 +103,11 @@ class Algorithm:
                 f"{self.name}: client={self.client!r} and server={self.server!r}; give optimizers, for "
                 "example client=SGD(0.02), server=Adam(1e-3) (a client's is always SGD)"
             )
+        if not isinstance(self.sends, (SentGradients, WeightedGradients)) and not callable(self.sends):
+            raise ValueError(
+                f"{self.name}: sends={self.sends!r}; give a SentGradients, WeightedGradients, or a "
+                "function from a client's local steps to what it sends"
+            )
         if self.weights not in ("examples", "equal"):
             raise ValueError(f"{self.name}: weights={self.weights!r}; choose 'examples' or 'equal'")
         if not 0 <= self.proximal < float("inf"):
@@ -93,8 +115,8 @@ class Algorithm:
         object.__setattr__(self, "proximal", float(self.proximal))  # NumPy's numbers have no JSON
         if (self.proximal or self.keeps_momentum) and self.sends_last:
             raise ValueError(
-                f"{self.name} sends {self.sends.value}, so it takes neither proximal={self.proximal} nor "
-                f"keeps_momentum={self.keeps_momentum}; both are for FedAvg, FedProx, Reptile and FedSGD"
+                f"{self.name} sends {formula_of(self.sends)}, so it takes neither proximal={self.proximal} "
+                f"nor keeps_momentum={self.keeps_momentum}; both are for FedAvg, FedProx, Reptile and FedSGD"
             )
         if self.keeps_momentum and not self.client.momentum:
             raise ValueError(
@@ -113,6 +135,11 @@ class Algorithm:
         if self.steps is None:
             return None
         return self.steps + self.sends_last
+
+    @property
+    def local_work(self) -> LocalWork:
+        """What a client does at home in a round."""
+        return LocalWork(self.client, self.batch_size, self.epochs, self.planned_steps, self.proximal)
 
     def weight(self, num_examples: int) -> int:
         """How much a client with so many train examples weighs."""

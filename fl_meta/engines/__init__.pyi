@@ -1,7 +1,6 @@
 from .interface import Engine
 from .local_training import (
     ClientUpdate,
-    LocalStep,
     LocalTraining,
     adapted,
     client_update,
@@ -15,7 +14,6 @@ from .stacked.engine import StackedEngine
 __all__ = [
     "ClientUpdate",
     "Engine",
-    "LocalStep",
     "LocalTraining",
     "LoopEngine",
     "StackedEngine",

@@ -7,38 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fl_meta.algorithms.optimizers import SGD
-from fl_meta.algorithms.table import Algorithm, SentGradients
+from fl_meta.algorithms.sent import Batch, LocalStep, SentGradients, WeightedGradients, formula_of
+from fl_meta.algorithms.table import Algorithm, LocalWork
 from fl_meta.data.batches import BatchPlan, batch_plan
 from fl_meta.data.federated import FederatedDataset
+from fl_meta.engines.client_momentum import ClientMomentum
 from fl_meta.models.model import Model
-from fl_meta.models.parameters import Params, add, scale, unflatten, zeros_like
+from fl_meta.models.parameters import Params, add, scale, zeros_like
 from fl_meta.support.random_streams import torch_seed
-
-Batch = tuple[Tensor, Tensor, int]  # inputs, labels, dropout seed
-ClientMomentum = dict[str, Tensor]  # client id -> its SGD momentum buffer, flat [num_parameters]
-
-
-@dataclass(frozen=True)
-class LocalStep:
-    """Local step j of a client.
-
-    Attributes:
-        params: θ_{j−1}, where the step starts.
-        batch: inputs, labels and dropout seed of batch j.
-        loss: the batch's mean loss at θ_{j−1}, in nats.
-        gradient: g_j, the gradient of that loss.
-        direction: d_j with θ_j = θ_{j−1} − β d_j; it is g_j without momentum, weight decay and FedProx's
-            term. With momentum it is also the buffer after the step.
-    """
-
-    params: Params
-    batch: Batch
-    loss: float
-    gradient: Params
-    direction: Params
 
 
 @dataclass(frozen=True)
@@ -51,7 +29,7 @@ class ClientUpdate:
         num_examples: size of the client's train part.
         num_steps: number of gradients that the client evaluated.
         loss_before: mean loss of its first batch at the global parameters, in nats.
-        momentum: its buffer after the last step, where training keeps it.
+        momentum: its buffer after the last step, if training keeps momentum.
     """
 
     client_id: str
@@ -146,48 +124,42 @@ def through_local_steps(
 class LocalTraining:
     """What clients do in one round, or in personalization: all but who they are and what they send.
 
+    Example:
+        >>> work = LocalWork(SGD(0.02), batch_size=20, epochs=5)
+        >>> training = LocalTraining(model, params, data, work, seed=0)
+        >>> *_, personalized = adapted(training, data.client_ids[0])
+
     Attributes:
         model: the model.
         params: the global parameters, where every client starts.
         data: the clients.
-        client: the client optimizer.
-        batch_size: examples per local batch; None means all of a client's train part.
-        epochs: number of local epochs, 0 or more; None if the work is counted in steps.
-        steps: number of local steps; None if counted in epochs.
+        work: local steps and their optimizer.
         seed: of the run.
         round_number: the round; personalization is round 0.
-        proximal: FedProx's μ.
-        momentum: the clients' buffers before the first step, zero for who has none here; they are read and
-            never written into. None: all start at zero and nobody's last buffer is wanted.
+        momentum: the clients' buffers before the first step. None: all start at zero, and their last buffers
+            are not returned.
 
     Raises:
-        ValueError: if there are buffers, but no client momentum, or of another size than the model.
+        ValueError: if there are buffers but no client momentum, or they belong to another model.
     """
 
     model: Model
     params: Params
     data: FederatedDataset
-    client: SGD
-    batch_size: int | None
-    epochs: int | None
-    steps: int | None
+    work: LocalWork
     seed: int
     round_number: int = 0
-    proximal: float = 0.0
     momentum: ClientMomentum | None = None
 
     def __post_init__(self) -> None:
-        if self.momentum is not None and not self.client.momentum:
+        if self.momentum is None:
+            return
+        if not self.work.client.momentum:
             raise ValueError(
                 "momentum buffers are to be kept, but the client's momentum is 0; leave them out, or give it "
                 "one, for example client=SGD(0.02, momentum=0.9)"
             )
-        for client_id, buffer in (self.momentum or {}).items():
-            if buffer.shape != (self.model.num_parameters,):
-                raise ValueError(
-                    f"the momentum buffer of client {client_id!r} has the shape {tuple(buffer.shape)}, but "
-                    f"the model has {self.model.num_parameters} parameters; it belongs to another model"
-                )
+        self.momentum.check(self.model.num_parameters)
 
     @property
     def device(self) -> torch.device:
@@ -200,28 +172,28 @@ class LocalTraining:
 
     def steps_of(self, client_id: str) -> Iterator[LocalStep]:
         """The client's local steps, in its planned batches."""
-        kept = None if self.momentum is None else self.momentum.get(client_id)
         return local_steps(
             self.model,
             self.params,
             self.batches(client_id),
-            self.client,
-            proximal=self.proximal,
-            momentum=None if kept is None else unflatten(kept, self.params),
+            self.work.client,
+            proximal=self.work.proximal,
+            momentum=None if self.momentum is None else self.momentum.before(client_id, self.params),
         )
 
     def plan(self, client_id: str) -> BatchPlan:
         """The client's batches; ValueError if it has no train examples, unless no epoch is asked for."""
-        if self.epochs == 0:
+        work = self.work
+        if work.epochs == 0:
             return BatchPlan(np.zeros(0, dtype=np.int64), np.zeros(1, dtype=np.int64))
         return batch_plan(
             self.seed,
             self.round_number,
             client_id,
             self.num_examples(client_id),
-            batch_size=self.batch_size,
-            epochs=self.epochs,
-            steps=self.steps,
+            batch_size=work.batch_size,
+            epochs=work.epochs,
+            steps=work.steps,
         )
 
     def dropout_seed(self, client_id: str, step: int) -> int:
@@ -233,35 +205,9 @@ class LocalTraining:
         """The planned batches of the client's train part as tensors."""
         examples = self.data[client_id]
         for step, indices in enumerate(self.plan(client_id)):
-            x, y = (torch.from_numpy(part[indices]) for part in (examples.train_x, examples.train_y))
+            x, y = (torch.from_numpy(array[indices]) for array in (examples.train_x, examples.train_y))
             seed = self.dropout_seed(client_id, step) if self.model.has_dropout else 0
             yield x.to(self.device), y.to(self.device), seed
-
-
-def local_training_of(
-    algorithm: Algorithm,
-    model: Model,
-    params: Params,
-    data: FederatedDataset,
-    *,
-    seed: int,
-    round_number: int,
-    momentum: ClientMomentum | None = None,
-) -> LocalTraining:
-    """The local training of one round of an algorithm; for `momentum` see `LocalTraining`."""
-    return LocalTraining(
-        model,
-        params,
-        data,
-        algorithm.client,
-        algorithm.batch_size,
-        algorithm.epochs,
-        algorithm.planned_steps,
-        seed,
-        round_number,
-        algorithm.proximal,
-        momentum,
-    )
 
 
 def client_update(
@@ -276,37 +222,64 @@ def client_update(
 ) -> ClientUpdate:
     """Run one client's local steps of one round and return what it sends home.
 
+    Example:
+        >>> update = client_update(model, params, data, "writer_0", fedavg(1), seed=0, round_number=0)
+        >>> update.gradient.keys() == params.keys()
+        True
+
     Raises:
         KeyError: if the client is not in `data`.
         ValueError: if the client has no train examples.
     """
-    training = local_training_of(algorithm, model, params, data, seed=seed, round_number=round_number)
+    training = LocalTraining(model, params, data, algorithm.local_work, seed, round_number)
     return client_update_in(training, client_id, algorithm)
 
 
 def client_update_in(training: LocalTraining, client_id: str, algorithm: Algorithm) -> ClientUpdate:
-    """What `client_update` returns, in a round that is laid out already by `local_training_of`."""
-    model, params = training.model, training.params
-    trajectory: list[tuple[Params, Batch]] = []
+    """Run one client's local training and return what it sends home.
+
+    Raises:
+        ValueError: if a rule of one's own returns anything but tensors like the parameters.
+    """
+    sends = algorithm.sends
+    rule = sends if callable(sends) else None
+    weights = sends.of(len(training.plan(client_id))) if isinstance(sends, WeightedGradients) else None
     losses: list[float] = []
-    sent = zeros_like(params)
-    for step in training.steps_of(client_id):
+    trajectory: list[LocalStep] = []
+    sent = zeros_like(training.params)
+    for number, step in enumerate(training.steps_of(client_id)):
         losses.append(step.loss)
-        # FedSGD's g_1 is the sum of its only step.
-        summed = algorithm.sends in (SentGradients.FIRST, SentGradients.SUM)
-        sent = add(sent, step.direction) if summed else step.gradient
-        if algorithm.sends is SentGradients.LAST_THROUGH_STEPS:
-            trajectory.append((step.params, step.batch))
-    if trajectory:
-        sent = through_local_steps(model, trajectory[:-1], sent, algorithm.client)
-    kept = None if training.momentum is None else step.direction
-    return ClientUpdate(client_id, sent, training.num_examples(client_id), len(losses), losses[0], kept)
+        if rule or sends is SentGradients.LAST_THROUGH_STEPS:
+            trajectory.append(step)
+        elif weights:
+            sent = add(sent, step.gradient, weights[number])
+        elif sends is SentGradients.LAST:
+            sent = step.gradient
+        else:  # FedSGD's g_1 is the sum of its only step
+            sent = add(sent, step.direction)
+    if rule:
+        sent = rule(trajectory)
+        _check_sent(sent, training.params, algorithm)
+    elif trajectory:
+        earlier = [(past.params, past.batch) for past in trajectory[:-1]]
+        sent = through_local_steps(training.model, earlier, step.gradient, training.work.client)
+    buffer = None if training.momentum is None else step.direction
+    return ClientUpdate(client_id, sent, training.num_examples(client_id), len(losses), losses[0], buffer)
+
+
+def _check_sent(sent: Params, params: Params, algorithm: Algorithm) -> None:
+    shapes = {name: tuple(tensor.shape) for name, tensor in params.items()}
+    if not isinstance(sent, dict) or {name: tuple(t.shape) for name, t in sent.items()} != shapes:
+        raise ValueError(
+            f"{algorithm.name}: the rule {formula_of(algorithm.sends)!r} must return a dictionary of tensors "
+            f"with the names and shapes of the parameters, {shapes}"
+        )
 
 
 def last_steps(training: LocalTraining, client_id: str) -> Iterator[LocalStep]:
     """The last step of each of the client's epochs."""
-    if training.epochs:
-        steps_per_epoch = len(training.plan(client_id)) // training.epochs
+    if training.work.epochs:
+        steps_per_epoch = len(training.plan(client_id)) // training.work.epochs
         steps = enumerate(training.steps_of(client_id), start=1)
         yield from (step for number, step in steps if number % steps_per_epoch == 0)
 
@@ -315,4 +288,4 @@ def adapted(training: LocalTraining, client_id: str) -> Iterator[Params]:
     """The client's parameters after 0, 1, … epochs of local training on its train part."""
     yield training.params
     for step in last_steps(training, client_id):
-        yield add(step.params, step.direction, -training.client.learning_rate)
+        yield add(step.params, step.direction, -training.work.client.learning_rate)

@@ -1,4 +1,4 @@
-"""What an engine does, and the readable one: client after client."""
+"""The readable engine: one client after the other."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from fl_meta.algorithms.table import Algorithm
-from fl_meta.engines.interface import Collected, Score, collected
+from fl_meta.engines.interface import Collected, Score
 from fl_meta.engines.local_training import LocalTraining, client_update_in, last_steps
 from fl_meta.models.parameters import add, flatten
 
 
 class LoopEngine:
-    """The readable engine: one client after the other. It is the oracle for any faster one."""
+    """Runs one client after the other; the oracle for every faster engine.
+
+    Example:
+        >>> run = fl_meta.train(model, data, stages, engine=LoopEngine())
+    """
 
     def collect(
         self, training: LocalTraining, client_ids: Sequence[str], algorithm: Algorithm
@@ -26,19 +30,22 @@ class LoopEngine:
                 next(iter(sent.values())).new_tensor([number])
                 for number in (algorithm.weight(update.num_examples), update.loss_before)
             )
-            kept = None if update.momentum is None else {client_id: flatten(update.momentum)}
-            yield collected(sent, weights, losses, update.num_steps, momentum=kept)
+            buffer = None if update.momentum is None else {client_id: flatten(update.momentum)}
+            yield Collected.of(sent, weights, losses, local_gradients=update.num_steps, momentum=buffer)
 
     def scores(self, training: LocalTraining, client_ids: Sequence[str], every: int = 1) -> Iterator[Score]:
         """See `Engine`."""
         for client_id in client_ids:
             examples = training.data[client_id]
-            x, y = (torch.from_numpy(p).to(training.device) for p in (examples.test_x, examples.test_y))
+            x, y = (
+                torch.from_numpy(array).to(training.device) for array in (examples.test_x, examples.test_y)
+            )
             yield Score(client_id, 0, *training.model.score(training.params, x, y))
+            epochs, rate = training.work.epochs, training.work.client.learning_rate
             for epoch, step in enumerate(last_steps(training, client_id), start=1):
-                if epoch % every and epoch != training.epochs:
+                if epoch % every and epoch != epochs:
                     continue
-                params = add(step.params, step.direction, -training.client.learning_rate)
-                keeps = training.momentum is not None and epoch == training.epochs
-                kept = flatten(step.direction) if keeps else None
-                yield Score(client_id, epoch, *training.model.score(params, x, y), kept)
+                params = add(step.params, step.direction, -rate)
+                keeps = training.momentum is not None and epoch == epochs
+                buffer = flatten(step.direction) if keeps else None
+                yield Score(client_id, epoch, *training.model.score(params, x, y), buffer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Literal
 
@@ -11,11 +11,11 @@ import pandas as pd
 import torch
 
 from fl_meta.algorithms.optimizers import SGD
-from fl_meta.algorithms.table import Algorithm
+from fl_meta.algorithms.table import Algorithm, LocalWork
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.engines.choice import engine_named
+from fl_meta.engines.client_momentum import ClientMomentum
 from fl_meta.engines.interface import Engine
-from fl_meta.engines.local_training import ClientMomentum, LocalTraining
+from fl_meta.engines.task import Task, engine_named
 from fl_meta.engines.threads import one_thread
 from fl_meta.evaluation.bootstrap import bootstrap_mean
 from fl_meta.models.model import Model
@@ -89,7 +89,6 @@ class PersonalizationTable:
         return f"<b>{title}</b>{self.summary().round(4).to_html()}"
 
 
-@one_thread()
 def personalize(
     model: Model,
     params: Params,
@@ -101,7 +100,6 @@ def personalize(
     batch_size: int | None = 20,
     seed: int = 0,
     engine: str | Engine = "stacked",
-    momentum: ClientMomentum | None = None,
 ) -> PersonalizationTable:
     """Adapt to each client's train part for `epochs` epochs; score on its test part before and after each.
 
@@ -118,33 +116,45 @@ def personalize(
         batch_size: examples per local batch; None means all.
         seed: of the local batches.
         engine: how the local loop is run: 'stacked' is fast, 'loop' is readable, and both give the same.
-        momentum: None starts every client with a fresh optimizer, which is the sound way. A dictionary of
-            buffers [num_parameters] by client carries momentum from one call to the next, as FedEM's released
-            code does (see `Evaluation`): a client starts with its buffer, or with zero, and its last one
-            replaces it in the dictionary, unless it has NaN or infinity in it.
 
     Raises:
-        ValueError: if `epochs` is negative, `every` is no positive whole number, a client has no train or no
-            test part, model, `params` and data do not fit together, or there is `momentum` and the client
-            optimizer has none.
+        ValueError: if `epochs` is negative, `every` is not a positive whole number, a client has no train or
+            no test part, or model, `params` and data do not fit together.
 
     Source: the paper's step 3 of Personalized FedAvg; the protocol (scored after each epoch) is second-hand.
     """
     if epochs < 0:
         raise ValueError(f"epochs={epochs} is negative; use 0 for the initial model alone")
     every = whole_number("personalize every", every)
-    for part, counts in (("test", data.test_counts), ("train", data.train_counts)):
-        if counts.min() == 0 and (part == "test" or epochs > 0):
+    task = Task(model, data, seed, engine_named(engine))
+    return score_clients(task, params, LocalWork(client, batch_size, epochs), every=every)[0]
+
+
+@one_thread()
+def score_clients(
+    task: Task, params: Params, work: LocalWork, *, every: int = 1, momentum: ClientMomentum | None = None
+) -> tuple[PersonalizationTable, ClientMomentum | None]:
+    """The table of `personalize`, and the clients' momentum after the last epoch.
+
+    A buffer that ends with NaN or infinity is not kept: the client goes on with the one it had. With
+    `momentum=None` all clients start at zero and nothing is kept.
+
+    Raises:
+        ValueError: as `personalize`, or if there is `momentum` and the client optimizer has none.
+    """
+    data = task.data
+    for name, counts in (("test", data.test_counts), ("train", data.train_counts)):
+        if counts.min() == 0 and (name == "test" or work.epochs):
             raise ValueError(
-                f"client {data.client_ids[int(counts.argmin())]!r} has no {part} part; leave it out with "
+                f"client {data.client_ids[int(counts.argmin())]!r} has no {name} part; leave it out with "
                 f"subset(), or split its examples with test_fraction above 0"
             )
-    model.check(params, torch.from_numpy(data.x[:1]), data.num_classes)
-    adaptation = LocalTraining(model, params, data, client, batch_size, epochs, None, seed, momentum=momentum)
-    scores = list(engine_named(engine).scores(adaptation, data.client_ids, every))
+    task.model.check(params, torch.from_numpy(data.x[:1]), data.num_classes)
+    training = task.local_training(params, work, 0, momentum)
+    scores = list(task.engine.scores(training, data.client_ids, every))
     if momentum is not None:
-        last = {score.client_id: score.momentum for score in scores if score.momentum is not None}
-        momentum |= {name: buffer for name, buffer in last.items() if bool(buffer.isfinite().all())}
+        buffers = {score.client_id: score.momentum for score in scores if score.momentum is not None}
+        momentum = momentum.updated({name: b for name, b in buffers.items() if bool(b.isfinite().all())})
     rows = [
         {
             "client_id": score.client_id,
@@ -156,7 +166,7 @@ def personalize(
         }
         for score in sorted(scores, key=lambda score: (data.position(score.client_id), score.epoch))
     ]
-    return PersonalizationTable(pd.DataFrame(rows), data.label)
+    return PersonalizationTable(pd.DataFrame(rows), data.label), momentum
 
 
 @dataclass(frozen=True)
@@ -199,29 +209,20 @@ class Evaluation:
                 "that has momentum, for example client=SGD(0.02, momentum=0.9)"
             )
 
-    def table(
-        self,
-        model: Model,
-        params: Params,
-        algorithm: Algorithm,
-        seed: int,
-        engine: str | Engine,
-        momentum: ClientMomentum | None = None,
-    ) -> PersonalizationTable:
-        """Scores per client; batches are as large as the algorithm's, for `momentum` see `personalize`."""
-        return personalize(
-            model,
+    def score_clients(
+        self, task: Task, params: Params, algorithm: Algorithm, momentum: ClientMomentum
+    ) -> tuple[PersonalizationTable, ClientMomentum]:
+        """Scores of each client, in batches as large as the algorithm's, and the momentum that is kept."""
+        work = LocalWork(self.client or algorithm.client, algorithm.batch_size, self.personalization_epochs)
+        table, kept = score_clients(
+            replace(task, data=self.held_out),
             params,
-            self.held_out,
-            epochs=self.personalization_epochs,
-            client=self.client or algorithm.client,
-            batch_size=algorithm.batch_size,
-            seed=seed,
-            engine=engine,
-            momentum=momentum,
+            work,
+            momentum=momentum if self.keeps_momentum else None,
         )
+        return table, kept or ClientMomentum()
 
-    def scores(self, table: PersonalizationTable) -> dict[str, float]:
+    def means(self, table: PersonalizationTable) -> dict[str, float]:
         """Plain means over the clients of a table, by the names that a history has for them."""
         means = table.rows.groupby("epoch")[["test_accuracy", "test_loss"]].mean()
         result = {}

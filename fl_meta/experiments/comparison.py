@@ -11,7 +11,7 @@ import torch
 
 from fl_meta.algorithms.optimizers import SGD, Adam
 from fl_meta.algorithms.stages import Stage
-from fl_meta.algorithms.table import fedavg, fedsgd, reptile
+from fl_meta.algorithms.table import LocalWork, fedavg, fedsgd, reptile
 from fl_meta.data.batches import batch_plan
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.engines.local_training import LocalTraining, adapted, gradient, hessian_vector_product
@@ -334,7 +334,7 @@ def diagnose(
         mean = add(add(mean, a, 0.5), b, 0.5)
         products.append(dot(a, b))
         cosines.append(dot(a, b) / (norm(a) * norm(b)))
-        adaptation = LocalTraining(model, params, data, SGD(rate), BATCH, epochs, None, seed)
+        adaptation = LocalTraining(model, params, data, LocalWork(SGD(rate), BATCH, epochs), seed)
         *_, end = adapted(adaptation, client_id)
         distances.append(norm(add(end, params, -1.0)))
     return {

@@ -20,7 +20,8 @@ from typing import Literal
 
 import numpy as np
 
-from fl_meta.engines.local_training import Batch, gradient, hessian_vector_product
+from fl_meta.algorithms.sent import Batch
+from fl_meta.engines.local_training import gradient, hessian_vector_product
 from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params, add, dot, norm, scale
 

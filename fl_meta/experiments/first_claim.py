@@ -18,10 +18,11 @@ import pandas as pd
 import torch
 
 from fl_meta.algorithms.optimizers import SGD
+from fl_meta.algorithms.sent import Batch
 from fl_meta.algorithms.table import Algorithm, ClientWeights, fedavg, fedsgd, fomaml, maml, reptile
 from fl_meta.data.batches import batch_plan
 from fl_meta.data.federated import PADDING, FederatedDataset
-from fl_meta.engines.local_training import Batch, client_update, local_steps
+from fl_meta.engines.local_training import client_update, local_steps
 from fl_meta.engines.threads import one_thread
 from fl_meta.experiments.expansion import Known, Method, measure_expansion
 from fl_meta.models.model import Model

@@ -11,11 +11,12 @@ import numpy as np
 from fl_meta.algorithms.optimizers import SGD
 from fl_meta.algorithms.stages import Stage
 from fl_meta.data.federated import FederatedDataset
+from fl_meta.engines.task import ENGINES, Task
 from fl_meta.evaluation.personalization import personalize
 from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params
 from fl_meta.support.array_types import FloatArray
-from fl_meta.training.rounds import TrainingState, run_round
+from fl_meta.training.rounds import TrainingState, rounds
 
 BATCH = 20
 
@@ -49,16 +50,14 @@ def path(
         at: numbers of rounds of this stage; 0 is its start.
     """
     start = start or Snapshot(0, model.init(seed))
-    # What came before counts as one stage: batches are a function of the number of the round.
-    stages = [Stage(stage.algorithm, start.round_number), stage] if start.round_number else [stage]
-    state, gradients = TrainingState(start.round_number, start.params, {}), start.local_gradients
-    for done in range(stage.rounds + 1):
-        if done:
-            # A single client, the pool of centralized training, gains nothing from a stack.
-            engine = "stacked" if len(data) > 1 else "loop"
-            state, info = run_round(model, data, state, stages, len(stages) - 1, seed, engine)
-            gradients += info.local_gradients
-        if done in at:
+    # A single client, the pool of centralized training, gains nothing from a stack.
+    task = Task(model, data, seed, ENGINES["stacked" if len(data) > 1 else "loop"])
+    if 0 in at:
+        yield start
+    gradients, before = start.local_gradients, TrainingState(start.round_number, start.params)
+    for _, state, info in rounds(task, [stage], before, start.round_number):
+        gradients += info.local_gradients
+        if state.round_number - start.round_number in at:
             yield Snapshot(state.round_number, state.params, gradients)
 
 

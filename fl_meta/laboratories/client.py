@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fl_meta import models
 from fl_meta.algorithms.optimizers import SGD
 from fl_meta.algorithms.stages import Stage
-from fl_meta.algorithms.table import fedavg
+from fl_meta.algorithms.table import LocalWork, fedavg
 from fl_meta.data.encoding import BLANK, decode, encode
 from fl_meta.data.federated import PADDING, Client, FederatedDataset
 from fl_meta.engines.local_training import LocalTraining, adapted
@@ -93,7 +93,7 @@ def held_out_study(dataset: str) -> HeldOutStudy:
     model = recipe.model(training)
     params = train(model, training, [recipe.stage], seed=SEED, progress=False).params
     size = recipe.stage.algorithm.batch_size
-    adaptation = LocalTraining(model, params, held_out, recipe.adaptation, size, EPOCHS, None, SEED)
+    adaptation = LocalTraining(model, params, held_out, LocalWork(recipe.adaptation, size, EPOCHS), SEED)
     table = personalize(
         model, params, held_out, epochs=EPOCHS, client=recipe.adaptation, batch_size=size, seed=SEED
     )

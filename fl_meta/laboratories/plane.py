@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_meta.algorithms.optimizers import SGD, Adam
-from fl_meta.algorithms.table import Algorithm, SentGradients, fedavg, fedsgd, fomaml, maml, reptile
+from fl_meta.algorithms.sent import SentGradients
+from fl_meta.algorithms.table import Algorithm, fedavg, fedsgd, fomaml, maml, reptile
 from fl_meta.support.array_types import FloatArray
 from fl_meta.support.validation import whole_number
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
 from fl_meta.algorithms.optimizers import SGD
+from fl_meta.algorithms.sent import formula_of
 from fl_meta.laboratories.animated_figure import animate
 from fl_meta.laboratories.plane import ROWS, SERVERS, START, quadratics, train_in_plane
 from fl_meta.plots.style import PALETTE
@@ -115,8 +116,9 @@ class PlanePicture:
         initial, after = (mean[-1] for mean in means.values())
         counts = "by its number of examples" if row.weights == "examples" else "as much as any other"
         words = (
-            f"<b>{row.name}</b>: a client sends {_subscripts(row.sends.value)}, and counts {counts}. The "
-            f"mean loss is {initial:.2f} at the global model, and {after:.2f} after one step of each client."
+            f"<b>{row.name}</b>: a client sends {_subscripts(formula_of(row.sends))}, and counts {counts}. "
+            f"The mean loss is {initial:.2f} at the global model, and {after:.2f} after one step of each "
+            "client."
         )
         if np.any(np.abs(path) > (_WIDTH, _HEIGHT)):
             words += " <b>The server's path leaves the picture: lower the rates.</b>"

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from fl_meta.algorithms.optimizers import OptimizerState
+from fl_meta.algorithms.sent import formula_of
 from fl_meta.algorithms.stages import Stage
-from fl_meta.algorithms.table import SentGradients
-from fl_meta.data.federated import FederatedDataset
-from fl_meta.evaluation.personalization import Evaluation
-from fl_meta.models.model import Model
+from fl_meta.engines.client_momentum import ClientMomentum
+from fl_meta.engines.task import Task
+from fl_meta.evaluation.personalization import Evaluation, PersonalizationTable
 from fl_meta.models.parameters import Params
 from fl_meta.support.atomic_files import write_atomically
 from fl_meta.support.validation import whole_number
@@ -109,22 +110,18 @@ class Checkpoint:
         object.__setattr__(self, "every", whole_number("checkpoint every", self.every))
 
 
-def _config(
-    model: Model,
-    data: FederatedDataset,
-    stages: Sequence[Stage],
-    seed: int,
-    start: Params,
-    evaluation: Evaluation | None,
+def run_config(
+    task: Task, stages: Sequence[Stage], start: Params, evaluation: Evaluation | None
 ) -> dict[str, Any]:
     """Everything that decides a run's numbers, one entry per field, as JSON values."""
+    model, data = task.model, task.data
     digest = hashlib.sha256()
     for name, tensor in start.items():
         digest.update(
             f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode() + tensor.cpu().numpy().tobytes()
         )
     config: dict[str, Any] = {
-        "seed": int(seed),  # NumPy's integers have no JSON
+        "seed": int(task.seed),  # NumPy's integers have no JSON
         "model": model.name,
         "architecture": hashlib.sha256(str(model.module).encode()).hexdigest()[:16],
         "initial parameters": digest.hexdigest()[:16],
@@ -136,34 +133,72 @@ def _config(
         "evaluation.keeps_momentum": evaluation.keeps_momentum if evaluation else None,
     }
     for i, stage in enumerate(stages):
-        config |= _flat(f"stages[{i}]", asdict(stage))
+        settings = asdict(stage)
+        settings["algorithm"]["sends"] = formula_of(stage.algorithm.sends)
+        config |= _flat(f"stages[{i}]", settings)
     return config
 
 
 def _flat(prefix: str, value: Any) -> dict[str, Any]:
     if isinstance(value, dict):
         return {k: v for key, part in value.items() for k, v in _flat(f"{prefix}.{key}", part).items()}
-    return {prefix: value.value if isinstance(value, SentGradients) else value}
+    return {prefix: value}
 
 
-def _pack(state: TrainingState) -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        state: what the next round needs.
+        table: the scores of the last evaluation; None before the first.
+        evaluation_momentum: the evaluated clients' buffers, if the evaluation keeps momentum.
+    """
+
+    state: TrainingState
+    table: PersonalizationTable | None = None
+    evaluation_momentum: ClientMomentum = field(default_factory=ClientMomentum)
+
+
+def write_progress(
+    path: Path, config: dict[str, Any], progress: Progress, history: list[dict[str, Any]]
+) -> None:
+    """Write a checkpoint of a run; `config` is `run_config`'s, `history` has a row per round."""
+    state, table = progress.state, progress.table
     tensors = {f"params/{name}": tensor for name, tensor in state.params.items()}
-    for name, parts in state.server.items():
-        tensors |= {f"server/{name}/{key}": tensor for key, tensor in parts.items()}
-    tensors |= {f"momentum/{client}": buffer for client, buffer in state.momentum.items()}
-    tensors |= {f"evaluation/{client}": buffer for client, buffer in state.evaluation_momentum.items()}
-    return tensors | {"round_number": torch.tensor(state.round_number)}
+    for name, of_optimizer in state.server.items():
+        tensors |= {f"server/{name}/{key}": tensor for key, tensor in of_optimizer.items()}
+    tensors |= {f"momentum/{client}": buffer for client, buffer in state.momentum.buffers.items()}
+    buffers = progress.evaluation_momentum.buffers
+    tensors |= {f"evaluation/{client}": buffer for client, buffer in buffers.items()}
+    tensors["round_number"] = torch.tensor(state.round_number)
+    notes = {"history": history, "table": table.rows.to_dict("list") if table else None}
+    write_checkpoint(path, tensors, config, notes)
 
 
-def _unpack(tensors: dict[str, Tensor], names: Sequence[str]) -> TrainingState:
+def read_progress(
+    path: Path, config: dict[str, Any], names: Iterable[str], evaluation: Evaluation | None, device: str
+) -> tuple[Progress, list[dict[str, Any]]]:
+    """The progress and the history in a checkpoint of a run whose parameters have these names.
+
+    Raises:
+        CheckpointError: as `read_checkpoint`.
+    """
+    tensors, notes = read_checkpoint(path, config)
+    # Counters, tensors of no dimension, are the processor's everywhere.
+    tensors = {name: tensor.to(device) if tensor.ndim else tensor for name, tensor in tensors.items()}
     server: OptimizerState = {}
     for title, tensor in tensors.items():
         if title.startswith("server/"):
             _, name, key = title.split("/")
             server.setdefault(name, {})[key] = tensor
     params = {name: tensors[f"params/{name}"] for name in names}
-    momentum, evaluation = (
-        {title.removeprefix(kind): tensor for title, tensor in tensors.items() if title.startswith(kind)}
+    momentum, of_evaluation = (
+        ClientMomentum({t.removeprefix(kind): buffer for t, buffer in tensors.items() if t.startswith(kind)})
         for kind in ("momentum/", "evaluation/")
     )
-    return TrainingState(int(tensors["round_number"]), params, server, momentum, evaluation)
+    table = None
+    if evaluation and notes.get("table"):
+        table = PersonalizationTable(pd.DataFrame(notes["table"]), evaluation.held_out.label)
+    state = TrainingState(int(tensors["round_number"]), params, server, momentum)
+    return Progress(state, table, of_evaluation), notes["history"]

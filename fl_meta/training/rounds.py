@@ -1,18 +1,21 @@
-"""One round: sample clients, collect what they send, let the server step; and what rounds are laid out by."""
+"""One training round: sample clients, aggregate what they send, step the server."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+
+from torch import Tensor
 
 from fl_meta.algorithms.optimizers import OptimizerState, server_step
 from fl_meta.algorithms.stages import Stage
 from fl_meta.algorithms.table import Algorithm
 from fl_meta.data.batches import sample_clients
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.engines.choice import engine_named
+from fl_meta.engines.client_momentum import ClientMomentum
 from fl_meta.engines.interface import Engine
-from fl_meta.engines.local_training import ClientMomentum, local_training_of
+from fl_meta.engines.task import Task, engine_named
 from fl_meta.engines.threads import one_thread
 from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params, all_finite, flatten, norm, unflatten, zeros_like
@@ -30,16 +33,13 @@ class TrainingState:
         round_number: number of rounds done, over all stages.
         params: the global model's parameters.
         server: the server optimizer's state in the current stage.
-        momentum: where the stage's algorithm keeps momentum, the buffer of every client that took part so
-            far; a round replaces those of its own clients and copies no other.
-        evaluation_momentum: the same of the evaluated clients, where the evaluation keeps momentum.
+        momentum: the buffer of every client that took part so far, if the stage's algorithm keeps momentum.
     """
 
     round_number: int
     params: Params
-    server: OptimizerState
-    momentum: ClientMomentum = field(default_factory=dict)
-    evaluation_momentum: ClientMomentum = field(default_factory=dict)
+    server: OptimizerState = field(default_factory=dict)
+    momentum: ClientMomentum = field(default_factory=ClientMomentum)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,6 @@ class RoundInfo:
     padding_share: float
 
 
-@one_thread()
 def pseudo_gradient(
     model: Model,
     params: Params,
@@ -75,38 +74,62 @@ def pseudo_gradient(
     seed: int,
     round_number: int,
     engine: str | Engine = "stacked",
-    momentum: ClientMomentum | None = None,
 ) -> tuple[Params, RoundInfo]:
     """β times the weighted mean of what these clients send in this round; updates with NaN are left out.
 
-    With `momentum` every client starts with its buffer in there, or with zero, and its last one takes the
-    place of that, but for clients that are left out: they keep what they had. Without it all start at zero.
+    Every client's momentum starts at zero.
+
+    Example:
+        >>> clients = train.client_ids[:5]
+        >>> direction, info = fl_meta.pseudo_gradient(
+        ...     model, params, train, clients, fl_meta.fedavg(1), seed=0, round_number=0
+        ... )
+        >>> info.clients
+        5
 
     Raises:
-        ValueError: if there are no clients, or there is `momentum` and the algorithm does not keep it.
+        ValueError: if there are no clients.
         TrainingDivergedError: if every update has NaN or infinity.
 
     Source: the "pseudo-gradient" of the paper's reading of FedAvg's server step.
     """
+    task = Task(model, data, seed, engine_named(engine))
+    direction, info, _ = aggregate(task, params, client_ids, algorithm, round_number, None)
+    return direction, info
+
+
+@one_thread()
+def aggregate(
+    task: Task,
+    params: Params,
+    client_ids: Sequence[str],
+    algorithm: Algorithm,
+    round_number: int,
+    momentum: ClientMomentum | None,
+) -> tuple[Params, RoundInfo, ClientMomentum | None]:
+    """The pseudo-gradient of a round, what the round was like, and the clients' momentum after it.
+
+    A client that is left out keeps the momentum that it had. With `momentum=None` all clients start at zero
+    and nothing is kept.
+
+    Raises:
+        ValueError: if there are no clients.
+        TrainingDivergedError: if every update has NaN or infinity.
+    """
     if not client_ids:
         raise ValueError("client_ids is empty; a round needs at least one client")
-    if momentum is not None and not algorithm.keeps_momentum:
-        raise ValueError(f"momentum is given, but {algorithm.name} has keeps_momentum=False; set it to True")
-    training = local_training_of(
-        algorithm, model, params, data, seed=seed, round_number=round_number, momentum=momentum
-    )
-    kept: ClientMomentum = {}
-    total = flatten(zeros_like(params))
+    training = task.local_training(params, algorithm.local_work, round_number, momentum)
+    total, buffers = flatten(zeros_like(params)), dict[str, Tensor]()
     weight, loss, left_out, local_gradients, places, padding = 0.0, 0.0, 0, 0, 0, 0
-    for part in engine_named(engine).collect(training, client_ids, algorithm):
-        total += part.gradient
-        weight += part.weight
-        loss += part.loss_before
-        left_out += part.left_out
-        local_gradients += part.local_gradients
-        places += part.places
-        padding += part.padding
-        kept |= part.momentum
+    for collected in task.engine.collect(training, client_ids, algorithm):
+        total += collected.gradient
+        weight += collected.weight
+        loss += collected.loss_before
+        left_out += collected.left_out
+        local_gradients += collected.local_gradients
+        places += collected.places
+        padding += collected.padding
+        buffers |= collected.momentum
     if left_out == len(client_ids):
         raise TrainingDivergedError(
             f"all {left_out} client updates of round {round_number} have NaN or infinity; lower the learning "
@@ -114,55 +137,61 @@ def pseudo_gradient(
             "look for extreme values in the data"
         )
     if momentum is not None:
-        momentum |= kept
-    result = unflatten(total * (algorithm.client.learning_rate / weight), params)
+        momentum = momentum.updated(buffers)
+    direction = unflatten(total * (algorithm.client.learning_rate / weight), params)
+    padding_share = padding / max(places, 1)
     info = RoundInfo(
-        len(client_ids), left_out, loss / weight, norm(result), local_gradients, padding / max(places, 1)
+        len(client_ids), left_out, loss / weight, norm(direction), local_gradients, padding_share
     )
-    return result, info
+    return direction, info, momentum
 
 
-def run_round(
-    model: Model,
-    data: FederatedDataset,
-    state: TrainingState,
-    stages: Sequence[Stage],
-    number: int,
-    seed: int,
-    engine: str | Engine,
-) -> tuple[TrainingState, RoundInfo]:
-    """One round of stage `number`, counted from 0: a pure function of the state.
-
-    The stage's server optimizer starts afresh in its first round. Client momentum does not, where this stage
-    and the one before keep it.
+def run_round(task: Task, state: TrainingState, stage: Stage) -> tuple[TrainingState, RoundInfo]:
+    """One round of a stage: a pure function of the state.
 
     Raises:
         TrainingDivergedError: if every client update has NaN or infinity, or the new parameters have.
     """
-    stage = stages[number]
-    count = len(data) if stage.clients_per_round is None else stage.clients_per_round
-    clients = sample_clients(seed, state.round_number, data.client_ids, count)
-    momentum = dict(state.momentum) if stage.algorithm.keeps_momentum else None
-    direction, info = pseudo_gradient(
-        model,
-        state.params,
-        data,
-        clients,
-        stage.algorithm,
-        seed=seed,
-        round_number=state.round_number,
-        engine=engine,
-        momentum=momentum,
+    algorithm = stage.algorithm
+    count = len(task.data) if stage.clients_per_round is None else stage.clients_per_round
+    clients = sample_clients(task.seed, state.round_number, task.data.client_ids, count)
+    momentum = state.momentum if algorithm.keeps_momentum else None
+    direction, info, momentum = aggregate(
+        task, state.params, clients, algorithm, state.round_number, momentum
     )
-    begins = state.round_number == sum(earlier.rounds for earlier in stages[:number])
-    params, server = server_step(
-        stage.algorithm.server, state.params, {} if begins else state.server, direction
-    )
+    params, server = server_step(algorithm.server, state.params, state.server, direction)
     if not all_finite(params):
-        client, server_rate = stage.algorithm.client, stage.algorithm.server.learning_rate
         raise TrainingDivergedError(
             f"the server's step of round {state.round_number} led to NaN or infinity; lower the learning "
-            f"rates (client {client.learning_rate}, server {server_rate})"
+            f"rates (client {algorithm.client.learning_rate}, server {algorithm.server.learning_rate})"
         )
-    number = state.round_number + 1
-    return TrainingState(number, params, server, momentum or {}, state.evaluation_momentum), info
+    return TrainingState(state.round_number + 1, params, server, momentum or ClientMomentum()), info
+
+
+def rounds(
+    task: Task, stages: Sequence[Stage], state: TrainingState, first_round: int = 0
+) -> Iterator[tuple[int, TrainingState, RoundInfo]]:
+    """Run the rounds that are left of these stages, one each time it is asked.
+
+    A stage's server optimizer starts afresh in its first round. Clients' momentum does not, if this stage and
+    the one before keep it.
+
+    Args:
+        task: what to train, on whose data.
+        stages: in order.
+        state: where to start, in whichever stage.
+        first_round: the number of the first stage's first round; batches and clients depend on it.
+
+    Yields:
+        The number of the stage, from 0, the state after the round, and what the round was like.
+
+    Raises:
+        TrainingDivergedError: as `run_round`.
+    """
+    bounds = list(accumulate((stage.rounds for stage in stages), initial=first_round))
+    for number, stage in enumerate(stages):
+        for round_number in range(max(bounds[number], state.round_number), bounds[number + 1]):
+            if round_number == bounds[number]:
+                state = replace(state, server={})
+            state, info = run_round(task, state, stage)
+            yield number, state, info

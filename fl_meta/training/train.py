@@ -1,33 +1,35 @@
-"""Training: stages of rounds, evaluated, checkpointed, resumed; and its two end points."""
+"""Train a model in stages of rounds, with evaluation and checkpoints."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 from tqdm import tqdm
 
 from fl_meta.algorithms.stages import Stage
+from fl_meta.algorithms.table import Algorithm
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.engines.choice import engine_named
+from fl_meta.engines.client_momentum import ClientMomentum
 from fl_meta.engines.interface import Engine
+from fl_meta.engines.task import Task, engine_named
 from fl_meta.engines.threads import one_thread
 from fl_meta.evaluation.personalization import Evaluation, PersonalizationTable
 from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params
 from fl_meta.training.checkpoints import (
     Checkpoint,
-    _config,
-    _pack,
-    _unpack,
-    read_checkpoint,
-    write_checkpoint,
+    Progress,
+    read_progress,
+    run_config,
+    write_progress,
 )
-from fl_meta.training.rounds import TrainingState, run_round
+from fl_meta.training.rounds import TrainingState, rounds
 
 
 class NonFiniteUpdateWarning(UserWarning):
@@ -46,12 +48,14 @@ class Run:
             the same two of the personalized model; NaN where not measured.
         state: what training would need to go on.
         table: the scores of every evaluated client after the last round; None without `evaluation`.
+        evaluation_momentum: the evaluated clients' momentum buffers, if the evaluation keeps momentum.
     """
 
     params: Params
     history: pd.DataFrame
     state: TrainingState
     table: PersonalizationTable | None = None
+    evaluation_momentum: ClientMomentum = field(default_factory=ClientMomentum)
 
     def __repr__(self) -> str:
         return f"Run of {self.state.round_number} rounds\n{self.history.tail(3).round(4).T.to_string()}"
@@ -102,90 +106,89 @@ def train(
         KeyboardInterrupt: after Ctrl-C, once the checkpoint is written.
     """
     _check_training(model, data, stages)
-    engine_named(engine)
+    task = Task(model, data, seed, engine_named(engine))
     start = model.init(seed) if params is None else params
     start = {name: tensor.detach().to(device) for name, tensor in start.items()}
     model.check(start, torch.from_numpy(data.x[:1]), data.num_classes)
-    state, rows, table = TrainingState(0, start, {}), [], None
-    config = _config(model, data, stages, seed, start, evaluation) if checkpoint else {}
+    saver = _Saver(checkpoint, run_config(task, stages, start, evaluation) if checkpoint else {})
     if checkpoint and Path(checkpoint.path).exists():
-        tensors, done = read_checkpoint(Path(checkpoint.path), config)
-        # Counters, tensors of no dimension, are the processor's everywhere.
-        tensors = {name: tensor.to(device) if tensor.ndim else tensor for name, tensor in tensors.items()}
-        state, rows = _unpack(tensors, list(start)), done["history"]
-        if evaluation and done.get("table"):  # files of earlier versions have none
-            table = PersonalizationTable(pd.DataFrame(done["table"]), evaluation.held_out.label)
-    saved = state.round_number if rows else None
-    if not rows:
-        rows = [{"round": 0, "stage": 0, "algorithm": "none"}]
+        done, history = read_progress(Path(checkpoint.path), saver.config, start, evaluation, device)
+        saver.saved = done.state.round_number
+    else:
+        done = Progress(TrainingState(0, start))
+        history = [{"round": 0, "stage": 0, "algorithm": "none"}]
         if evaluation:
-            state, table = _evaluated(evaluation, model, state, stages[0], seed, engine)
-            rows[0] |= evaluation.scores(table)
-    schedule = [(i, stage) for i, stage in enumerate(stages) for _ in range(stage.rounds)]
-
-    def save() -> None:
-        nonlocal saved
-        if checkpoint and saved != state.round_number:
-            # A row beyond the state belongs to a round that was interrupted before it was kept.
-            history = rows[: state.round_number + 1]
-            scored = table.rows.to_dict("list") if table else None
-            write_checkpoint(
-                Path(checkpoint.path), _pack(state), config, {"history": history, "table": scored}
-            )
-            saved = state.round_number
-
-    save()  # a folder that cannot be written to is noticed now, not after hours
+            done, scores = _evaluated(evaluation, task, done, stages[0].algorithm)
+            history[0] |= scores
+        saver.save(done, history)  # a folder that cannot be written to is noticed now, not after hours
+    total = sum(stage.rounds for stage in stages)
     with tqdm(
-        total=len(schedule), initial=state.round_number, unit="round", disable=not progress, leave=False
+        total=total, initial=done.state.round_number, unit="round", disable=not progress, leave=False
     ) as bar:
         try:
-            while state.round_number < len(schedule):
-                number, stage = schedule[state.round_number]
-                bar.set_description(stage.algorithm.name, refresh=False)
-                new_state, info = run_round(model, data, state, stages, number, seed, engine)
-                row = {"round": new_state.round_number, "stage": number, "algorithm": stage.algorithm.name}
+            for number, state, info in rounds(task, stages, done.state):
+                algorithm, last = stages[number].algorithm, state.round_number == total
+                after = replace(done, state=state)
+                row = {"round": state.round_number, "stage": number, "algorithm": algorithm.name}
                 row |= asdict(info)
-                if info.clients_left_out and not any(r.get("clients_left_out") for r in rows):
+                if info.clients_left_out and not any(r.get("clients_left_out") for r in history):
                     warnings.warn(
-                        f"round {new_state.round_number}: {info.clients_left_out} of {info.clients} client "
+                        f"round {state.round_number}: {info.clients_left_out} of {info.clients} client "
                         "updates have NaN or infinity and are left out (said once; see clients_left_out in "
                         "the history)",
                         NonFiniteUpdateWarning,
                         stacklevel=3,  # one more than usual, for the decorator
                     )
-                last = new_state.round_number == len(schedule)
-                if evaluation and (last or new_state.round_number % evaluation.every == 0):
-                    new_state, table = _evaluated(evaluation, model, new_state, stage, seed, engine)
-                    scores = evaluation.scores(table)
+                if evaluation and (last or state.round_number % evaluation.every == 0):
+                    after, scores = _evaluated(evaluation, task, after, algorithm)
                     row |= scores
                     bar.set_postfix(
                         {k.split("_")[2]: f"{v:.3f}" for k, v in scores.items() if "accuracy" in k}
                     )
-                rows.append(row)
+                history.append(row)
                 # An interrupt before this line repeats the round, after it keeps it: never half of one.
-                state = new_state
+                done = after
+                bar.set_description(algorithm.name, refresh=False)
                 bar.update()
                 if checkpoint and (last or state.round_number % checkpoint.every == 0):
-                    save()
+                    saver.save(done, history)
         except KeyboardInterrupt:
-            save()
+            saver.save(done, history)
             if checkpoint is None:
                 raise
-            message = (
-                f"stopped after round {state.round_number}; the same call resumes from {checkpoint.path}"
-            )
-            raise KeyboardInterrupt(message) from None
-    history = pd.DataFrame(rows).set_index("round")
-    return Run(state.params, history, state, table)
+            raise KeyboardInterrupt(
+                f"stopped after round {done.state.round_number}; the same call resumes from {checkpoint.path}"
+            ) from None
+    return Run(
+        done.state.params,
+        pd.DataFrame(history).set_index("round"),
+        done.state,
+        done.table,
+        done.evaluation_momentum,
+    )
+
+
+@dataclass
+class _Saver:
+    """Writes the checkpoint of a run, if there is to be one, and only if there is something new."""
+
+    checkpoint: Checkpoint | None
+    config: dict[str, Any]
+    saved: int | None = None
+
+    def save(self, done: Progress, history: list[dict[str, Any]]) -> None:
+        if self.checkpoint and self.saved != done.state.round_number:
+            # A row beyond the state belongs to a round that was interrupted before it was kept.
+            rows = history[: done.state.round_number + 1]
+            write_progress(Path(self.checkpoint.path), self.config, done, rows)
+            self.saved = done.state.round_number
 
 
 def _evaluated(
-    evaluation: Evaluation, model: Model, state: TrainingState, stage: Stage, seed: int, engine: str | Engine
-) -> tuple[TrainingState, PersonalizationTable]:
-    """The scores of a state, and the state with the momentum that the evaluation keeps."""
-    momentum = dict(state.evaluation_momentum) if evaluation.keeps_momentum else None
-    table = evaluation.table(model, state.params, stage.algorithm, seed, engine, momentum)
-    return replace(state, evaluation_momentum=momentum or {}), table
+    evaluation: Evaluation, task: Task, done: Progress, algorithm: Algorithm
+) -> tuple[Progress, dict[str, float]]:
+    table, momentum = evaluation.score_clients(task, done.state.params, algorithm, done.evaluation_momentum)
+    return replace(done, table=table, evaluation_momentum=momentum), evaluation.means(table)
 
 
 def _check_training(model: Model, data: FederatedDataset, stages: Sequence[Stage]) -> None:

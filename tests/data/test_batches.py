@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fl_meta.algorithms.optimizers import SGD
+from fl_meta.algorithms.table import LocalWork
 from fl_meta.data.batches import batch_plan, sample_clients
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.engines.local_training import LocalTraining
@@ -149,7 +150,7 @@ def test_train_examples_are_used_e_times_and_test_examples_never(
     clients = [(subset, client_id, {client_id}) for client_id in some]
     for group, client_id, members in [*clients, (subset.pooled(), "pooled", set(some))]:
         model = logistic(group)
-        training = LocalTraining(model, model.init(0), group, SGD(1.0), size, epochs, None, seed=0)
+        training = LocalTraining(model, model.init(0), group, LocalWork(SGD(1.0), size, epochs), 0)
         used: list[int] = []
         for inputs, labels, _ in training.batches(client_id):
             assert inputs[:, 0].tolist() == labels.tolist()  # so none is −1, and pairs stay together

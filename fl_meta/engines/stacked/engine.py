@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fl_meta.algorithms.table import Algorithm, SentGradients
-from fl_meta.engines.interface import Collected, Score, collected
+from fl_meta.algorithms.sent import SentGradients, WeightedGradients
+from fl_meta.algorithms.table import Algorithm
+from fl_meta.engines.interface import Collected, Score
 from fl_meta.engines.local_training import LocalTraining
 from fl_meta.engines.loop import LoopEngine
 from fl_meta.engines.stacked.dual_layer import place_of_dual_layer, rounded
@@ -74,34 +75,37 @@ class StackedEngine:
     ) -> Iterator[Collected]:
         """See `Engine`."""
         layers = layers_of(training.model.module)
-        if not seeded_by_layer(layers):
+        # A rule of one's own that is a function of the steps is written for one client.
+        if callable(algorithm.sends) or not seeded_by_layer(layers):
             return LoopEngine().collect(training, client_ids, algorithm)
-        second_order = algorithm.sends is SentGradients.LAST_THROUGH_STEPS
-        last_only = second_order or algorithm.sends is SentGradients.LAST
+        sends = algorithm.sends
+        rule = sends if isinstance(sends, WeightedGradients) else None
+        second_order = sends is SentGradients.LAST_THROUGH_STEPS
+        last_only = second_order or sends is SentGradients.LAST
 
         def task(stack: Stack, check: Callable[[], None]) -> Collected:
             steps, trajectory = len(stack.plans[0]) - last_only, list[Params]()
+            weighted = zeros_like(stack.direction_sum) if rule else Params()
             for step in range(steps):
                 check()
                 if second_order:
                     trajectory.append(map_params(torch.clone, stack.params))
-                stack.step(step)
-            sent = stack.direction_sum
+                stack.step(step, stack.weighted_gradients(step, rule, weighted) if rule else None)
+            sent = weighted if rule else stack.direction_sum
             if last_only:
                 sent = zeros_like(sent)
                 stack.add_gradients(steps, sent)
                 sent = stack.through_steps(trajectory, sent)
             weights = [algorithm.weight(len(client.train_x)) for client in stack.clients]
-            gradients = sum(map(len, stack.plans))
-            return collected(
+            return Collected.of(
                 sent,
                 stack.losses_before.new_tensor(weights),
                 stack.losses_before,
-                gradients,
-                stack.places,
-                stack.padding,
-                stack.add_up,
-                stack.kept_momentum(),
+                local_gradients=sum(map(len, stack.plans)),
+                places=stack.places,
+                padding=stack.padding,
+                add_up=stack.add_up,
+                momentum=stack.last_buffers(),
             )
 
         return self._run(task, training, client_ids, second_order, layers)
@@ -117,11 +121,11 @@ class StackedEngine:
             for step in range(len(stack.plans[0])):
                 check()
                 stack.step(step)
-                epochs = [(step + 1) * (training.epochs or 0) / len(plan) for plan in stack.plans]
+                epochs = [(step + 1) * (training.work.epochs or 0) / len(plan) for plan in stack.plans]
                 first = 0
                 for epoch, neighbours in groupby(epochs[: stack.active[step]]):
                     last = first + len(list(neighbours))
-                    if epoch.is_integer() and (epoch % every == 0 or epoch == training.epochs):
+                    if epoch.is_integer() and (epoch % every == 0 or epoch == training.work.epochs):
                         found += stack.scores(first, last, int(epoch))
                     first = last
             return found
@@ -225,9 +229,11 @@ class StackedEngine:
             for layer in layers:
                 x = layer.rule.forward(layer.module, layer.own(one), x, None)
                 activations += x.numel()
-        batch = min(training.batch_size or num_examples, num_examples)
+        batch = min(training.work.batch_size or num_examples, num_examples)
         parameters, examples = training.model.num_parameters, num_examples * features
-        used = batch * training.steps if training.steps else num_examples * (training.epochs or 0)
+        used = (
+            batch * training.work.steps if training.work.steps else num_examples * (training.work.epochs or 0)
+        )
         in_span = stays_in_span(training, layers, second_order)
         place = place_of_dual_layer(layers, features, num_examples, used) if in_span else None
         if place is not None:
@@ -236,5 +242,5 @@ class StackedEngine:
             parameters += units * (rows - width)
             examples = rows * (features + rows + units)
         # Parameters, directions, momentum; for the second order a trajectory and what walks back along it.
-        copies = 3 + (6 + (training.steps or 0)) * second_order
+        copies = 3 + (6 + (training.work.steps or 0)) * second_order
         return examples + copies * parameters + 3 * batch * activations

@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fl_meta.algorithms.sent import WeightedGradients
 from fl_meta.data.federated import PADDING
 from fl_meta.engines.interface import Score, weighted_sum
-from fl_meta.engines.local_training import ClientMomentum, LocalTraining
+from fl_meta.engines.local_training import LocalTraining
 from fl_meta.engines.stacked.dual_layer import (
     DUAL,
     pieces_of,
@@ -25,7 +26,7 @@ from fl_meta.engines.stacked.dual_layer import (
 from fl_meta.engines.stacked.layers import Layer, add_curvature, add_gradients, by_hand, forward
 from fl_meta.engines.stacked.rule import Draws
 from fl_meta.models.model import score_logits
-from fl_meta.models.parameters import Params, add, flatten, scale, unflatten, zeros_like
+from fl_meta.models.parameters import Params, add, flatten, scale, zeros_like
 from fl_meta.support.array_types import Array
 
 # At most this share of the places in a stack is left empty where clients' batches differ in size.
@@ -40,7 +41,9 @@ def stays_in_span(training: LocalTraining, layers: Sequence[Layer], second_order
     Weight decay and kept momentum leave the span. FedProx would change the coordinates, which are the sum of
     directions itself, before the gradient is taken at them. Autograd's second derivatives are none of them.
     """
-    simple = not training.client.weight_decay and not training.proximal and training.momentum is None
+    simple = (
+        not training.work.client.weight_decay and not training.work.proximal and training.momentum is None
+    )
     return simple and (not second_order or by_hand(layers))
 
 
@@ -159,7 +162,7 @@ class Stack:
             self.weight, self.bias, self.examples = names["weight"], names.get("bias", ""), x.flatten(2)
             self.divide_among_threads(len(self.clients))
             weight, bias = self.start[self.weight], self.start.pop(self.bias, None)
-            self.tables = tables(self.examples, weight, bias, training.client.learning_rate)
+            self.tables = tables(self.examples, weight, bias, training.work.client.learning_rate)
             self.start[self.weight] = weight.new_zeros(self.height, len(weight))
             names = {"weight": self.weight} | {name: name for name in self.tables}
             self.layers = [replace(layers[place], rule=DUAL, names=names), *layers[place + 1 :]]
@@ -170,11 +173,13 @@ class Stack:
         }
         if self.weight:
             self.params[self.weight] = self.direction_sum[self.weight]
-        self.momentum = zeros_like(self.direction_sum) if training.client.momentum else self.direction_sum
+        self.momentum = (
+            zeros_like(self.direction_sum) if training.work.client.momentum else self.direction_sum
+        )
         for i, client_id in enumerate(client_ids):
-            if training.momentum and client_id in training.momentum:
-                for name, tensor in unflatten(training.momentum[client_id], self.start).items():
-                    self.momentum[name][i] = tensor
+            before = training.momentum.before(client_id, self.start) if training.momentum else None
+            for name, tensor in (before or {}).items():
+                self.momentum[name][i] = tensor
         self.losses_before = x.new_zeros(len(self.clients), dtype=self.dtype)
 
     def _lay_out(self, used: Sequence[NDArray[np.int64]]) -> None:
@@ -268,9 +273,24 @@ class Stack:
             return tree
         return {name: tensor[where] for name, tensor in tree.items()}
 
-    def step(self, step: int) -> None:
-        """Local step number `step` of the clients that have one; as `local_training.local_steps`."""
-        client, active = self.training.client, slice(0, self.active[step])
+    def weighted_gradients(self, step: int, rule: WeightedGradients, into: Params) -> Params:
+        """The active clients' inner gradients [clients, ...]; each is added to `into` times its weight."""
+        gradients, active = zeros_like(into), slice(0, self.active[step])
+        self.add_gradients(step, gradients)
+        weights = [rule.of(len(plan))[step] for plan in self.plans[active]]
+        for name, tensor in self.part_of(gradients, active).items():
+            factors = tensor.new_tensor(weights).view(-1, *[1] * (tensor.ndim - 1))
+            into[name][active].addcmul_(tensor, factors)
+        return gradients
+
+    def step(self, step: int, gradients: Params | None = None) -> None:
+        """Local step number `step` of the clients that have one; as `local_training.local_steps`.
+
+        Args:
+            step: counted from 0.
+            gradients: the inner gradients [clients, ...] if they are known already.
+        """
+        client, active = self.training.work.client, slice(0, self.active[step])
         total, direction, params = (
             self.part_of(tree, active) for tree in (self.direction_sum, self.momentum, self.params)
         )
@@ -278,12 +298,16 @@ class Stack:
             if client.momentum:
                 tensor.mul_(client.momentum)
             # First, since without momentum the direction is added to the sum itself.
-            if self.training.proximal:
+            if self.training.work.proximal:
                 # θ_{j−1} − θ_0 = −β Σ d, so nothing of the size of the parameters is subtracted.
-                tensor.add_(total[name], alpha=-self.training.proximal * client.learning_rate)
+                tensor.add_(total[name], alpha=-self.training.work.proximal * client.learning_rate)
             if client.weight_decay:
                 tensor.add_(params[name], alpha=client.weight_decay)
-        self.add_gradients(step, self.momentum)
+        if gradients is None:
+            self.add_gradients(step, self.momentum)
+        else:
+            for name, tensor in direction.items():
+                tensor.add_(gradients[name][active])
         for name, start in self.start.items():
             if client.momentum:
                 total[name].add_(direction[name])
@@ -294,8 +318,8 @@ class Stack:
             else:
                 torch.add(start, total[name], alpha=-client.learning_rate, out=params[name])
 
-    def kept_momentum(self) -> ClientMomentum | None:
-        """Each client's buffer by itself, so that the stack's memory can go; None if training keeps none."""
+    def last_buffers(self) -> dict[str, Tensor] | None:
+        """A copy of each client's buffer, so that the stack can be freed; None if training keeps none."""
         if self.training.momentum is None:
             return None
         return {client.client_id: self._buffer(i) for i, client in enumerate(self.clients)}
@@ -307,7 +331,7 @@ class Stack:
         """∇²L(params; batch of this step) · vector for each client [clients, ...]."""
         product = zeros_like(vector)
         if self.weight:  # in the unit of the parameters' coordinates
-            vector = vector | {self.weight: vector[self.weight] / -self.training.client.learning_rate}
+            vector = vector | {self.weight: vector[self.weight] / -self.training.work.client.learning_rate}
         for where, batch in self.batches(step):
             here, along, into = (
                 self.part_of(tree | self.tables, where) for tree in (params, vector, product)
@@ -334,7 +358,7 @@ class Stack:
 
     def through_steps(self, trajectory: Sequence[Params], outer_gradient: Params) -> Params:
         """MAML's second order for each client; as `fl_meta.engines.local_training.through_local_steps`."""
-        client = self.training.client
+        client = self.training.work.client
         on_params, on_momentum = outer_gradient, zeros_like(outer_gradient)
         for step in reversed(range(len(trajectory))):
             on_momentum = add(on_momentum, on_params, -client.learning_rate)
@@ -345,7 +369,7 @@ class Stack:
 
     def scores(self, first: int, last: int, epoch: int) -> Iterator[Score]:
         """Scores of neighbours with their present parameters."""
-        training, layers, rate = self.training, self.model_layers, self.training.client.learning_rate
+        training, layers, rate = self.training, self.model_layers, self.training.work.client.learning_rate
         for layer in layers:
             layer.module.eval()
         params = {n: t[first:last] for n, t in self.params.items()}
@@ -372,7 +396,7 @@ class Stack:
                 for x_part, y_part in zip(*(torch.split(z, TEST_ROWS, 1) for z in (x, y)), strict=True)
             ]
             losses, correct, counts = (torch.stack(column).sum(0) for column in zip(*parts, strict=True))
-            keeps = training.momentum is not None and epoch == training.epochs
+            keeps = training.momentum is not None and epoch == training.work.epochs
             for i, client in enumerate(clients[a:b]):
                 kept = self._buffer(first + a + i) if keeps else None
                 yield Score(client.client_id, epoch, float(losses[i]), int(correct[i]), int(counts[i]), kept)

@@ -1,0 +1,88 @@
+"""What a client sends home, as a function of its local steps: the column in which algorithms differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from torch import Tensor
+
+from fl_meta.models.parameters import Params
+
+Batch = tuple[Tensor, Tensor, int]  # inputs, labels, dropout seed
+
+
+@dataclass(frozen=True)
+class LocalStep:
+    """Local step j of a client.
+
+    Attributes:
+        params: θ_{j−1}, where the step starts.
+        batch: inputs, labels and dropout seed of batch j.
+        loss: the mean loss of the batch at θ_{j−1}, in nats.
+        gradient: g_j, the gradient of that loss.
+        direction: d_j with θ_j = θ_{j−1} − β d_j; it equals g_j without momentum, weight decay and FedProx's
+            term. With momentum it is also the buffer after the step.
+    """
+
+    params: Params
+    batch: Batch
+    loss: float
+    gradient: Params
+    direction: Params
+
+
+class SentGradients(Enum):
+    """What the paper's algorithms send, in terms of the inner gradients."""
+
+    FIRST = "g_1"
+    SUM = "g_1 + … + g_K"
+    LAST = "g_{K+1}"
+    LAST_THROUGH_STEPS = "(∏(I − β∇²L)) g_{K+1}"
+
+
+@dataclass(frozen=True)
+class WeightedGradients:
+    """A rule of your own that both engines run: w_1 g_1 + … + w_K g_K.
+
+    Example:
+        >>> average = WeightedGradients("g_1/K + … + g_K/K", lambda steps: [1 / steps] * steps)
+        >>> average.weights(4)
+        [0.25, 0.25, 0.25, 0.25]
+
+    Attributes:
+        formula: what is sent, for histories and checkpoints; two rules of one formula count as the same.
+        weights: given a client's number of local steps K, its K weights.
+    """
+
+    formula: str
+    weights: Callable[[int], Sequence[float]]
+
+    def of(self, steps: int) -> list[float]:
+        """The weights of a client with so many local steps.
+
+        Raises:
+            ValueError: if the rule gives another number of weights.
+        """
+        weights = [float(weight) for weight in self.weights(steps)]
+        if len(weights) != steps:
+            raise ValueError(
+                f"the rule {self.formula!r} gives {len(weights)} weights for a client with {steps} local "
+                "steps; give one for each step"
+            )
+        return weights
+
+
+# Any other rule: from a client's local steps to what it sends, with the names and shapes of the parameters.
+# The readable engine runs it for every client, whichever engine is asked for.
+SendingRule = Callable[[Sequence[LocalStep]], Params]
+
+
+def formula_of(sends: SentGradients | WeightedGradients | SendingRule) -> str:
+    """What is sent, in a few characters; a function goes by its name."""
+    if isinstance(sends, SentGradients):
+        return sends.value
+    if isinstance(sends, WeightedGradients):
+        return sends.formula
+    return getattr(sends, "__qualname__", type(sends).__qualname__)
