@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from fl_meta.engines.choice import ENGINES
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from systems.matmul import SIZE
@@ -33,7 +34,6 @@ from systems.ours import Rounds, dataset, model_named
 from systems.worker import Job
 
 from fl_meta.data.batches import batch_plan
-from fl_meta.engines.choice import ENGINES
 from fl_meta.models.parameters import Params, add, relative_error
 from fl_meta.plots.style import PALETTE
 

@@ -451,7 +451,7 @@ def test_random_numbers_that_have_one_state_go_through_the_loop(
     model = Model("random", build)
     params = model.init(0)
     training = LocalTraining(model, params, tiny_images, fedavg(1, batch_size=4).local_work, **ROUND)
-    adaptation = replace(training, epochs=1, steps=None, round_number=0)
+    adaptation = replace(training, work=replace(training.work, epochs=1, steps=None), round_number=0)
     ids = tiny_images.client_ids
     assert_same_parts(*(e.collect(training, ids, fedavg(1)) for e in (StackedEngine(3), LoopEngine())))
     one, other = (list(e.scores(adaptation, ids)) for e in (StackedEngine(3), LoopEngine()))
@@ -520,7 +520,7 @@ def test_the_number_of_workers_changes_no_bit(
     model, data = task
     monkeypatch.setattr(stacked, "idle_cores", lambda: 8)
     training = LocalTraining(model, model.init(0), data, algorithm.local_work, **ROUND)
-    adaptation = replace(training, epochs=1, steps=None, round_number=0)
+    adaptation = replace(training, work=replace(training.work, epochs=1, steps=None), round_number=0)
     with one_thread():
         alone, *others = (
             (
@@ -551,7 +551,7 @@ def test_threads_inside_operations_change_no_bit(
     data = vectors([100, 100, 61, 40, 40, 7], features)
     model = mlp(data)
     training = LocalTraining(model, model.init(0), data, algorithm.local_work, **ROUND)
-    adaptation = replace(training, epochs=1, steps=None, round_number=0)
+    adaptation = replace(training, work=replace(training.work, epochs=1, steps=None), round_number=0)
     numbers: set[int] = set()
 
     def watch(*args: Any) -> None:
@@ -720,7 +720,7 @@ def test_an_error_of_one_client_reaches_the_caller_as_it_is(watched: Model, work
 
     Watched.during = fail
     training = LocalTraining(watched, watched.init(0), replace(data, x=x), fedavg(1).local_work, **ROUND)
-    adaptation = replace(training, epochs=1)
+    adaptation = replace(training, work=replace(training.work, epochs=1))
     with pytest.raises(OwnError, match="client 4 cannot"):
         list(StackedEngine(workers).collect(training, data.client_ids, fedavg(1)))
     with pytest.raises(OwnError, match="client 4 cannot"):

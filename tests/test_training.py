@@ -337,16 +337,16 @@ def test_interrupted_in_every_evaluation(
 ) -> None:
     data, held_out = split
     model = logistic(data)
-    scores = Evaluation.scores
+    means = Evaluation.means
     countdown = [0]
 
     def interrupted(self: Evaluation, *args: Any) -> dict[str, float]:
         countdown[0] -= 1
         if countdown[0] == 0:
             raise KeyboardInterrupt
-        return scores(self, *args)
+        return means(self, *args)
 
-    monkeypatch.setattr(Evaluation, "scores", interrupted)
+    monkeypatch.setattr(Evaluation, "means", interrupted)
 
     def go(path: Path | None) -> Run:
         return train(

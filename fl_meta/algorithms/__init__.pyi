@@ -1,5 +1,5 @@
 from .optimizers import SGD, Adam, OptimizerState, server_step
-from .sent import LocalStep, SentGradients, WeightedGradients
+from .sent import LocalStep, SendingRule, SentGradients, WeightedGradients, formula_of
 from .stages import Stage, decayed, personalized_fedavg
 from .table import Algorithm, LocalWork, fedavg, fedprox, fedsgd, fomaml, maml, reptile
 
@@ -10,6 +10,7 @@ __all__ = [
     "LocalStep",
     "LocalWork",
     "OptimizerState",
+    "SendingRule",
     "SentGradients",
     "Stage",
     "WeightedGradients",
@@ -18,6 +19,7 @@ __all__ = [
     "fedprox",
     "fedsgd",
     "fomaml",
+    "formula_of",
     "maml",
     "personalized_fedavg",
     "reptile",
