@@ -37,7 +37,7 @@ from fl_meta.models.images import emnist_cnn, logistic, mlp
 from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params, relative_error
 from fl_meta.support import atomic_files as files
-from fl_meta.training import checkpoints
+from fl_meta.training import checkpoints, rounds
 from fl_meta.training import train as training
 from fl_meta.training.baselines import train_centralized, train_local_only
 from fl_meta.training.checkpoints import Checkpoint, CheckpointError
@@ -272,17 +272,11 @@ class Interrupter:
         return self.engine.scores(*args)
 
 
-@pytest.mark.parametrize("engine", ONE_BY_ONE)
-@pytest.mark.parametrize("kind", ["logistic", "dropout"])
 def test_interrupted_at_every_client_of_every_round(
-    split: tuple[FederatedDataset, FederatedDataset],
-    kind: str,
-    engine: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    split: tuple[FederatedDataset, FederatedDataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, held_out = split
-    model = {"logistic": logistic, "dropout": emnist_cnn}[kind](data)
+    engine, model = "stacked", logistic(data)
     evaluation = Evaluation(held_out, every=2, personalization_epochs=1)
 
     def go(path: Path | None, engine: str | Engine = ONE_BY_ONE[engine]) -> Run:
@@ -369,12 +363,13 @@ def test_interrupted_in_every_evaluation(
         assert_same(go(path), never_stopped)
 
 
+@pytest.mark.slow
 def test_interrupted_at_every_line(tiny_images: FederatedDataset, tmp_path: Path) -> None:
     # Ctrl-C comes between any two lines of training, saving and writing, whether or not a save is due.
     model = logistic(tiny_images)
     row = fedavg(1, client=SGD(0.2), server=SGD(1.0, momentum=0.9), batch_size=6)
     stages = [Stage(row, 2, 1)]
-    watched = {training.__file__, checkpoints.__file__, files.__file__}
+    watched = {module.__file__ for module in (training, rounds, checkpoints, files)}
 
     def go(path: Path) -> Run:
         return train(model, tiny_images, stages, checkpoint=Checkpoint(path, every=2), progress=False)
@@ -517,6 +512,7 @@ SERVER = textwrap.dedent(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and signals")
+@pytest.mark.slow
 def test_killed_and_resumed(tmp_path: Path) -> None:
     path, whole = tmp_path / "killed", tmp_path / "whole"
     generator = np.random.default_rng()
