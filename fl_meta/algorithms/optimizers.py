@@ -1,4 +1,4 @@
-"""Optimizers as frozen configuration, and one step of the server's as a pure function."""
+"""Optimizers: frozen settings, and one step of the server optimizer as a pure function."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from fl_meta.models.parameters import Params
 
 @dataclass(frozen=True)
 class SGD:
-    """Stochastic gradient descent, as in `torch.optim.SGD`.
+    """Stochastic gradient descent for clients and the server, as in `torch.optim.SGD`.
+
+    Example:
+        >>> SGD(1.0, momentum=0.9)
+        SGD(learning_rate=1.0, momentum=0.9, weight_decay=0.0)
 
     Attributes:
         learning_rate: step size, above 0.
@@ -35,7 +39,11 @@ class SGD:
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam, as in `torch.optim.Adam`.
+    """Adam for the server, as in `torch.optim.Adam`.
+
+    Example:
+        >>> Adam(1e-3)
+        Adam(learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-08)
 
     Attributes:
         learning_rate: step size, above 0.
@@ -75,11 +83,11 @@ OptimizerState = dict[str, dict[str, Tensor]]  # parameter name -> what torch.op
 def server_step(
     optimizer: SGD | Adam, params: Params, state: OptimizerState, pseudo_gradient: Params
 ) -> tuple[Params, OptimizerState]:
-    """One step of the server optimizer with the pseudo-gradient in the place of a gradient.
+    """One step of the server optimizer, with the pseudo-gradient in place of a gradient.
 
-    The arithmetic is torch.optim's, whose objects would take longer to make than a small model's step, and
-    seconds to import. Nothing is changed in place, so an interrupt in the middle of a step leaves `params`
-    and `state` whole. An empty `state` is the state before the first step.
+    The arithmetic is that of torch.optim, whose objects take longer to create than a step of a small model,
+    and seconds to import. Nothing is changed in place, so an interrupt during a step leaves `params` and
+    `state` intact. Before the first step the state is empty.
 
     Source: the "server optimizer" of the paper's section on Personalized FedAvg.
     """

@@ -1,4 +1,4 @@
-"""Stages: rounds of one algorithm, laid end to end."""
+"""Stages: rounds of one algorithm; training is a list of them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ from fl_meta.support.validation import whole_number
 @dataclass(frozen=True)
 class Stage:
     """A number of rounds of one algorithm. Training is a list of stages.
+
+    Example:
+        >>> stage = fl_meta.Stage(fl_meta.fedavg(epochs=5), rounds=300, clients_per_round=20)
+        >>> stage.algorithm.name
+        'FedAvg(E=5)'
 
     Attributes:
         algorithm: a row of the table of algorithms.
@@ -33,19 +38,25 @@ class Stage:
 
 
 def decayed(stage: Stage, at: Sequence[int], factor: float = 0.1) -> list[Stage]:
-    """The stage with a step-decayed client rate: times `factor` from each of the rounds `at` on.
+    """Divide a stage into several whose client rate falls by `factor` at each of the rounds `at`.
 
-    `decayed(Stage(algorithm, 200), at=(100, 150))` has 100 rounds with the rate β, 50 with β/10 and 50 with
-    β/100, as `torch.optim.lr_scheduler.MultiStepLR` has. A kept client momentum goes on from one to the next.
+    Like `torch.optim.lr_scheduler.MultiStepLR`. Client momentum that the algorithm keeps carries over.
+
+    Example:
+        >>> algorithm = fl_meta.fedavg(1, client=SGD(0.1), server=SGD(1.0))
+        >>> stages = decayed(Stage(algorithm, 200), at=(100, 150))
+        >>> [(stage.rounds, round(stage.algorithm.client.learning_rate, 6)) for stage in stages]
+        [(100, 0.1), (50, 0.01), (50, 0.001)]
 
     Args:
-        stage: what to run; its server must be SGD without momentum, as others start afresh in each stage.
-        at: numbers of rounds in the stage after which the rate falls, rising, above 0 and below
+        stage: what to run. Its server must be SGD without momentum, because any other server optimizer
+            starts afresh in each stage.
+        at: round numbers within the stage after which the rate falls: increasing, above 0 and below
             `stage.rounds`.
-        factor: above 0 and below 1.
+        factor: between 0 and 1, both excluded.
 
     Raises:
-        ValueError: if `at`, `factor` or the server is none of these.
+        ValueError: if `at`, `factor` or the server does not meet these conditions.
 
     Source: FedEM's protocol (Marfoq et al. 2021): 200 rounds, ×0.1 at rounds 100 and 150.
     """
@@ -71,15 +82,20 @@ def decayed(stage: Stage, at: Sequence[int], factor: float = 0.1) -> list[Stage]
 def personalized_fedavg(
     first: Stage, *, steps: int, rounds: int, server: SGD | Adam = Adam(1e-3)
 ) -> list[Stage]:
-    """Personalized FedAvg's two stages of training: FedAvg(E), then Reptile(K) with Adam at the server.
+    """The two training stages of Personalized FedAvg: FedAvg(E), then Reptile(K) with Adam at the server.
 
-    Its third step is `personalize` with the client optimizer of training.
+    The third step is `personalize`, with the same client optimizer.
+
+    Example:
+        >>> first = fl_meta.Stage(fl_meta.fedavg(epochs=10), rounds=300)
+        >>> [stage.algorithm.name for stage in fl_meta.personalized_fedavg(first, steps=10, rounds=60)]
+        ['FedAvg(E=10)', 'Reptile(10)']
 
     Args:
-        first: the FedAvg stage, with a relatively large E and momentum at the server.
-        steps: Reptile's number of local steps K. The paper's K is not known to us.
+        first: the FedAvg stage, with a fairly large E and momentum at the server.
+        steps: Reptile's number of local steps K. We do not know the paper's K.
         rounds: number of rounds of fine-tuning.
-        server: the server optimizer of fine-tuning; the paper's learning rate is not known to us.
+        server: the server optimizer of fine-tuning. We do not know the paper's learning rate.
 
     Source: the paper's algorithm "Personalized FedAvg".
     """

@@ -1,4 +1,4 @@
-"""The table of algorithms: rows that differ only in which inner gradients a client sends home.
+"""The table of algorithms. Its rows differ only in which inner gradients a client sends home.
 
 Client i runs local SGD with rate β from the global parameters θ: θ_0 = θ, g_j = ∇L_i(θ_{j−1}; batch j),
 θ_j = θ_{j−1} − β g_j. Then
@@ -12,7 +12,7 @@ Client i runs local SGD with rate β from the global parameters θ: θ_0 = θ, g
 | FOMAML(K)  | K + 1       | g_{K+1}                | equal          | Adam           |
 | MAML(K)    | K + 1       | (∏(I − β∇²L)) g_{K+1}  | equal          | Adam           |
 
-FedProx is FedAvg with a term more in each client's loss, L_i(θ) + μ/2·‖θ − θ_0‖².
+FedProx is FedAvg with one more term in each client's loss: L_i(θ) + μ/2·‖θ − θ_0‖².
 
 The server's pseudo-gradient is β times the weighted mean of what the clients send, in every row. So FedAvg
 with server SGD(1.0) is the plain average of the clients' models.
@@ -68,16 +68,17 @@ class Algorithm:
             function of the client's local steps.
         epochs: number of local epochs E; None if the work is counted in steps.
         steps: number of local steps K before the gradient that is sent; None if counted in epochs.
-        weights: a client weighs by its number of train examples, or all clients weigh the same.
+        weights: 'examples' weighs a client by its number of train examples, 'equal' weighs all the same.
         client: the client optimizer; its learning rate is β.
         server: the server optimizer.
         batch_size: examples per local batch; None means all of a client's train part.
         proximal: FedProx's μ, 0 or more: the local loss has the term μ/2·‖θ − θ_0‖².
-        keeps_momentum: each client's momentum buffer goes on from round to round and from stage to stage,
-            as if it had one `torch.optim.SGD` for the whole run; otherwise it starts at zero in every round.
+        keeps_momentum: whether each client's momentum buffer carries over from round to round and from stage
+            to stage, as if the client had one `torch.optim.SGD` for the whole run. Otherwise it starts at
+            zero in every round.
 
-    `proximal` and `keeps_momentum` are for rows that send their whole movement. Rows that send g_{K+1} alone
-    refuse both: their local steps are a rehearsal that nobody keeps, and MAML's product knows no such terms.
+    FOMAML and MAML, which send g_{K+1} alone, refuse `proximal` and `keeps_momentum`: they discard their
+    local steps, and MAML's product has no such terms.
     """
 
     name: str
@@ -126,12 +127,12 @@ class Algorithm:
 
     @property
     def sends_last(self) -> bool:
-        """Whether g_{K+1} goes home, for which no local step is made."""
+        """Whether g_{K+1} is sent, which is not followed by a local step."""
         return self.sends in (SentGradients.LAST, SentGradients.LAST_THROUGH_STEPS)
 
     @property
     def planned_steps(self) -> int | None:
-        """Number of batches a client needs: K, or K + 1 where g_{K+1} is sent; None if counted in epochs."""
+        """Number of batches a client needs: K, or K + 1 if g_{K+1} is sent; None if counted in epochs."""
         if self.steps is None:
             return None
         return self.steps + self.sends_last
@@ -142,7 +143,7 @@ class Algorithm:
         return LocalWork(self.client, self.batch_size, self.epochs, self.planned_steps, self.proximal)
 
     def weight(self, num_examples: int) -> int:
-        """How much a client with so many train examples weighs."""
+        """The weight of a client with so many train examples."""
         return num_examples if self.weights == "examples" else 1
 
 
@@ -153,7 +154,12 @@ def fedsgd(
     weights: ClientWeights = "examples",
     batch_size: int | None = 20,
 ) -> Algorithm:
-    """FedSGD: one gradient per client and round. With server SGD(1.0) the step is β·g_1."""
+    """FedSGD: one gradient per client and round. With server SGD(1.0) the step is β·g_1.
+
+    Example:
+        >>> fl_meta.fedsgd(client=fl_meta.SGD(0.1), server=fl_meta.Adam(1e-3)).planned_steps
+        1
+    """
     return Algorithm("FedSGD", SentGradients.FIRST, None, 1, weights, client, server, batch_size)
 
 
@@ -169,11 +175,15 @@ def fedavg(
 ) -> Algorithm:
     """FedAvg(E) with `epochs` local epochs, or FedAvg(K) with exactly `steps` local steps.
 
-    With client momentum or weight decay a client still sends its whole movement, (θ_0 − θ_K) / β.
-    The default server, SGD 1.0 with momentum 0.9, is that of code which says that it follows the paper;
-    `server=SGD(1.0)` is plain averaging.
+    Example:
+        >>> fl_meta.fedavg(epochs=5).name, fl_meta.fedavg(steps=10).name
+        ('FedAvg(E=5)', 'FedAvg(K=10)')
 
-    Source: McMahan et al. 2017; the server's momentum from the code that follows the paper (second-hand).
+    With client momentum or weight decay a client still sends its whole movement, (θ_0 − θ_K) / β.
+    The default server, SGD(1.0) with momentum 0.9, comes from published code that claims to follow the
+    paper; `server=SGD(1.0)` is plain averaging.
+
+    Source: McMahan et al. 2017; for the server's momentum, code that follows the paper (second-hand).
     """
     name = f"FedAvg(E={epochs})" if steps is None else f"FedAvg(K={steps})"
     return Algorithm(
@@ -194,11 +204,15 @@ def fedprox(
 ) -> Algorithm:
     """FedProx: FedAvg whose clients also minimize μ/2·‖θ − θ_0‖², so that they stay near the global model.
 
-    With `mu=0` it is FedAvg. Under weight decay and momentum the term is part of the loss: its gradient
-    μ(θ − θ_0) goes through the momentum buffer like any other.
+    With `mu=0` it is FedAvg. The term is part of the loss, so with momentum its gradient μ(θ − θ_0) goes
+    through the momentum buffer like the rest.
+
+    Example:
+        >>> fl_meta.fedprox(0.1, epochs=5).name
+        'FedProx(mu=0.1, E=5)'
 
     Source: Li et al. 2020, "Federated Optimization in Heterogeneous Networks". FedEM's released code (Marfoq
-    et al. 2021) runs FedProx without client momentum, where it makes no difference where the term is added.
+    et al. 2021) runs FedProx without client momentum, so there it does not matter where the term is added.
     """
     name = f"FedProx(mu={mu}, E={epochs})" if steps is None else f"FedProx(mu={mu}, K={steps})"
     return Algorithm(
@@ -215,7 +229,12 @@ def reptile(
     batch_size: int | None = 20,
     keeps_momentum: bool = False,
 ) -> Algorithm:
-    """Reptile(K): K local steps, every client weighs the same (Nichol et al. 2018)."""
+    """Reptile(K): K local steps, all clients weighed the same (Nichol et al. 2018).
+
+    Example:
+        >>> fl_meta.reptile(10, server=fl_meta.Adam(1e-3)).weights
+        'equal'
+    """
     name = f"Reptile({steps})"
     return Algorithm(
         name, SentGradients.SUM, None, steps, weights, client, server, batch_size, 0.0, keeps_momentum
@@ -230,7 +249,12 @@ def fomaml(
     weights: ClientWeights = "equal",
     batch_size: int | None = 20,
 ) -> Algorithm:
-    """First-order MAML(K): the gradient of batch K + 1 at θ_K, as if it were taken at θ_0."""
+    """First-order MAML(K): the gradient of batch K + 1 at θ_K, as if it were taken at θ_0.
+
+    Example:
+        >>> fl_meta.fomaml(5).planned_steps
+        6
+    """
     return Algorithm(f"FOMAML({steps})", SentGradients.LAST, None, steps, weights, client, server, batch_size)
 
 
@@ -242,7 +266,12 @@ def maml(
     weights: ClientWeights = "equal",
     batch_size: int | None = 20,
 ) -> Algorithm:
-    """MAML(K) with its exact second order: the gradient of batch K + 1 through the K local steps."""
+    """MAML(K) with its exact second order: the gradient of batch K + 1 through the K local steps.
+
+    Example:
+        >>> fl_meta.maml(5).sends.value
+        '(∏(I − β∇²L)) g_{K+1}'
+    """
     return Algorithm(
         f"MAML({steps})", SentGradients.LAST_THROUGH_STEPS, None, steps, weights, client, server, batch_size
     )

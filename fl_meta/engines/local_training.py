@@ -1,4 +1,4 @@
-"""The local loop, written once: every algorithm and personalization run these steps on a client."""
+"""The local loop, written once: every algorithm and personalization runs these steps on a client."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def gradient(model: Model, params: Params, batch: Batch) -> tuple[float, Params]
 
 
 def hessian_vector_product(model: Model, params: Params, batch: Batch, vector: Params) -> Params:
-    """∇²L(params; batch) · vector, exact, by differentiating the gradient once more."""
+    """∇²L(params; batch) · vector, exactly, by differentiating the gradient once more."""
     x, y, dropout_seed = batch
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in params.items()}
     loss = model.loss(leaves, x, y, dropout_seed)
@@ -73,7 +73,7 @@ def local_steps(
     proximal: float = 0.0,
     momentum: Params | None = None,
 ) -> Iterator[LocalStep]:
-    """Local SGD from `params`, step by step; the work of a step is done when it is asked for.
+    """Local SGD from `params`, step by step. A generator: each step is computed when it is asked for.
 
     Args:
         model: the model.
@@ -127,7 +127,8 @@ class LocalTraining:
     Example:
         >>> work = LocalWork(SGD(0.02), batch_size=20, epochs=5)
         >>> training = LocalTraining(model, params, data, work, seed=0)
-        >>> *_, personalized = adapted(training, data.client_ids[0])
+        >>> len(list(adapted(training, data.client_ids[0])))  # after 0, 1, …, 5 epochs
+        6
 
     Attributes:
         model: the model.
@@ -197,7 +198,7 @@ class LocalTraining:
         )
 
     def dropout_seed(self, client_id: str, step: int) -> int:
-        """Of the client's dropout masks in a step."""
+        """The seed of the client's dropout masks in a step."""
         first = torch_seed(self.seed, "dropout", self.round_number, client_id)
         return (first + step) % 2**63  # more bits do not fit torch's generator
 
@@ -223,7 +224,8 @@ def client_update(
     """Run one client's local steps of one round and return what it sends home.
 
     Example:
-        >>> update = client_update(model, params, data, "writer_0", fedavg(1), seed=0, round_number=0)
+        >>> client, algorithm = data.client_ids[0], fl_meta.fedavg(1)
+        >>> update = client_update(model, params, data, client, algorithm, seed=0, round_number=0)
         >>> update.gradient.keys() == params.keys()
         True
 

@@ -13,7 +13,7 @@ from fl_meta.support.random_streams import random_stream
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with the interval that covers it at the given level (0.95 means 95 %)."""
+    """An estimate with its interval at the given level (0.95 means 95 %)."""
 
     estimate: float
     low: float
@@ -34,16 +34,20 @@ def bootstrap_mean(
 ) -> Interval:
     """The (weighted) mean over clients, with its percentile bootstrap interval.
 
-    Clients are resampled, not examples: a client's examples share one style. Give differences per client
-    (personalized − initial) and the interval is the paired one. A single client gives the interval
-    [NaN, NaN]: there is nothing to resample.
+    Clients are resampled, not examples, because a client's examples are alike. For the paired interval give
+    one difference per client (personalized − initial). For a single client, which cannot be resampled, the
+    interval is [NaN, NaN].
+
+    Example:
+        >>> print(bootstrap_mean([0.1, 0.2, 0.0, 0.3]))
+        0.15 [0.05, 0.25]
 
     Args:
         values: one value per client [clients].
         weights: one weight per client [clients], for example its number of test predictions; None is equal.
-        level: of the interval, between 0 and 1.
+        level: coverage of the interval, between 0 and 1.
         resamples: number of bootstrap samples.
-        seed: of the resampling.
+        seed: for the resampling.
 
     Raises:
         ValueError: if there are no clients, a value or weight is not finite, no weight is positive,
@@ -72,7 +76,7 @@ def bootstrap_mean(
     return Interval(estimate, float(low), float(high), level)
 
 
-# Many tests in a row are on equally many clients; drawing takes longer than the test. Nobody writes to them.
+# Consecutive tests often have the same number of clients, and drawing takes longer than the test itself.
 @lru_cache(maxsize=1)
 def _picks(seed: int, clients: int, resamples: int) -> NDArray[np.int64]:
     return random_stream(seed, "bootstrap", clients).integers(clients, size=(resamples, clients))

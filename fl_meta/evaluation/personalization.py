@@ -1,4 +1,4 @@
-"""Initial and personalized accuracy of every client, after every epoch of adaptation."""
+"""Initial and personalized accuracy of each client, after every epoch of adaptation."""
 
 from __future__ import annotations
 
@@ -27,10 +27,15 @@ from fl_meta.support.validation import whole_number
 class PersonalizationTable:
     """One row per client and epoch; epoch 0 is the initial model, the others are personalized.
 
+    Example:
+        >>> table = fl_meta.personalize(model, params, held_out, epochs=1)
+        >>> table.accuracies().shape  # clients, epochs
+        (10, 2)
+
     Attributes:
         rows: columns client_id, epoch, test_loss (nats per prediction), test_accuracy (in [0, 1]),
             num_test_predictions, num_train_examples.
-        data_label: the data set, as a plot must name it.
+        data_label: the data set's name for plots.
     """
 
     rows: pd.DataFrame
@@ -43,13 +48,16 @@ class PersonalizationTable:
     def summary(self, weights: Literal["client", "example"] = "client", *, seed: int = 0) -> pd.DataFrame:
         """One row per epoch, compared with epoch 0 of the same clients.
 
-        Columns, where `…` is `by_client` (every client weighs the same) or `by_example` (every test
-        prediction does): `test_loss_…` in nats; `test_accuracy_…`; `gain_…` = personalized − initial
-        accuracy, with its 95 % paired bootstrap interval over clients `gain_low`, `gain_high`;
-        `share_of_clients_hurt` = share whose accuracy fell below the initial one; `bottom_decile_of_clients`
-        = 10 % quantile of accuracy over clients, each counted once whatever `weights` is: of n accuracies in
-        rising order the one at place 0.1·(n − 1), counted from 0, with straight lines between the places
-        (NumPy's method "linear"). At epoch 0 gain and share are not defined: NaN.
+        In the columns below `…` is `by_client` (all clients count the same) or `by_example` (all test
+        predictions count the same):
+
+        - `test_loss_…`: in nats;
+        - `test_accuracy_…`: in [0, 1];
+        - `gain_…`: personalized − initial accuracy, with `gain_low` and `gain_high`, its 95 % paired
+          bootstrap interval over clients; NaN at epoch 0;
+        - `share_of_clients_hurt`: the share whose accuracy fell below the initial one; NaN at epoch 0;
+        - `bottom_decile_of_clients`: the 10 % quantile of accuracy over clients (NumPy's method "linear"),
+          with every client counted once whatever `weights` is.
 
         Raises:
             ValueError: if `weights` is neither 'client' nor 'example'.
@@ -103,19 +111,24 @@ def personalize(
 ) -> PersonalizationTable:
     """Adapt to each client's train part for `epochs` epochs; score on its test part before and after each.
 
-    `epochs=0` scores the initial model only. Starting from untrained parameters this is local-only training.
-    One epoch with the client optimizer of training's last stage is FedAvg+ (Marfoq et al. 2021).
+    `epochs=0` scores the initial model only. From untrained parameters this is local-only training. One
+    epoch with the client optimizer of the last training stage is FedAvg+ (Marfoq et al. 2021).
+
+    Example:
+        >>> table = fl_meta.personalize(model, params, held_out, epochs=2, client=fl_meta.SGD(0.1))
+        >>> table.summary().columns[1]
+        'test_accuracy_by_client'
 
     Args:
         model: the model.
-        params: the initial (global) model's parameters; what device they lie on computes.
-        data: the clients, usually those that training never saw.
+        params: the parameters of the initial (global) model; they are adapted on the device where they are.
+        data: the clients, usually ones that training never saw.
         epochs: number of adaptation epochs, 0 or more.
-        every: score after this many epochs, and before the first and after the last one.
-        client: the client optimizer; the paper uses the one of training.
+        every: score after this many epochs; also before the first and after the last.
+        client: the client optimizer; the paper uses that of training.
         batch_size: examples per local batch; None means all.
-        seed: of the local batches.
-        engine: how the local loop is run: 'stacked' is fast, 'loop' is readable, and both give the same.
+        seed: for the local batches.
+        engine: what runs the clients: 'stacked' is fast, 'loop' is readable, and both give the same numbers.
 
     Raises:
         ValueError: if `epochs` is negative, `every` is not a positive whole number, a client has no train or
@@ -173,23 +186,30 @@ def score_clients(
 class Evaluation:
     """When and on whom a run is scored.
 
-    With one personalization epoch after FedAvg this is FedAvg+ (Marfoq et al. 2021). The default is the sound
-    reading of it: the rate of the stage, decayed as in training, and a fresh optimizer each time. What the
-    authors' released code (github.com/omarfoq/FedEM) does is
-    `Evaluation(held_out, every=5, personalization_epochs=1, client=undecayed, keeps_momentum=True)`.
-    There each client has a second optimizer for evaluation, copied before the first round, so the momentum
-    of training and that of evaluation never mix. The second one goes on from one evaluation to the next,
-    the first of which is of the untrained model. Its rate scheduler counts evaluations and not rounds: with
-    one in 5 or 10 of 200 rounds, as in the published runs, it never comes to its first decay at 100. So what
-    that code reports depends on `every`.
+    With one personalization epoch after FedAvg this is FedAvg+ (Marfoq et al. 2021). By default adaptation
+    uses the client rate of the current stage, decayed as in training, and a fresh optimizer each time.
+
+    The authors' released code (github.com/omarfoq/FedEM) behaves like
+    `Evaluation(held_out, every=5, personalization_epochs=1, client=undecayed, keeps_momentum=True)`. There
+    each client has a second optimizer for evaluation, copied before the first round, so that the momentum of
+    training and of evaluation never mix. The momentum of the second optimizer carries over from one
+    evaluation to the next; the first evaluation is of the untrained model. Its rate scheduler counts
+    evaluations instead of rounds: with one evaluation every 5 or 10 of 200 rounds, as in the published runs,
+    it never reaches its first decay at 100. What that code reports therefore depends on `every`.
+
+    Example:
+        >>> evaluation = fl_meta.Evaluation(held_out, every=1, personalization_epochs=1)
+        >>> scored = fl_meta.train(model, train, stages, evaluation=evaluation, progress=False)
+        >>> scored.history.held_out_personalized_test_accuracy_by_client.notna().all()
+        True
 
     Attributes:
-        held_out: clients that training does not see; or those that it does, for scores on their test parts.
-        every: score after this many rounds, and before the first and after the last one.
-        personalization_epochs: epochs of adaptation for the personalized scores; 0 leaves them out.
-        client: the client optimizer of adaptation; None takes the one of the stage's algorithm.
-        keeps_momentum: whether a client's momentum goes on from one evaluation to the next; it needs
-            `client`, with momentum, and at least one epoch.
+        held_out: clients that training does not see, or the training clients, to score their test parts.
+        every: score after this many rounds; also before the first and after the last.
+        personalization_epochs: epochs of adaptation for the personalized scores; 0 omits them.
+        client: the client optimizer of adaptation; None takes that of the stage's algorithm.
+        keeps_momentum: whether a client's momentum carries over from one evaluation to the next. It needs a
+            `client` with momentum and at least one epoch.
     """
 
     held_out: FederatedDataset
@@ -223,7 +243,7 @@ class Evaluation:
         return table, kept or ClientMomentum()
 
     def means(self, table: PersonalizationTable) -> dict[str, float]:
-        """Plain means over the clients of a table, by the names that a history has for them."""
+        """Plain means over the clients of a table, under the names of the history's columns."""
         means = table.rows.groupby("epoch")[["test_accuracy", "test_loss"]].mean()
         result = {}
         for title, epoch in {"initial": 0, "personalized": self.personalization_epochs}.items():

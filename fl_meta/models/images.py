@@ -9,46 +9,43 @@ from torch import nn
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.models.model import Model
 
-
-def _pixels(data: FederatedDataset, least: int) -> tuple[int, int]:
-    """Height and width of a data set's grey images.
-
-    Raises:
-        ValueError: if its examples are not grey images with one label each, at least `least` pixels wide.
-    """
-    _check_one_label(data)
-    if data.x.ndim != 3 or not data.x.dtype.kind == "f":
-        raise ValueError(
-            f"{data.name!r} has examples of shape {data.x.shape[1:]} ({data.x.dtype}); this model reads "
-            "grey images [height, width] of floats. For pixels [1, height, width] give x[:, 0], for whole "
-            'numbers (x / 255).astype("float32"); for text use char_mlp or char_lstm'
-        )
-    if min(data.x.shape[1:]) < least:
-        raise ValueError(
-            f"{data.name!r} has images of shape {data.x.shape[1:]}; this model needs {least}×{least} or more"
-        )
-    return int(data.x.shape[1]), int(data.x.shape[2])
+# What messages call images with so many channels, their shape, and how to convert others.
+_IMAGES = {
+    1: (
+        "grey images [height, width]",
+        "For pixels [1, height, width] give x[:, 0], for whole numbers "
+        '(x / 255).astype("float32"); for text use char_mlp or char_lstm',
+    ),
+    3: (
+        "colour images [3, height, width]",
+        "For pixels [height, width, 3] give x.transpose(0, 3, 1, 2), for whole numbers "
+        '(x / 255).astype("float32")',
+    ),
+}
 
 
-def colour_pixels(data: FederatedDataset, least: int) -> tuple[int, int]:
-    """Height and width of a data set's colour images.
+def image_size(data: FederatedDataset, channels: int, least: int) -> tuple[int, int]:
+    """Height and width of a data set's images.
 
     Raises:
-        ValueError: if its examples are not colour images [3, height, width] of floats with one label each, at
-            least `least` pixels wide.
+        ValueError: if its examples are not images of floats with so many channels (1 or 3) and one label
+            each, at least `least` pixels wide.
     """
     _check_one_label(data)
-    if data.x.ndim != 4 or data.x.shape[1] != 3 or not data.x.dtype.kind == "f":
+    shape = data.x.shape[1:]
+    fits = len(shape) == 2 if channels == 1 else len(shape) == 3 and shape[0] == channels
+    if not fits or data.x.dtype.kind != "f":
+        images, conversion = _IMAGES[channels]
         raise ValueError(
-            f"{data.name!r} has examples of shape {data.x.shape[1:]} ({data.x.dtype}); this model reads "
-            "colour images [3, height, width] of floats. For pixels [height, width, 3] give "
-            'x.transpose(0, 3, 1, 2), for whole numbers (x / 255).astype("float32")'
+            f"{data.name!r} has examples of shape {shape} ({data.x.dtype}); this model reads {images} of "
+            f"floats. {conversion}"
         )
-    if min(data.x.shape[2:]) < least:
+    height, width = (int(size) for size in shape[-2:])
+    if min(height, width) < least:
         raise ValueError(
-            f"{data.name!r} has images of shape {data.x.shape[2:]}; this model needs {least}×{least} or more"
+            f"{data.name!r} has images of shape {shape[-2:]}; this model needs {least}×{least} or more"
         )
-    return int(data.x.shape[2]), int(data.x.shape[3])
+    return height, width
 
 
 def _check_one_label(data: FederatedDataset) -> None:
@@ -70,8 +67,13 @@ def _check_floats(data: FederatedDataset) -> None:
 def logistic(data: FederatedDataset) -> Model:
     """Multinomial logistic regression on flattened inputs of any shape.
 
+    Example:
+        >>> model = fl_meta.models.logistic(fl_meta.load_dataset("writers"))
+        >>> model.num_parameters
+        48670
+
     Raises:
-        ValueError: if an example has more than one label, or is not of floats.
+        ValueError: if an example has more than one label, or does not consist of floats.
     """
     _check_one_label(data)
     _check_floats(data)
@@ -121,15 +123,14 @@ def mlp(data: FederatedDataset, hidden: int = 200, activation: Callable[[], nn.M
     )
 
 
-def small_cnn(data: FederatedDataset) -> Model:
-    """Two strided convolutions and one linear layer: a CNN for laptops (strides instead of pooling)."""
-    height, width = _pixels(data, 1)
+def _strided_cnn(name: str, data: FederatedDataset, channels: int) -> Model:
+    height, width = image_size(data, channels, 1)
     flat = 32 * (-(-height // 4)) * (-(-width // 4))
     return Model(
-        "small_cnn",
+        name,
         lambda: nn.Sequential(
-            nn.Unflatten(1, (1, height)),
-            nn.Conv2d(1, 16, 5, stride=2, padding=2),
+            *([nn.Unflatten(1, (1, height))] if channels == 1 else []),
+            nn.Conv2d(channels, 16, 5, stride=2, padding=2),
             nn.ReLU(),
             nn.Conv2d(16, 32, 3, stride=2, padding=1),
             nn.ReLU(),
@@ -137,6 +138,15 @@ def small_cnn(data: FederatedDataset) -> Model:
             nn.Linear(flat, data.num_classes),
         ),
     )
+
+
+def small_cnn(data: FederatedDataset) -> Model:
+    """Two strided convolutions and one linear layer: a CNN for laptops (strides instead of pooling).
+
+    Raises:
+        ValueError: if the examples are not grey images of floats with one label each.
+    """
+    return _strided_cnn("small_cnn", data, channels=1)
 
 
 def colour_cnn(data: FederatedDataset) -> Model:
@@ -145,19 +155,7 @@ def colour_cnn(data: FederatedDataset) -> Model:
     Raises:
         ValueError: if the examples are not colour images of floats with one label each.
     """
-    height, width = colour_pixels(data, 1)
-    flat = 32 * (-(-height // 4)) * (-(-width // 4))
-    return Model(
-        "colour_cnn",
-        lambda: nn.Sequential(
-            nn.Conv2d(3, 16, 5, stride=2, padding=2),
-            nn.ReLU(),
-            nn.Conv2d(16, 32, 3, stride=2, padding=1),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(flat, data.num_classes),
-        ),
-    )
+    return _strided_cnn("colour_cnn", data, channels=3)
 
 
 def emnist_cnn(data: FederatedDataset) -> Model:
@@ -165,7 +163,7 @@ def emnist_cnn(data: FederatedDataset) -> Model:
 
     Source: second-hand, from Google's code of March 2020 that follows the paper (dropout .25 and .5).
     """
-    height, width = _pixels(data, 6)
+    height, width = image_size(data, 1, 6)
     flat = 64 * ((height - 4) // 2) * ((width - 4) // 2)
     return Model(
         "emnist_cnn",
@@ -188,7 +186,7 @@ def emnist_cnn(data: FederatedDataset) -> Model:
 
 def fedem_cnn(data: FederatedDataset) -> Model:
     """FedEM's CNN for FEMNIST (Marfoq et al. 2021): 2,278,334 parameters for 62 classes and 28×28 pixels."""
-    height, width = _pixels(data, 16)
+    height, width = image_size(data, 1, 16)
     flat = 64 * (((height - 4) // 2 - 4) // 2) * (((width - 4) // 2 - 4) // 2)
     return Model(
         "fedem_cnn",

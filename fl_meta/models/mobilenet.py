@@ -7,7 +7,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.models.images import colour_pixels
+from fl_meta.models.images import image_size
 from fl_meta.models.model import Model
 
 # Of each stage: how often a block widens its inputs, channels, blocks, stride of the first block. Table 2 of
@@ -72,7 +72,7 @@ def mobilenet_v2(data: FederatedDataset, width: float = 1.0) -> Model:
     Raises:
         ValueError: if `data` has other examples, or `width` is not above 0 and finite.
     """
-    colour_pixels(data, 8)
+    image_size(data, 3, 8)
     if not 0 < width < float("inf"):
         raise ValueError(f"width={width} must be a finite number above 0; 1 is the full network")
     head = _rounded(1280 * max(1.0, width))

@@ -1,4 +1,4 @@
-"""Small models as plain `nn.Module`, and the one functional view of them: init, apply, loss."""
+"""The functional view of a module that everything else uses: init, apply, loss, score."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fl_meta.models.parameters import Params
 
 
 def draws_random_numbers(part: nn.Module) -> bool:
-    """Whether a module itself, its children aside, draws random numbers in training."""
+    """Whether a module itself, apart from its children, draws random numbers in training."""
     if isinstance(part, nn.modules.dropout._DropoutNd):
         return part.p > 0
     if isinstance(part, nn.RNNBase | nn.MultiheadAttention):
@@ -26,16 +26,21 @@ def draws_random_numbers(part: nn.Module) -> bool:
 
 @dataclass(frozen=True)
 class Model:
-    """A functional view of a module: parameters go in, nothing is kept.
+    """A functional view of a module: parameters are an argument, and nothing is kept between calls.
 
-    Any module will do: `Model("mine", lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 62)))`.
-    It maps inputs [batch, ...] to logits [batch, classes], or [batch, positions, classes] for text. If it
-    draws random numbers, modules such as `nn.Dropout` must do it: they are found and seeded, a call of
-    `F.dropout` in `forward` is not.
+    Any module will do that maps inputs [batch, ...] to logits [batch, classes], or to
+    [batch, positions, classes] for text. Random numbers in training must come from modules such as
+    `nn.Dropout`, which are found and seeded; a call of `F.dropout` in `forward` is not.
+
+    Example:
+        >>> mine = fl_meta.Model("mine", lambda: torch.nn.Sequential(
+        ...     torch.nn.Flatten(), torch.nn.Linear(784, 62)))
+        >>> mine.apply(mine.init(seed=0), torch.zeros(1, 28, 28)).shape
+        torch.Size([1, 62])
 
     Attributes:
-        name: shown in tables and checked when a checkpoint is resumed.
-        build: makes the module, with fresh parameters from torch's global generator.
+        name: shown in tables, and compared when a run is resumed from a checkpoint.
+        build: makes the module, with fresh parameters drawn from torch's global generator.
     """
 
     name: str
@@ -53,7 +58,8 @@ class Model:
         """The module that runs; its own parameters are never used.
 
         Raises:
-            ValueError: if it keeps running statistics: a client's result would depend on who came before.
+            ValueError: if it keeps running statistics, which would make a client's result depend on the
+                clients before it.
         """
         with torch.random.fork_rng(devices=[]):
             module = self.build()
@@ -72,19 +78,19 @@ class Model:
 
     @cached_property
     def num_parameters(self) -> int:
-        """How many numbers the model has to learn."""
+        """The number of trainable parameters."""
         return sum(parameter.numel() for parameter in self.module.parameters())
 
     def init(self, seed: int, dtype: torch.dtype = torch.float32) -> Params:
         """Fresh parameters: a function of `seed` alone."""
-        _ = self.module  # built now: built inside torch.func.grad, its tensors would belong to that for ever
+        _ = self.module  # built now, because tensors made inside torch.func.grad would stay tied to it
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = self.build()
         return {name: tensor.detach().to(dtype) for name, tensor in module.named_parameters()}
 
     def check(self, params: Params, x: Tensor, num_classes: int) -> None:
-        """Try the model on one example, so that what does not fit is told before any work.
+        """Try the model on one example, so that a misfit is reported before any work.
 
         Args:
             params: parameters with the names and shapes of `init`.
@@ -167,9 +173,3 @@ def score_logits(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     # argmax of NaN is an arbitrary class: a model that has diverged is never right.
     right = (logits.argmax(-1) == y) & valid & ~logits.isnan().any(-1)
     return losses.view(y.shape).sum(-1), right.sum(-1), valid.sum(-1)
-
-
-# --- handwriting: inputs [batch, 28, 28] in [0, 1] -----------------------------------------------------
-
-
-# --- text: inputs [batch, positions], one whole number per character ------------------------------------

@@ -1,4 +1,4 @@
-"""Centralized and local-only training: the two end points of federated training."""
+"""Centralized and local-only training: the two extremes of federated training."""
 
 from __future__ import annotations
 
@@ -24,14 +24,19 @@ def train_centralized(
     checkpoint: Checkpoint | None = None,
     progress: bool = True,
 ) -> Run:
-    """Datacenter training: `steps` steps of `optimizer` on batches of all clients' train parts together.
+    """Datacenter training: `steps` steps of `optimizer` on batches from all clients' pooled train parts.
 
-    It is FedSGD with a single client that owns everything and a client rate of 1, so a round is one step of
-    torch.optim. Each step's batch is drawn anew from the whole pool, without replacement within the batch;
-    there are no epochs.
+    This is FedSGD with a single client that owns all examples and a client rate of 1, so a round is one step
+    of torch.optim. Each batch is drawn from the whole pool, without replacement within the batch; there are
+    no epochs.
+
+    Example:
+        >>> run = fl_meta.train_centralized(model, data, fl_meta.Adam(1e-3), steps=5, progress=False)
+        >>> run.state.round_number
+        5
 
     Raises:
-        ValueError: if `evaluation` personalizes without a client optimizer of its own: there is none here.
+        ValueError: if `evaluation` personalizes without naming a client optimizer: training has none.
 
     Source: the "centralized" comparison of the paper's claim 3.
     """
@@ -62,9 +67,14 @@ def train_local_only(
     batch_size: int | None = 20,
     seed: int = 0,
 ) -> PersonalizationTable:
-    """Every client alone: `epochs` epochs on its own train part from one fresh initialization, no federation.
+    """Train every client alone, for `epochs` epochs on its own train part, from one common initialization.
 
-    Epoch 0 of the table is the untrained model, so here a "gain" is all that a client learns by itself.
+    Epoch 0 of the table is the untrained model, so a "gain" is everything that a client learns by itself.
+
+    Example:
+        >>> table = fl_meta.train_local_only(model, held_out, epochs=2)
+        >>> table.summary().index.tolist()
+        [0, 1, 2]
     """
     start = model.init(seed)
     return personalize(model, start, data, epochs=epochs, client=client, batch_size=batch_size, seed=seed)

@@ -1,4 +1,4 @@
-"""Checkpoints: tensors in safetensors, everything else as JSON in its header; never unpickled."""
+"""Checkpoints: tensors in a safetensors file, everything else as JSON in its header; no pickles."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def write_checkpoint(
 
     Args:
         path: the file.
-        tensors: what to keep bit for bit.
-        config: what a run that resumes must have in common with this one, as JSON values.
-        progress: how far this run is, as JSON values.
+        tensors: kept bit for bit.
+        config: settings that a resuming run must share, as JSON values.
+        progress: how far this run has come, as JSON values.
 
     Raises:
         OSError: if the folder cannot be written to.
@@ -98,9 +98,13 @@ def read_checkpoint(path: Path, config: dict[str, Any]) -> tuple[dict[str, Tenso
 class Checkpoint:
     """Where and how often a run is saved, so that it can be resumed.
 
+    Example:
+        >>> checkpoint = fl_meta.Checkpoint("run.safetensors", every=50)
+        >>> resumable = fl_meta.train(model, train, stages, checkpoint=checkpoint, progress=False)
+
     Attributes:
-        path: the file; if it is there already, training resumes from it.
-        every: save after this many rounds, and at the start, at Ctrl-C and after the last round.
+        path: the file. If it exists, training resumes from it.
+        every: save after this many rounds; also at the start, on Ctrl-C and after the last round.
     """
 
     path: Path | str

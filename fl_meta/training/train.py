@@ -40,6 +40,10 @@ class NonFiniteUpdateWarning(UserWarning):
 class Run:
     """A finished training run.
 
+    Example:
+        >>> run.history[["algorithm", "clients"]].loc[2].tolist()
+        ['FedAvg(E=1)', 20.0]
+
     Attributes:
         params: the global model's parameters after the last round.
         history: one row per round done, from 0 (before training), indexed by `round`: `stage` (from 0),
@@ -75,35 +79,44 @@ def train(
     device: str = "cpu",
     progress: bool = True,
 ) -> Run:
-    """Train a global model, stage after stage; the server optimizer starts afresh in each stage.
+    """Train a global model, stage after stage.
 
-    Clients start afresh in every round, unless the algorithm keeps their momentum.
+    The server optimizer starts afresh in each stage. Clients start afresh in every round, unless the
+    algorithm keeps their momentum.
 
     A run that is stopped and resumed from its checkpoint ends with the same parameters, bit for bit, as one
-    that was never stopped: all that is random is a function of (seed, round, client). A client update with
-    NaN or infinity is left out of its round, counted, and warned of once.
+    that was never stopped: everything random is a function of (seed, round, client). A client update with
+    NaN or infinity is left out of its round and counted; the first one causes a warning.
+
+    Example:
+        >>> train, held_out = data.split_clients(held_out=0.25, seed=0)
+        >>> stages = [fl_meta.Stage(fl_meta.fedavg(epochs=1), rounds=3)]
+        >>> run = fl_meta.train(model, train, stages, seed=0, progress=False)
+        >>> run.state.round_number
+        3
 
     Args:
         model: the model.
         data: the training clients; their train parts are used.
         stages: what to run, in this order.
         seed: of the initial parameters, the clients of each round and their batches.
-        params: where to start, with the names and shapes of `model.init`; None takes `model.init(seed)`.
+        params: the initial parameters, with the names and shapes of `model.init`; None takes
+            `model.init(seed)`.
         evaluation: when and on whom to score.
-        checkpoint: where and how often to save. It recognizes a model by its name, its modules as printed and
-            its initial parameters: if you change a `forward` alone, change the name as well.
-        engine: how the local loop is run: 'stacked' is fast, 'loop' is readable, and both give the same.
-        device: where parameters lie and everything is computed, for example 'cuda'; the examples stay in the
-            computer's memory and follow batch by batch.
+        checkpoint: where and how often to save. It recognizes a model by its name, its printed modules and
+            its initial parameters: if you change only a `forward`, change the name as well.
+        engine: what runs the clients: 'stacked' is fast, 'loop' is readable, and both give the same numbers.
+        device: where to compute, for example 'cuda'. The examples stay in the computer's memory and are
+            copied batch by batch.
         progress: whether to show a progress bar.
 
     Raises:
         ValueError: if there are no stages, a client has no train part, a stage wants more clients a round
             than there are, or model, `params` and data do not fit together.
-        OSError: if the checkpoint's folder cannot be written to, before any training.
+        OSError: before any training, if the checkpoint's folder is not writable.
         CheckpointError: if the checkpoint is damaged or of another configuration.
         TrainingDivergedError: if every update of a round has NaN or infinity; the checkpoint is kept.
-        KeyboardInterrupt: after Ctrl-C, once the checkpoint is written.
+        KeyboardInterrupt: on Ctrl-C, after the checkpoint is written.
     """
     _check_training(model, data, stages)
     task = Task(model, data, seed, engine_named(engine))
