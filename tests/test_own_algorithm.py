@@ -3,6 +3,7 @@
 import runpy
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +111,7 @@ def test_a_rule_sees_the_whole_trajectory(tiny_images: FederatedDataset) -> None
     params = model.init(0, torch.float64)
     client_update(model, params, tiny_images, "client_0", algorithm, seed=0, round_number=0)
     assert len(seen) == 3 and relative_error(seen[0].params, params) == 0
-    for step, after in zip(seen, seen[1:], strict=False):
+    for step, after in pairwise(seen):
         assert relative_error(after.params, add(step.params, step.direction, -0.1)) < 1e-15
 
 

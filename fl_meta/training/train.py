@@ -41,8 +41,8 @@ class Run:
     """A finished training run.
 
     Example:
-        >>> run.history[["algorithm", "clients"]].loc[2].tolist()
-        ['FedAvg(E=1)', 20.0]
+        >>> run.history.algorithm.tolist()
+        ['none', 'FedAvg(E=1)', 'FedAvg(E=1)']
 
     Attributes:
         params: the global model's parameters after the last round.
