@@ -2,7 +2,7 @@
 
 - A notebook cell with the tag `figure-NAME` gives `docs/NAME.png`.
 - In a Markdown file, the text between `<!-- generated: NAME -->` and `<!-- end -->` is what `BLOCKS[NAME]`
-  returns. Verdicts come from the outputs of the executed notebooks, which decide the recorded results as well.
+  returns. Verdicts come from the outputs of the executed notebooks, which judge the recorded results, too.
 
 A test fails if a file differs from what this script would write.
 """
@@ -63,6 +63,12 @@ def points(number: float) -> str:
     return "0.0" if text in ("+0.0", "−0.0") else text
 
 
+def scientific(number: float) -> str:
+    """A number with one digit and a power of ten."""
+    digit, exponent = f"{number:.0e}".split("e")
+    return f"{digit} × 10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+
+
 def cell(claim: str, dataset: str, interval: bool = False) -> str:
     """A verdict's mark and, where it is in points, its effect."""
     if (claim, dataset) not in verdicts():
@@ -70,9 +76,9 @@ def cell(claim: str, dataset: str, interval: bool = False) -> str:
     verdict = verdicts()[claim, dataset]
     text = MARKS[verdict.verdict]
     if verdict.unit.startswith("points"):
-        text += f" {points(verdict.effect)}"
+        text += f"\N{NO-BREAK SPACE}{points(verdict.effect)}"
     elif interval:
-        text += f" {verdict.effect:.2g}{' %' if verdict.unit.startswith('%') else ' ×'}"
+        text += f"\N{NO-BREAK SPACE}{verdict.effect:.2g}{' %' if verdict.unit.startswith('%') else ' ×'}"
     if interval and verdict.unit.startswith("points"):
         text += f" [{points(verdict.interval[0])}, {points(verdict.interval[1])}]"
     return text
@@ -89,22 +95,22 @@ def claims() -> str:
     """The claims, one per row, on the five data sets."""
     tests = {
         "**Table 1.** Personalization helps, for every E": ("T1-gain",),
-        "**2a.** Reptile with Adam after FedAvg beats more FedAvg: initial · personalized": (
+        "**2a.** Reptile with Adam after FedAvg beats more FedAvg: initial, personalized model": (
             "2a-initial",
             "2a-personalized",
         ),
-        "**2b.** Tuning for global accuracy alone weakens the personalized model: FedSGD · FedAvg(E=1)": (
+        "**2b.** Tuning for global accuracy alone weakens the personalized model: FedSGD, FedAvg(E=1)": (
             "2b-FedSGD",
             "2b-small-E",
         ),
-        "**3.** Centralized training: gains less from the same accuracy · ends lower, each at its best": (
+        "**3.** A centrally trained model gains less from equal accuracy, and ends lower, each at its best": (
             "3-matched",
             "3-best",
         ),
     }
     rows = [["**1.** FedAvg is a meta-learning algorithm", *map(first_claim, DATA_SETS)]]
     rows += [
-        [statement, *(" · ".join(cell(name, dataset) for name in names) for dataset in DATA_SETS)]
+        [statement, *("<br>".join(cell(name, dataset) for name in names) for dataset in DATA_SETS)]
         for statement, names in tests.items()
     ]
     return table(["claim", *(f"*{name.removesuffix(' (synthetic)')}*" for name in DATA_SETS)], rows)
@@ -129,8 +135,8 @@ def answer() -> str:
     lstm = verdicts()["2a-initial", OTHER_MODELS[1]]
     assert lstm.verdict == "not reproduced", "the last sentence must be rewritten"
     lines = [
-        "Claim 1 holds exactly: FedAvg(K) is FedSGD plus FOMAML(1) … FOMAML(K − 1), with a largest relative "
-        f"error of {error:.0e} in float64.",
+        "Claim 1 holds exactly: FedAvg(K) is FedSGD plus FOMAML(1) … FOMAML(K − 1). The largest relative error "
+        f"in float64 is {scientific(error)}.",
         f"Personalization helps on every data set, by at least {min(gains.values()):.1f} points on "
         f"*{min(gains, key=gains.__getitem__)}* and {gains[WRITERS]:.1f} on *writers*.",
         f"Reptile after FedAvg beats as many more *rounds* of FedAvg in {count('reproduced', rounds)} tests, "
