@@ -1,6 +1,7 @@
 """README, CONTRIBUTING and docs: code runs, links lead somewhere, numbers are the recorded ones."""
 
 import importlib.util
+import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,6 +91,16 @@ def test_links_lead_somewhere(path: Path) -> None:
             target = path.parent / file if file else path
             assert target.exists(), link
             assert not anchor or anchor in anchors_of(target), link
+
+
+@pytest.mark.parametrize("path", named(DOCUMENTS))
+def test_names_and_files_in_the_text_exist(path: Path) -> None:
+    text = path.read_text("utf-8")
+    for name in re.findall(r"\bfl_meta(?:\.\w+)+", text):
+        pkgutil.resolve_name(name)
+    for file in re.findall(r"`([\w/]+/[\w/]+\.\w+)`", text):
+        if "NN_name" not in file and not file.startswith("build/"):
+            assert (ROOT / file).exists() or (ROOT / "fl_meta" / file).exists(), file
 
 
 def test_the_readme_leads_to_every_page() -> None:
