@@ -1,8 +1,8 @@
-"""Rounds of FedAvg: our engines beside a plain PyTorch loop, FedJAX and Flower, on the same batches.
+"""Time rounds of FedAvg with our engines, a plain PyTorch loop, FedJAX and Flower, on the same batches.
 
-Every system runs in a process of its own, and they take turns: a round of this one, a round of the next
-(several, if they are short). So a ratio compares what the machine gave at nearly the same time. Linux only:
-memory is read from /proc. `make bench` also installs the peers.
+Every system runs in its own process, and they take turns, one round each (or several short ones), so that a
+ratio compares what the machine delivered at nearly the same time. Linux only: memory is read from /proc.
+`make bench` also installs the other systems. docs/speed.md has the results.
 """
 
 from __future__ import annotations
@@ -48,28 +48,28 @@ TOLERANCE = 1e-3  # of a system's change of the parameters in float32, relative 
 TURN = 0.5  # seconds: the first short round after a pause is slower, so that one alone would mislead
 PATIENCE = 60.0  # seconds for a peer's first round with 1,000 clients
 
-# Nothing is reported to anybody; JAX stays on the processor, like the others.
+# No telemetry, and JAX stays on the processor like the others.
 QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "RAY_USAGE_STATS_ENABLED": "0", "JAX_PLATFORMS": "cpu"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One system on one model.
+    """The measurements of one system on one model.
 
     Attributes:
-        model: which model.
-        system: which system.
-        algorithm: FedAvg, or for our own engines also FOMAML(5) or MAML(5).
-        clients: clients in a round.
-        client_updates_per_second: clients divided by `round_seconds`.
-        round_seconds: median over the turns.
-        first_round_seconds: from the start of the process to the end of its first round.
-        peak_memory_bytes: resident at most, summed over the system's processes.
-        ratio_to_plain: client updates per second relative to the plain loop's; None if it did not run.
-        share_of_matmul_rate: useful operations per second relative to those of a large matrix product; None
-            unless FedAvg.
-        relative_error: of the first round's change of the parameters, against the loop engine.
-        threads: on how many threads.
+        model: The model's name.
+        system: The system's name.
+        algorithm: FedAvg; for our own engines also FOMAML(5) or MAML(5).
+        clients: Number of clients per round.
+        client_updates_per_second: `clients` divided by `round_seconds`.
+        round_seconds: Median over the turns.
+        first_round_seconds: Time from the start of the process to the end of its first round.
+        peak_memory_bytes: Peak resident memory, summed over the system's processes.
+        ratio_to_plain: Client updates per second relative to the plain loop; None if that did not run.
+        share_of_matmul_rate: Useful operations per second relative to a large matrix product; None for
+            algorithms other than FedAvg.
+        relative_error: Error of the parameters' change in the first round, relative to the loop engine.
+        threads: Number of threads.
     """
 
     model: str
@@ -87,13 +87,13 @@ class Row:
 
 
 def flops_per_example(model: str, classes: int) -> int:
-    """Operations to train on one example: a multiplication and an addition for each pair that must meet.
+    """Number of operations needed to train on one example.
 
-    Only matrix products and convolutions count, 2 operations per multiply-add. A layer's product is needed
-    three times: forwards, for the weights' gradient and for the input's gradient; the last is not needed by
-    a layer that reads the data itself. Activations, biases, pooling, embeddings and SGD are left out.
+    Only matrix products and convolutions count, with 2 operations per multiply-add. A layer needs three
+    products: forward, for the weights' gradient, and for the input's gradient. A layer that reads the data
+    itself does not need the last one. Activations, biases, pooling, embeddings and SGD are not counted.
     """
-    # Multiply-adds of one forward pass: of a layer that reads the data, and of all the others.
+    # Multiply-adds of one forward pass, for the layer that reads the data and for all others.
     reads_data, others = {
         "logistic": (784 * classes, 0),
         "mlp": (784 * 200, 200 * 200 + 200 * classes),
@@ -106,7 +106,7 @@ def flops_per_example(model: str, classes: int) -> int:
 
 
 def processes(group: int) -> Iterator[Path]:
-    """The /proc folders of a process group: a worker and all that it started."""
+    """The /proc folders of a process group: a worker and every process it started."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if os.getpgid(int(folder.name)) == group:
@@ -116,7 +116,7 @@ def processes(group: int) -> Iterator[Path]:
 
 
 class Worker:
-    """A system's process. It is stopped while others have their turn: nothing that spins disturbs them."""
+    """A system's process, suspended while others have their turn so that its threads do not disturb them."""
 
     def __init__(self, module: str, name: str, folder: Path) -> None:
         python = str(PEERS) if module in PEER_PACKAGES else sys.executable
@@ -148,7 +148,7 @@ class Worker:
         return seconds
 
     def turn(self, number: int) -> float:
-        """The median seconds of a round: of as many rounds as fit into a turn, and at least one."""
+        """Median seconds per round in one turn, which has at least one round."""
         os.killpg(self.process.pid, signal.SIGCONT)
         seconds: list[float] = []
         while sum(seconds) < TURN:
@@ -172,9 +172,9 @@ class Worker:
         return line
 
     def peak_memory(self) -> int:
-        """Bytes resident at most; pages that a system's processes share are counted in each.
+        """Peak resident bytes; a page shared by several processes is counted in each.
 
-        From the processes' high-water marks: `ru_maxrss` would begin with the size of who started them.
+        Read from the processes' high-water marks: `ru_maxrss` starts at the size of the parent process.
         """
         total = 0
         for folder in processes(self.process.pid):
@@ -183,7 +183,7 @@ class Worker:
         return total
 
     def close(self) -> None:
-        """End the process and all that it started."""
+        """End the process and every process it started."""
         for folder in list(processes(self.process.pid)):
             os.kill(int(folder.name), signal.SIGKILL)
         self.process.communicate()
@@ -222,13 +222,13 @@ def job_folder(model: str, clients: int, rounds: int) -> Iterator[Path]:
 
 
 def load(path: Path) -> Params:
-    """Parameters that a worker, or `job_folder`, saved."""
+    """Parameters saved by a worker or by `job_folder`."""
     with np.load(path) as file:
         return {name: torch.from_numpy(values) for name, values in file.items()}
 
 
 def compare(model: str, clients: int, rounds: int, names: Sequence[str]) -> list[Row]:
-    """Let systems take turns on one model; a name is a system, or a system and an algorithm."""
+    """Let systems take turns on one model. A name is a system, optionally with an algorithm."""
     workers: dict[str, Worker] = {}
     first: dict[str, float] = {}
     with job_folder(model, clients, rounds) as folder:
@@ -294,7 +294,7 @@ def compare(model: str, clients: int, rounds: int, names: Sequence[str]) -> list
 
 
 def print_growth(rows: Sequence[Row], system: str) -> None:
-    """What a client costs in larger rounds, relative to the smallest."""
+    """Cost per client in larger rounds, relative to the smallest round."""
     costs = {row.clients: row.round_seconds / row.clients for row in rows if row.system == system}
     base = costs[min(costs)]
     print(
@@ -304,20 +304,20 @@ def print_growth(rows: Sequence[Row], system: str) -> None:
 
 
 def print_start_up() -> None:
-    """What `import fl_meta` takes beside `import torch`, in fresh processes that take turns."""
+    """Time of `import fl_meta` and of `import torch`, in fresh processes that take turns."""
     seconds: dict[str, list[float]] = {"torch": [], "fl_meta": []}
     for _ in range(6):
         for package, times in seconds.items():
             begin = time.perf_counter()
             subprocess.run([sys.executable, "-c", f"import {package}"], check=True)
             times.append(time.perf_counter() - begin)
-    # The first of each reads from the disk.
+    # The first process of each kind reads from the disk.
     ours, theirs = (statistics.median(seconds[package][1:]) for package in ("fl_meta", "torch"))
     print(f"\nimport fl_meta {ours:.2f} s, import torch {theirs:.2f} s: {ours / theirs:.2f} times")
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:
-    """Client updates a second against clients in a round, a line for each system."""
+    """Plot client updates per second against clients per round, one line per system."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     for system, color, marker in zip(SYSTEMS, PALETTE, "osD^v", strict=False):
@@ -332,14 +332,14 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(f"A round of FedAvg: {rows[0].model}, {EPOCHS} epochs of {EXAMPLES} examples")
-    # The fastest first, as in the figure.
+    # Fastest first, as in the figure.
     lines = sorted(axes.lines, key=lambda line: -float(np.asarray(line.get_ydata())[-1]))
     figure.legend(handles=lines, loc="outside right upper", frameon=False)
     figure.savefig(path, dpi=150)
 
 
 def available(names: Sequence[str]) -> list[str]:
-    """Those of the systems that can run here; says which cannot, and why."""
+    """The systems that can run here; prints which cannot, and why."""
     found = []
     for name in names:
         look = f"import importlib.util as u; assert u.find_spec({PEER_PACKAGES.get(name)!r})"
@@ -363,10 +363,12 @@ def main() -> None:
     parser.add_argument(
         "--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS, metavar="SYSTEM", help=str(SYSTEMS)
     )
-    parser.add_argument("--rounds", type=int, default=5, help="measured turns, after a round that is not")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="number of measured turns, after one warm-up round"
+    )
     parser.add_argument("--json", type=Path, help="write the rows of all tables to this file")
     parser.add_argument(
-        "--plot", type=Path, help="draw speed against clients in a round to this file (needs mlp)"
+        "--plot", type=Path, help="plot speed against clients per round to this file (needs mlp)"
     )
     arguments = parser.parse_args()
     if arguments.plot and "mlp" not in arguments.models:

@@ -1,4 +1,4 @@
-"""How fast synthetic handwriting is drawn, on one core, and what very many writers cost in time and memory.
+"""Time how fast one core draws synthetic handwriting, and what very many writers cost in time and memory.
 
 `python benchmarks/writers.py [writers] [writers on demand]`
 """
@@ -18,7 +18,7 @@ REPEATS = 5
 
 
 def timed(call: Callable[[], object]) -> tuple[list[float], list[float]]:
-    """Seconds of each repeat: on the clock, and of this process alone, which neighbours disturb less."""
+    """Wall-clock and process seconds of each repeat; other processes disturb the latter less."""
     clock, process = [], []
     for _ in range(REPEATS):
         starts = time.perf_counter(), time.process_time()
@@ -29,12 +29,12 @@ def timed(call: Callable[[], object]) -> tuple[list[float], list[float]]:
 
 
 def peak_megabytes() -> float:
-    """The most memory that this process has had so far."""
+    """Peak resident memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3  # in kB on Linux
 
 
 def on_demand(writers: int) -> None:
-    """Load writers on demand, read some of them, and train a round on 1,000: seconds and memory of each."""
+    """Load writers on demand, read some of them and train one round on 1,000; print time and memory."""
     import fl_meta
 
     print(f"{writers:,} writers on demand\n")
@@ -64,7 +64,7 @@ def on_demand(writers: int) -> None:
 
 
 def main() -> None:
-    # Before numpy is loaded: its matrix products must not use other cores.
+    # Set before NumPy is loaded, so that its matrix products stay on one core.
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
         os.environ[variable] = "1"
     from fl_meta.data.synthetic import strokes
@@ -74,7 +74,7 @@ def main() -> None:
     begin = time.perf_counter()
     strokes.glyphs()
     print(f"reading the fonts, once per process: {time.perf_counter() - begin:.2f} s\n")
-    on_demand(many)  # before the others, who need more memory: it is measured at its highest
+    on_demand(many)  # first, because peak memory includes everything before
     with tempfile.TemporaryDirectory() as folder:
         images = len(load_writers(writers, cache=folder).x)
         size = sum(file.stat().st_size for file in Path(folder).iterdir()) / 1e6

@@ -1,1 +1,1 @@
-"""The systems that `benchmarks/engines.py` measures, each run as `python -m systems.NAME JOB NAME`."""
+"""The systems measured by `benchmarks/engines.py`, each run as `python -m systems.NAME JOB NAME`."""

@@ -28,7 +28,7 @@ Tree = dict[str, Array]
 
 @dataclass
 class PlannedClient:
-    """Stands in for `fedjax.ClientDataset`, with the batches that were planned for all systems."""
+    """Stands in for `fedjax.ClientDataset`, with the batches planned for all systems."""
 
     x: NDArray[Any]
     y: NDArray[Any]
@@ -38,7 +38,7 @@ class PlannedClient:
         return len(self.x)
 
     def shuffle_repeat_batch(self, hparams: object) -> Iterator[dict[str, NDArray[Any]]]:
-        """The batches of this round; `hparams` is not needed."""
+        """The batches of this round; `hparams` is not used."""
         return ({"x": self.x[indices], "y": self.y[indices]} for indices in self.batches)
 
 
@@ -102,7 +102,7 @@ def char_lstm(p: Tree, x: Array) -> Array:
 
 
 def swapped(name: str, values: NDArray[Any], back: bool) -> NDArray[Any]:
-    """PyTorch's layout of a parameter to JAX's, or back."""
+    """Convert a parameter between PyTorch's and JAX's layouts."""
     if name.startswith("embed") or values.ndim == 1:
         return values
     if values.ndim == 4:

@@ -1,4 +1,4 @@
-"""Flower's client, in a module of its own: Ray's workers import it rather than unpickle it."""
+"""Flower's client, in its own module so that Ray's workers import it instead of unpickling it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The yardstick: a product of square float32 matrices on all cores."""
+"""The reference speed: a product of square float32 matrices on all cores."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from systems.worker import Job, array, initial, serve
 
 
 def dataset(folder: Path, num_classes: int) -> FederatedDataset:
-    """The job's random arrays as a data set without test parts; nothing is copied."""
+    """The job's random arrays as a data set without test parts, not copied."""
     x, y = array(folder, "x"), array(folder, "y")
     clients, examples = y.shape[:2]
     return FederatedDataset(
@@ -35,7 +35,7 @@ def dataset(folder: Path, num_classes: int) -> FederatedDataset:
 
 
 def model_named(name: str, data: FederatedDataset) -> Model:
-    """The model without dropout: no two frameworks draw the same masks."""
+    """The model without dropout, because no two frameworks draw the same masks."""
     model: Model = getattr(models, name)(data)
 
     def build() -> nn.Module:
@@ -62,7 +62,7 @@ class Rounds:
         )
 
     def __call__(self, params: Params, number: int) -> Params:
-        """The parameters after a round; the server steps with SGD(1.0), as the peers' does."""
+        """The parameters after a round with server SGD(1.0), as in the other systems."""
         direction, _ = pseudo_gradient(
             self.model,
             params,

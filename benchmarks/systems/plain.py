@@ -1,4 +1,4 @@
-"""The honest usual loop: for each client a deep copy, a DataLoader and torch.optim.SGD; then the average."""
+"""The usual loop: for each client a deep copy, a DataLoader and torch.optim.SGD, then the average."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Rounds:
         ]
 
     def __call__(self, state: StateDict, number: int, clients: int | None = None) -> StateDict:
-        """The average of the models of all, or of the first few, clients; all have as many examples."""
+        """The average model of all clients or of the first few. All have equally many examples."""
         self.module.load_state_dict(state)
         examples = self.clients[:clients]
         total = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
@@ -46,7 +46,7 @@ class Rounds:
 
 
 def choose_threads(rounds: Rounds, state: StateDict) -> str:
-    """Stay on the number of intra-op threads, one or all cores, that trains two clients faster."""
+    """Choose one thread or all cores, whichever trains two clients faster."""
     seconds: dict[int, list[float]] = {1: [], len(os.sched_getaffinity(0)): []}
     for count in (*seconds, *seconds):
         torch.set_num_threads(count)

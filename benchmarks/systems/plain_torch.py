@@ -1,4 +1,4 @@
-"""Federated learning the usual way in PyTorch: what `plain` and `flower` run. Knows nothing of `fl_meta`."""
+"""The usual way of local training in PyTorch, run by `plain` and `flower`; independent of `fl_meta`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 
 class CharMLP(nn.Module):
-    """Eight characters to the next one, at every position."""
+    """Predict each character from the eight before it."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class CharMLP(nn.Module):
 
 
 class CharLSTM(nn.Module):
-    """Two LSTM layers with a prediction at every position."""
+    """Two LSTM layers that predict at every position."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What all workers share: the job that they read and how they answer. Needs nothing but NumPy."""
+"""What all workers share: reading the job and answering. Needs only NumPy."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ State = TypeVar("State")
 
 @dataclass(frozen=True)
 class Job:
-    """What is asked of every system: equal examples for every client, so that the arrays are rectangular.
+    """The task for every system. All clients have equally many examples, so arrays are rectangular.
 
     Attributes:
-        model: which of the models.
-        num_classes: number of labels.
-        epochs: local epochs of FedAvg.
-        batch_size: examples per local batch.
-        learning_rate: of the client's SGD.
-        seed: of the plan of batches.
+        model: The model's name.
+        num_classes: Number of labels.
+        epochs: Local epochs of FedAvg.
+        batch_size: Examples per local batch.
+        learning_rate: Learning rate of the client's SGD.
+        seed: Seed of the planned batches.
     """
 
     model: str
@@ -39,7 +39,10 @@ class Job:
     seed: int
 
     def write(self, folder: Path) -> None:
-        """As a file; beside it lie x, y [clients, examples, ...] and plan [rounds, clients, steps, batch]."""
+        """Write job.json.
+
+        Beside it are x, y [clients, examples, ...] and plan [rounds, clients, steps, batch].
+        """
         (folder / "job.json").write_text(json.dumps(asdict(self)))
 
     @classmethod

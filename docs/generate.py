@@ -1,0 +1,265 @@
+"""Rewrite the figures and tables of README and docs that come from somewhere else: `python docs/generate.py`.
+
+- A notebook cell with the tag `figure-NAME` gives `docs/NAME.png`.
+- In a Markdown file, the text between `<!-- generated: NAME -->` and `<!-- end -->` is what `BLOCKS[NAME]`
+  returns. Verdicts come from the outputs of the executed notebooks, which judge the recorded results, too.
+
+A test fails if a file differs from what this script would write.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+
+import nbformat
+
+from fl_meta.data.catalogue import CATALOGUE, DataSet
+from fl_meta.evidence.verdicts import MARKS, Verdict, collect
+
+DOCS = Path(__file__).resolve().parent
+ROOT = DOCS.parent
+DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md")))
+WRITERS = "writers (synthetic)"
+DATA_SETS = (WRITERS, "shakespeare", "mnist_by_writer", "unipen62", "shakespeare_tff")
+OTHER_MODELS = ("mnist_by_writer, small_cnn", "shakespeare_tff, small_lstm")
+SOURCES = {
+    "writers": "generated",
+    "synthetic": "generated",
+    "shakespeare": "installed by `make`",
+    "femnist_leaf": "run LEAF's scripts",
+    "shakespeare_leaf": "run LEAF's scripts",
+}
+
+Rows = Iterable[Sequence[str]]
+
+
+@cache
+def notebooks() -> dict[str, nbformat.NotebookNode]:
+    """The executed notebooks by name."""
+    paths = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    return {path.stem: nbformat.read(path, as_version=4) for path in paths}
+
+
+@cache
+def verdicts() -> dict[tuple[str, str], Verdict]:
+    """The verdicts that the notebooks show, by claim and data set, without those that were not run."""
+    shown = [one for name, notebook in notebooks().items() for one in collect(notebook.cells, name)]
+    return {(one.claim, one.dataset): one for one in shown if one.verdict != "not run"}
+
+
+def table(head: Sequence[str], rows: Rows) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def points(number: float) -> str:
+    """A number with its sign and one decimal."""
+    text = f"{number:+.1f}".replace("-", "−")
+    return "0.0" if text in ("+0.0", "−0.0") else text
+
+
+def scientific(number: float) -> str:
+    """A number with one digit and a power of ten."""
+    digit, exponent = f"{number:.0e}".split("e")
+    return f"{digit} × 10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+
+
+def cell(claim: str, dataset: str, interval: bool = False) -> str:
+    """A verdict's mark and, where it is in points, its effect."""
+    if (claim, dataset) not in verdicts():
+        return ""
+    verdict = verdicts()[claim, dataset]
+    text = MARKS[verdict.verdict]
+    if verdict.unit.startswith("points"):
+        text += f"\N{NO-BREAK SPACE}{points(verdict.effect)}"
+    elif interval:
+        text += f"\N{NO-BREAK SPACE}{verdict.effect:.2g}{' %' if verdict.unit.startswith('%') else ' ×'}"
+    if interval and verdict.unit.startswith("points"):
+        text += f" [{points(verdict.interval[0])}, {points(verdict.interval[1])}]"
+    return text
+
+
+def first_claim(dataset: str) -> str:
+    """One mark for the four parts of claim 1 if they agree, else all of them."""
+    parts = ("1a", "1b-order", "1b-coefficient", "1c")
+    marks = [cell(part, dataset) for part in parts if cell(part, dataset)]
+    return marks[0] if len(set(marks)) == 1 else " ".join(marks)
+
+
+def claims() -> str:
+    """The claims, one per row, on the five data sets."""
+    tests = {
+        "**Table 1.** Personalization helps, for every E": ("T1-gain",),
+        "**2a.** Reptile with Adam after FedAvg beats more FedAvg: initial, personalized model": (
+            "2a-initial",
+            "2a-personalized",
+        ),
+        "**2b.** Tuning for global accuracy alone weakens the personalized model: FedSGD, FedAvg(E=1)": (
+            "2b-FedSGD",
+            "2b-small-E",
+        ),
+        "**3.** A centrally trained model gains less from equal accuracy, and ends lower, each at its best": (
+            "3-matched",
+            "3-best",
+        ),
+    }
+    rows = [["**1.** FedAvg is a meta-learning algorithm", *map(first_claim, DATA_SETS)]]
+    rows += [
+        [statement, *("<br>".join(cell(name, dataset) for name in names) for dataset in DATA_SETS)]
+        for statement, names in tests.items()
+    ]
+    return table(["claim", *(f"*{name.removesuffix(' (synthetic)')}*" for name in DATA_SETS)], rows)
+
+
+def count(verdict: str, claims: Sequence[str], datasets: Sequence[str] = DATA_SETS) -> str:
+    """How many of these tests have this verdict."""
+    found = [verdicts()[claim, dataset].verdict == verdict for claim in claims for dataset in datasets]
+    return f"{sum(found)} of {len(found)}"
+
+
+def answer() -> str:
+    """The results in five sentences."""
+    error = max(verdicts()["1a", dataset].effect for dataset in (WRITERS, "shakespeare"))
+    gains = {dataset: verdicts()["T1-gain", dataset].effect for dataset in DATA_SETS}
+    rounds, gradients = (
+        ("2a-initial", "2a-personalized"),
+        ("2a-gradients-initial", "2a-gradients-personalized"),
+    )
+    accuracy = ("2b-FedSGD", "2b-small-E")
+    matched = [name for name in DATA_SETS if verdicts()["3-matched", name].verdict == "reproduced"]
+    lstm = verdicts()["2a-initial", OTHER_MODELS[1]]
+    assert lstm.verdict == "not reproduced", "the last sentence must be rewritten"
+    lines = [
+        "Claim 1 holds exactly: FedAvg(K) is FedSGD plus FOMAML(1) … FOMAML(K − 1). The largest relative "
+        f"error in float64 is {scientific(error)}.",
+        f"Personalization helps on every data set, by at least {min(gains.values()):.1f} points on "
+        f"*{min(gains, key=gains.__getitem__)}* and {gains[WRITERS]:.1f} on *writers*.",
+        f"Reptile after FedAvg beats as many more *rounds* of FedAvg in {count('reproduced', rounds)} tests, "
+        f"and as many more *gradients* in {count('reproduced', gradients)}; claim 2b is reproduced in "
+        f"{count('reproduced', accuracy)}. A significant effect of the opposite sign occurs in "
+        f"{count('not reproduced', rounds + gradients + accuracy)}.",
+        "At equal initial accuracy, the centrally trained model gains less on "
+        f"{', '.join(f'*{name}*' for name in matched)}. But with each model at its best, the centralized one "
+        f"is still better *after* personalization on {count('not reproduced', ('3-best',))} data sets.",
+        "These runs are small, and merely adding numbers in another order can move an effect by a point. The "
+        "model matters too: with an LSTM on *shakespeare_tff*, Reptile's initial model is "
+        f"{-lstm.effect:.1f} points worse than more FedAvg.",
+    ]
+    return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, start=1))
+
+
+def lessons() -> str:
+    """The notebooks: title, claims that they judge, cost."""
+    rows = []
+    for name, notebook in notebooks().items():
+        text = " ".join(notebook.cells[0].source.split())
+        title = notebook.cells[0].source.splitlines()[0].removeprefix("# ")
+        cost = re.search(r"\*\*What it costs:\*\* (?:about )?(.*?),? with ", text)
+        assert cost, f"{name}: the first cell says no cost"
+        judged = dict.fromkeys(one.claim for one in collect(notebook.cells, name))
+        groups = dict.fromkeys("Table 1" if claim.startswith("T1") else claim for claim in judged)
+        short = dict.fromkeys(re.sub(r"^(2[ab]|1|3).*", r"\1", group) for group in groups)
+        rows.append([f"[{title}](notebooks/{name}.ipynb)", ", ".join(short), cost[1]])
+    return table(["notebook", "claims", "time on two cores"], rows)
+
+
+def results() -> str:
+    """Every test on every data set, a table per claim."""
+    headings = {
+        "Table 1": ("T1-gain", "T1-spread", "T1-best-E", "T1-largest-E"),
+        "Claim 2a, against as many rounds": ("2a-initial", "2a-personalized"),
+        "Claim 2a, against as many gradients": ("2a-gradients-initial", "2a-gradients-personalized"),
+        "Claim 2b": ("2b-FedSGD", "2b-small-E"),
+        "Claim 3": ("3-matched", "3-best"),
+    }
+    parts = []
+    for heading, names in headings.items():
+        statements = "\n".join(f"- `{name}`: {verdicts()[name, WRITERS].statement}." for name in names)
+        rows = [
+            [dataset, *(cell(name, dataset, interval=True) for name in names)]
+            for dataset in (*DATA_SETS, *OTHER_MODELS)
+            if any((name, dataset) in verdicts() for name in names)
+        ]
+        parts.append(
+            f"### {heading}\n\n{statements}\n\n{table(['data set', *(f'`{n}`' for n in names)], rows)}"
+        )
+    return "\n\n".join(parts)
+
+
+def files() -> str:
+    """What lies in data/results."""
+    seeds: dict[tuple[str, str, str], list[str]] = {}
+    for path in sorted((ROOT / "data" / "results").glob("*.json")):
+        kind, dataset, model, _, seed = path.stem.split("-")
+        seeds.setdefault((kind, dataset, model), []).append(seed.removeprefix("seed"))
+    rows = [[f"`{a}`", f"`{b}`", f"`{c}`", str(len(numbers))] for (a, b, c), numbers in seeds.items()]
+    return table(["experiment", "data set", "model", "files"], rows)
+
+
+def _size(entry: DataSet) -> str:
+    sizes = [download.bytes for form in entry.forms for download in form.downloads if download.bytes]
+    return f"{sizes[0] / 1e6:,.1f} MB" if sizes else ""
+
+
+def data_sets() -> str:
+    """The catalogue: a table of what can be had, and a list of sources and licences."""
+    rows, credits = [], []
+    for name, entry in CATALOGUE.items():
+        fetched = any(form.downloads for form in entry.forms)
+        source = SOURCES.get(name) or (f"`fl-meta data fetch {name}`" if fetched else "no public address")
+        counts = ", ".join(f"{number:,} {what.replace('_', ' ')}" for what, number in entry.counts.items())
+        rows.append([f"`{name}`", counts, _size(entry), source])
+        credits.append(f"- `{name}`: {entry.source}. Licence: {entry.licence}.")
+    return table(["name", "holds", "download", "how to get it"], rows) + "\n\n" + "\n".join(credits)
+
+
+def own_algorithm() -> str:
+    """The rules in examples/own_algorithm.py, without the training that tries them."""
+    code = (ROOT / "examples" / "own_algorithm.py").read_text(encoding="utf-8")
+    rules = code[code.index("from collections.abc") : code.index("def main")].strip()
+    return f"```python no-run\n{rules}\n```"
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "claims": claims,
+    "answer": answer,
+    "lessons": lessons,
+    "results": results,
+    "files": files,
+    "data sets": data_sets,
+    "own algorithm": own_algorithm,
+}
+
+
+def filled(text: str) -> str:
+    """A document with its generated blocks renewed."""
+    pattern = re.compile(r"(<!-- generated: (.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+    return pattern.sub(lambda match: f"{match[1]}\n{BLOCKS[match[2]]()}\n\n{match[3]}", text)
+
+
+def figures() -> dict[str, bytes]:
+    """The PNG files of the tagged cells that a document shows, by file name."""
+    shown = "".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
+    images = {}
+    for notebook in notebooks().values():
+        for source in notebook.cells:
+            for tag in source.metadata.get("tags", []):
+                name = f"{tag.removeprefix('figure-')}.png"
+                if tag.startswith("figure-") and name in shown:
+                    image = next(
+                        o.data["image/png"] for o in source.outputs if "image/png" in o.get("data", {})
+                    )
+                    images[name] = base64.b64decode(image)
+    return images
+
+
+if __name__ == "__main__":
+    for name, image in figures().items():
+        (DOCS / name).write_bytes(image)
+    for path in DOCUMENTS:
+        path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,146 @@
+"""README, CONTRIBUTING and docs: code runs, links lead somewhere, numbers are the recorded ones."""
+
+import importlib.util
+import pkgutil
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from urllib.parse import unquote
+
+import matplotlib.pyplot as plt
+import pytest
+
+import fl_meta
+from fl_meta import evidence, experiments
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = (
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+)
+# What a test changes, so that the code is run in seconds.
+SMALLER = {
+    "README.md": {
+        'load_dataset("writers")': 'load_dataset("writers", num_writers=8, cache=False)',
+        "rounds=50, clients_per_round=20": "rounds=2, clients_per_round=3",
+        "epochs=5": "epochs=1",
+    },
+    "using_the_library.md": {
+        "num_writers=100": "num_writers=8, cache=False",
+        "rounds=50, clients_per_round=20": "rounds=2, clients_per_round=3",
+        "steps=200": "steps=20",
+        "epochs=5": "epochs=1",
+    },
+    "data.md": {"num_writers=1_000": "num_writers=20"},
+}
+
+
+def named(paths: tuple[Path, ...]) -> list[object]:
+    return [pytest.param(path, id=str(path.relative_to(ROOT))) for path in paths]
+
+
+def code_of(path: Path) -> str:
+    return "\n".join(re.findall(r"^```python\n(.*?)^```", path.read_text("utf-8"), re.DOTALL | re.MULTILINE))
+
+
+def anchors_of(path: Path) -> set[str]:
+    """The anchors that GitHub gives to the headings of a document."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    plt.close("all")
+
+
+@pytest.mark.parametrize("path", named(tuple(path for path in DOCUMENTS if code_of(path))))
+def test_the_code_runs_as_it_stands(
+    path: Path, in_a_folder_of_its_own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = code_of(path)
+    for large, small in SMALLER[path.name].items():
+        assert large in code
+        code = code.replace(large, small)
+    names: dict[str, object] = {}
+    exec(code, names)
+    if path.name == "README.md":
+        assert "gain_by_client" in capsys.readouterr().out
+        assert isinstance(names["run"], fl_meta.Run)
+    if path.name == "using_the_library.md":
+        assert (in_a_folder_of_its_own / "build" / "run.safetensors").exists()
+
+
+@pytest.mark.parametrize("path", named(DOCUMENTS))
+def test_links_lead_somewhere(path: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text("utf-8")):
+        if not link.startswith(("https://", "http://")):
+            file, _, anchor = unquote(link).partition("#")
+            target = path.parent / file if file else path
+            assert target.exists(), link
+            assert not anchor or anchor in anchors_of(target), link
+
+
+@pytest.mark.parametrize("path", named(DOCUMENTS))
+def test_names_and_files_in_the_text_exist(path: Path) -> None:
+    text = path.read_text("utf-8")
+    for name in re.findall(r"\bfl_meta(?:\.\w+)+", text):
+        pkgutil.resolve_name(name)
+    for file in re.findall(r"`([\w/]+/[\w/]+\.\w+)`", text):
+        if "NN_name" not in file and not file.startswith("build/"):
+            assert (ROOT / file).exists() or (ROOT / "fl_meta" / file).exists(), file
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for path in (ROOT / "docs").glob("*.md"):
+        assert f"](docs/{path.name})" in readme
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_bytes()) <= 8000
+
+
+def test_generated_text_and_figures_are_up_to_date(generate: ModuleType) -> None:
+    for path in generate.DOCUMENTS:
+        text = path.read_text("utf-8")
+        assert generate.filled(text) == text, f"{path.name} is out of date; run: python docs/generate.py"
+    for name, image in generate.figures().items():
+        assert (ROOT / "docs" / name).read_bytes() == image, f"{name}: run python docs/generate.py"
+
+
+def test_every_claim_of_the_readme_is_in_its_table(generate: ModuleType) -> None:
+    rows = generate.claims().splitlines()[2:]
+    assert re.findall(r"\*\*(.*?)\.\*\*", "".join(rows)) == ["1", "Table 1", "2a", "2b", "3"]
+    assert len(rows) == 5
+    assert generate.points(2.449) == "+2.4"
+    assert generate.points(-0.04) == "0.0"
+
+
+def test_the_recorded_verdicts_are_those_of_the_result_files(generate: ModuleType) -> None:
+    folder = ROOT / "data" / "results"
+    decided = []
+    for config in experiments.RECORDED_COMPARISON.values():
+        if results := evidence.recorded(config, folder):
+            decided += evidence.decide_comparison(results, "recorded")[0]
+    for config in experiments.RECORDED_TABLE_ONE.values():
+        if results := evidence.recorded(config, folder):
+            decided += evidence.decide_table_one(results, "recorded")
+    shown = {key: one for key, one in generate.verdicts().items() if one.profile == "recorded"}
+    assert {(one.claim, one.dataset) for one in decided} == set(shown)
+    for one in decided:
+        other = shown[one.claim, one.dataset]
+        assert one.verdict == other.verdict
+        assert (one.effect, *one.interval) == pytest.approx((other.effect, *other.interval), nan_ok=True)
