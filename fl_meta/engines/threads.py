@@ -1,4 +1,4 @@
-"""How many threads compute, and how many cores they find idle."""
+"""How many threads to compute with, and how many cores are idle."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _allowed: ContextVar[int | None] = ContextVar("threads allowed", default=None)
 def one_thread() -> Iterator[None]:
     """Run PyTorch's operations on one thread, as a `with` block or as a decorator `@one_thread()`.
 
-    A client's batches are small. Splitting one over threads gains little, costs ten times more beside
-    another busy process (the threads wait for each other by spinning), and makes the last bits of a sum
-    depend on the number of cores. The stacked engine has larger operations and divides them by itself.
+    A client's batches are small. Splitting one among threads gains little, can take ten times as long beside
+    another busy process (threads spin while they wait for each other), and makes the last bits of a sum
+    depend on the number of cores. The stacked engine has larger operations and divides them itself.
     """
     before = torch.get_num_threads()
     token = _allowed.set(allowed_threads())
@@ -34,19 +34,19 @@ def one_thread() -> Iterator[None]:
 
 
 def allowed_threads() -> int:
-    """PyTorch's number of threads, or what it was outside of all `one_thread`: workers that one may start.
+    """The number of threads that the caller allows: PyTorch's, as it was outside every `one_thread`.
 
-    It is the number of cores, unless OMP_NUM_THREADS or `torch.set_num_threads` says otherwise.
+    This is the number of cores, unless OMP_NUM_THREADS or `torch.set_num_threads` says otherwise.
     """
     return _allowed.get() or torch.get_num_threads()
 
 
 def idle_cores() -> int:
-    """How many of the machine's cores no other process uses at this moment, at least one.
+    """How many of the machine's cores no other process is using at this moment; at least one.
 
-    Threads inside an operation wait for each other at its end: beside another busy process two of them are
-    slower than one. Linux says how many threads are running, for the whole machine also in a container;
-    elsewhere all cores count as idle.
+    Threads that share an operation wait for each other at its end, so beside another busy process two are
+    slower than one. Linux reports the number of running threads, even inside a container for the whole
+    machine; on other systems all cores count as idle.
     """
     cores = os.cpu_count() or 1
     try:

@@ -12,7 +12,7 @@ from fl_meta.models.model import Model
 
 
 class Blanks(nn.Module):
-    """Puts `count` times the character `blank` before each line."""
+    """Puts `count` copies of the character `blank` before each line."""
 
     def __init__(self, count: int, blank: int) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class Blanks(nn.Module):
 
 
 class Windows(nn.Module):
-    """Each position's features and those of the `context` − 1 positions before it, side by side."""
+    """Joins the features of each position with those of the `context` − 1 positions before it."""
 
     def __init__(self, context: int) -> None:
         super().__init__()

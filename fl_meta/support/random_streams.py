@@ -1,4 +1,4 @@
-"""Random streams: everything random is a function of (seed, purpose, key), never of history or order."""
+"""Random streams: everything random is a function of (seed, purpose, key), not of history or order."""
 
 from __future__ import annotations
 
@@ -20,16 +20,21 @@ def _word(part: int | str) -> int:
 def _entropy(seed: int, purpose: str, key: tuple[int | str, ...]) -> NDArray[np.uint32] | list[int]:
     if seed < 0:
         raise ValueError(f"seed={seed} is negative; use an integer of 0 or more")
-    # NumPy reads a list of whole numbers as 32-bit words and pads it with zeros: say how many there are, and
-    # give each two words, so that no two keys look alike.
+    # NumPy reads a list of integers as 32-bit words and pads it with zeros. The length and two words for each
+    # number make sure that no two keys look alike.
     numbers = [int(seed), _word(purpose), len(key), *(_word(part) for part in key)]
     words = [word for number in numbers for word in (number & 0xFFFFFFFF, number >> 32)]
-    # Of a list NumPy makes the same array, but slowly; numbers of more than 64 bits it divides by itself.
+    # NumPy would turn a list into the same array, but slowly; it splits numbers of more than 64 bits itself.
     return np.array(words, dtype=np.uint32) if min(words) >= 0 and max(words) < 2**32 else words
 
 
 def random_stream(seed: int, purpose: str, *key: int | str) -> np.random.Generator:
-    """The generator that belongs to (seed, purpose, key): `random_stream(0, "batches", 7, "writer_3")`.
+    """The generator that belongs to (seed, purpose, key).
+
+    Example:
+        >>> first, again = (random_stream(0, "batches", 7, "writer_3").random() for _ in range(2))
+        >>> first == again
+        True
 
     Raises:
         ValueError: if `seed` is negative.
