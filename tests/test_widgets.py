@@ -17,23 +17,23 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
 
+from fl_meta import laboratories
 from fl_meta.algorithms.optimizers import SGD
 from fl_meta.evidence import comparison_verdicts as claims
 from fl_meta.evidence.results import file_name, read_result
 from fl_meta.experiments.comparison_settings import FEDSGD, RECORDED_COMPARISON, REPTILE
-from fl_meta.laboratories import panels as widgets
 from fl_meta.laboratories.mixing import PRESETS
 from fl_meta.laboratories.panel import Panel
 from fl_meta.laboratories.plane import ROWS, quadratics, train_in_plane
 
 RESULTS = Path(__file__).parent.parent / "data" / "results"
 MAKERS: dict[str, Callable[[], Panel]] = {
-    "plane": widgets.federation_in_the_plane,
-    "mix": widgets.mix_your_own,
-    "writer": widgets.meet_a_client,
-    "role": lambda: widgets.meet_a_client(dataset="shakespeare"),
-    "different": lambda: widgets.heterogeneity_panel(RESULTS),
-    "claims": lambda: widgets.claim_explorer(RESULTS),
+    "plane": laboratories.federation_in_the_plane,
+    "mix": laboratories.mix_your_own,
+    "writer": laboratories.meet_a_client,
+    "role": lambda: laboratories.meet_a_client(dataset="shakespeare"),
+    "different": lambda: laboratories.heterogeneity_panel(RESULTS),
+    "claims": lambda: laboratories.claim_explorer(RESULTS),
 }
 
 
@@ -131,7 +131,7 @@ def test_any_combination_can_be_drawn(made: dict[str, Panel], name: str, example
 def test_the_state_brings_back_controls_and_picture(panel: Panel) -> None:
     for control in panel.controls.values():
         control.value = values_of(control)[1]
-    other = eval(panel.state, {"widgets": widgets})
+    other = eval(panel.state, {"laboratories": laboratories})
     assert {name: one.value for name, one in other.controls.items()} == pytest.approx(
         {name: one.value for name, one in panel.controls.items()}
     )
@@ -303,7 +303,7 @@ def test_a_path_that_leaves_the_picture_is_told(made: dict[str, Panel]) -> None:
 
 
 def test_missing_results_are_told(tmp_path: Path) -> None:
-    panel = widgets.claim_explorer(tmp_path)
+    panel = laboratories.claim_explorer(tmp_path)
     for claim in ("T1-spread", "3-matched"):
         panel.set(claim=claim)
         assert "not run" in panel.words.value and claim in panel.words.value
@@ -388,12 +388,16 @@ def test_what_was_not_run_is_told(made: dict[str, Panel], values: dict[str, Any]
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: widgets.federation_in_the_plane(steps=11), ValueError, "steps K: 11 .* from 1 to 10"),
-        (lambda: widgets.federation_in_the_plane(algorithm="SCAFFOLD"), ValueError, "'SCAFFOLD'.*'MAML'"),
-        (lambda: widgets.mix_your_own(g_3=float("nan")), ValueError, "g₃: nan .* from -1 to 5"),
-        (lambda: widgets.claim_explorer("nowhere"), FileNotFoundError, "nowhere; give that of"),
-        (lambda: widgets.claim_explorer(RESULTS, claim="4"), ValueError, "claim: '4' .*'2b-FedSGD'"),
-        (lambda: widgets.claim_explorer(RESULTS, seed=5), ValueError, "seed: 5 .*'all', 0, 1, 2, 3, 4"),
+        (lambda: laboratories.federation_in_the_plane(steps=11), ValueError, "steps K: 11 .* from 1 to 10"),
+        (
+            lambda: laboratories.federation_in_the_plane(algorithm="SCAFFOLD"),
+            ValueError,
+            "'SCAFFOLD'.*'MAML'",
+        ),
+        (lambda: laboratories.mix_your_own(g_3=float("nan")), ValueError, "g₃: nan .* from -1 to 5"),
+        (lambda: laboratories.claim_explorer("nowhere"), FileNotFoundError, "nowhere; give that of"),
+        (lambda: laboratories.claim_explorer(RESULTS, claim="4"), ValueError, "claim: '4' .*'2b-FedSGD'"),
+        (lambda: laboratories.claim_explorer(RESULTS, seed=5), ValueError, "seed: 5 .*'all', 0, 1, 2, 3, 4"),
     ],
 )
 def test_settings_out_of_bounds_are_refused(

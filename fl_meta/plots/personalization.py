@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import groupby
 
 import numpy as np
 import seaborn
@@ -116,16 +117,36 @@ def gain_histogram(tables: Mapping[str, PersonalizationTable]) -> Figure:
     return figure
 
 
-def mistakes_html(text: str, right: Sequence[bool]) -> str:
-    """Text as HTML with every character that was predicted wrongly set in orange and underlined.
+def mistakes_html(text: str, right: Sequence[bool], before: Sequence[bool] | None = None) -> str:
+    """Text as HTML, with wrongly predicted characters in orange and underlined.
+
+    A marked line end shows as ↵.
 
     Args:
-        text: what was really said [characters].
+        text: the true characters [characters].
         right: whether each character was predicted [characters].
+        before: the same for an earlier model; characters that have flipped since get a frame [characters].
+
+    Raises:
+        ValueError: if the lengths differ.
+
+    Example:
+        >>> mistakes_html("to be", [True, True, True, False, True])
     """
-    wrong = f"color:{to_hex(PALETTE[3])};text-decoration:underline"
-    marked = "".join(
-        escape(character) if good else f'<span style="{wrong}">{escape(character)}</span>'
-        for character, good in zip(text, right, strict=True)
-    )
-    return f'<pre style="white-space:pre-wrap;line-height:1.5">{marked}</pre>'
+    marked = []
+    letters = zip(text, right, right if before is None else before, strict=True)
+    for (good, flipped), run in groupby(
+        letters, key=lambda letter: (bool(letter[1]), letter[1] != letter[2])
+    ):
+        content = escape("".join(character for character, _, _ in run))
+        if good and not flipped:
+            marked.append(content)
+            continue
+        colour = to_hex(PALETTE[0 if good else 3])
+        style = f"outline:1.5px solid {colour}" if flipped else ""
+        if not good:
+            style = f"color:{colour};text-decoration:underline;{style}"
+        tag = "span" if good else "u"
+        content = content.replace("\n", "↵\n")
+        marked.append(f'<{tag} style="{style}">{content}</{tag}>')
+    return f'<pre style="white-space:pre-wrap;line-height:1.5">{"".join(marked)}</pre>'
