@@ -30,7 +30,8 @@ from fl_meta.experiments.heterogeneity import (
     recompute,
     writers_of,
 )
-from fl_meta.laboratories.panel import Panel, Work
+from fl_meta.laboratories.background_work import Work
+from fl_meta.laboratories.panel import Panel
 from fl_meta.models.images import logistic
 from fl_meta.reproduction.runner import WIDGET_STATE, widget_failures
 from fl_meta.training.train import train
@@ -301,7 +302,7 @@ def test_an_error_in_work_is_not_silent() -> None:
 
 def test_the_process_ends_while_work_goes_on() -> None:
     code = (
-        "from fl_meta.laboratories.panel import Work; import itertools, time\n"
+        "from fl_meta.laboratories.background_work import Work; import itertools, time\n"
         "steps = lambda: (time.sleep(0.01) or 0.5 for _ in itertools.count())\n"
         "Work('go', steps, print).start.click()"
     )

@@ -1,6 +1,6 @@
 """Train a linear model on small handwriting with any mix of the inner gradients, in a tenth of a second.
 
-A NumPy copy of the library's training, vectorized over clients; `tests/test_mixing.py` compares it with
+A NumPy copy of the library's training, vectorized over clients; `tests/test_laboratory_mixing.py` compares it with
 `fl_meta.training.pseudo_gradient` and `fl_meta.personalize`.
 """
 

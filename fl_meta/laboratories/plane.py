@@ -1,6 +1,6 @@
 """A federation in the plane: clients with quadratic losses, trained in a hundredth of a second.
 
-A NumPy copy of the library's training, vectorized over clients; `tests/test_playground.py` compares it with
+A NumPy copy of the library's training, vectorized over clients; `tests/test_laboratory_plane.py` compares it with
 `fl_meta.training.pseudo_gradient` and `fl_meta.algorithms.server_step`.
 """
 

@@ -25,7 +25,7 @@ def panels() -> dict[str, Panel]:
     return {name: laboratories.meet_a_client(dataset=name) for name in DATASETS}
 
 
-@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("dataset", ["writers", pytest.param("shakespeare", marks=pytest.mark.slow)])
 def test_accuracies_are_those_of_personalize_at_every_epoch(dataset: str) -> None:
     study, recipe = laboratory.held_out_study(dataset), laboratory.RECIPES[dataset]
     clients = study.offered[::6]
@@ -47,8 +47,8 @@ def test_accuracies_are_those_of_personalize_at_every_epoch(dataset: str) -> Non
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_training_has_not_seen_who_is_met(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor another client of the same name, such as Falstaff of the other play."""
+def test_training_has_not_seen_the_held_out_clients(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor a client of the same name, such as Falstaff in another play."""
     seen = []
 
     def train(model, data, stages, **options):  # type: ignore[no-untyped-def]
@@ -66,7 +66,7 @@ def test_training_has_not_seen_who_is_met(dataset: str, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_those_with_most_test_examples_are_offered(dataset: str) -> None:
+def test_the_clients_with_most_test_examples_are_offered(dataset: str) -> None:
     study = laboratory.held_out_study(dataset)
     data = study.adaptation.data
     counts = [len(data[client].test_x) for client in study.offered]
@@ -77,7 +77,7 @@ def test_those_with_most_test_examples_are_offered(dataset: str) -> None:
 
 
 def counted(panel: Panel) -> tuple[int, int]:
-    """How many predictions the words call now right, and now wrong."""
+    """How many predictions are now right, and now wrong, according to the words."""
     counts = re.search(r"<b>(\d+) ✔ now right, (\d+) ✘ now wrong</b>", panel.words.value)
     assert counts
     return int(counts[1]), int(counts[2])
@@ -97,7 +97,7 @@ def test_words_count_what_flipped(panels: dict[str, Panel], dataset: str) -> Non
             assert f"{now} of {len(adaptation.truth)} " in panel.words.value
             assert (right, wrong) == (0, 0) or epoch
             falls += now < was
-    assert "shakespeare" not in dataset or falls  # a client whose accuracy falls is shown as well
+    assert "shakespeare" not in dataset or falls  # clients whose accuracy falls are offered as well
 
 
 def test_glyphs_are_marked_by_what_the_models_read(panels: dict[str, Panel]) -> None:
@@ -130,7 +130,7 @@ def test_glyphs_are_marked_by_what_the_models_read(panels: dict[str, Panel]) -> 
         assert [len(line.get_xdata()) / 6 for line in axes.lines] == list(kinds.values())
 
 
-def test_every_glyph_lies_in_its_own_place() -> None:
+def test_every_glyph_is_above_its_caption() -> None:
     client = laboratory.held_out_study("writers").offered[0]
     figure, _ = GlyphPicture().show(client, 0)
     axes = figure.axes[0]
@@ -282,6 +282,6 @@ def test_marks_of_another_role_do_not_stay(panels: dict[str, Panel]) -> None:
         ({"epoch": 11}, "epochs of adaptation: 11 is out of bounds; choose a number from 0 to 10"),
     ],
 )
-def test_what_is_not_there_is_refused(options: dict[str, object], message: str) -> None:
+def test_unknown_settings_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         laboratories.meet_a_client(**options)  # type: ignore[arg-type]
