@@ -1,9 +1,12 @@
 """The panel of a client shows what the library computes, for every client and epoch."""
 
 import re
+from base64 import b64encode
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -15,6 +18,7 @@ from fl_meta.engines.local_training import LocalTraining
 from fl_meta.laboratories import client as laboratory
 from fl_meta.laboratories.client_picture import GlyphPicture
 from fl_meta.laboratories.panel import Panel
+from fl_meta.reproduction.pages import write_page
 from fl_meta.support.random_streams import random_stream
 
 DATASETS = tuple(laboratory.RECIPES)
@@ -157,7 +161,7 @@ class Letters(HTMLParser):
             self.blocks.append([])
             self._inside = True
         elif self._inside:
-            self._style = dict(attributes)["style"] or ""
+            self._style = dict(attributes).get("style") or ""
 
     def handle_endtag(self, tag: str) -> None:
         self._style = ""
@@ -230,12 +234,22 @@ def test_both_texts_are_the_models_own(panels: dict[str, Panel]) -> None:
     assert list(texts(panel.words.value)) == [written[0], written[0]]
 
 
-def test_a_saved_notebook_shows_the_text_and_the_curve(panels: dict[str, Panel]) -> None:
-    bundle = panels["shakespeare"]._repr_mimebundle_()
-    assert panels["shakespeare"].text.value in bundle["text/html"]
-    assert panels["shakespeare"].words.value in bundle["text/html"]
-    assert 'src="data:image/png;base64,' in bundle["text/html"] and "image/png" not in bundle
+def test_a_saved_notebook_and_its_page_show_the_text_and_the_curve(
+    panels: dict[str, Panel], tmp_path: Path
+) -> None:
+    panel = panels["shakespeare"]
+    bundle = panel._repr_mimebundle_()
+    assert "image/png" not in bundle, "one still picture is enough"
     assert "text/html" not in panels["writers"]._repr_mimebundle_()
+    shown = nbformat.v4.new_output("display_data", bundle)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("panel", outputs=[shown])])
+    nbformat.write(notebook, tmp_path / "a.ipynb")
+    write_page(tmp_path / "a.ipynb", tmp_path / "a.html")
+    for html in (bundle["text/html"], (tmp_path / "a.html").read_text("utf-8")):
+        blocks = Letters(html).blocks
+        assert all(block in blocks for block in Letters(panel.text.value + panel.words.value).blocks)
+        assert "now right" in html and "told in the words below" in html
+        assert f'src="data:image/png;base64,{b64encode(panel.picture.value).decode()}"' in html
 
 
 def test_the_curve_has_its_mark_at_the_epoch(panels: dict[str, Panel]) -> None:

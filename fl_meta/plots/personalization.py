@@ -161,4 +161,5 @@ def mistakes_html(text: str, right: Sequence[bool], before: Sequence[bool] | Non
         tag = "span" if good else "u"
         content = content.replace("\n", "↵\n")
         marked.append(f'<{tag} style="{style}">{content}</{tag}>')
-    return f'<pre style="white-space:pre-wrap;line-height:1.5">{"".join(marked)}</pre>'
+    layout = "white-space:pre-wrap;word-break:normal;line-height:1.5"  # JupyterLab breaks within words
+    return f'<pre style="{layout}">{"".join(marked)}</pre>'
