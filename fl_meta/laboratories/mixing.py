@@ -1,7 +1,7 @@
 """Train a linear model on small handwriting with any mix of the inner gradients, in a tenth of a second.
 
-A NumPy copy of the library's training, vectorized over clients; `tests/test_laboratory_mixing.py` compares it with
-`fl_meta.training.pseudo_gradient` and `fl_meta.personalize`.
+A NumPy copy of the library's training, vectorized over clients; `tests/test_laboratory_mixing.py` compares
+it with `fl_meta.training.pseudo_gradient` and `fl_meta.personalize`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A federation in the plane: clients with quadratic losses, trained in a hundredth of a second.
 
-A NumPy copy of the library's training, vectorized over clients; `tests/test_laboratory_plane.py` compares it with
-`fl_meta.training.pseudo_gradient` and `fl_meta.algorithms.server_step`.
+A NumPy copy of the library's training, vectorized over clients; `tests/test_laboratory_plane.py` compares
+it with `fl_meta.training.pseudo_gradient` and `fl_meta.algorithms.server_step`.
 """
 
 from __future__ import annotations
