@@ -42,8 +42,8 @@ from fl_meta.laboratories import (
     PRESETS,
     ROWS,
     SERVERS,
+    adapt_client,
     held_out_study,
-    meet,
     quadratics,
     small_writers,
     train_in_plane,
@@ -282,7 +282,7 @@ table.assign(gain=table.personalized - table.initial).round(1)
 # after some epochs the X is read rightly.
 
 # %% tags=["solution"]
-met = meet("writers", "writer_00041")
+met = adapt_client("writers", "writer_00041")
 names = pd.Series(held_out_study("writers").adaptation.data.class_names)
 never = ~met.right.any(axis=0)
 pd.DataFrame(

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from fl_meta import laboratories
 from fl_meta.algorithms.optimizers import SGD
 from fl_meta.algorithms.stages import Stage
 from fl_meta.algorithms.table import reptile
@@ -29,8 +30,8 @@ from fl_meta.experiments.heterogeneity import (
     recompute,
     writers_of,
 )
-from fl_meta.laboratories import panels as widgets
-from fl_meta.laboratories.panel import Panel, Work
+from fl_meta.laboratories.background_work import Work
+from fl_meta.laboratories.panel import Panel
 from fl_meta.models.images import logistic
 from fl_meta.reproduction.runner import WIDGET_STATE, widget_failures
 from fl_meta.training.train import train
@@ -150,7 +151,7 @@ def finished(panel: Panel) -> Work:
 
 
 def test_a_cell_is_computed_by_the_button(grid: dict[tuple[float, ...], Gain]) -> None:
-    panel = widgets.heterogeneity_panel(RESULTS, mean_examples=25)
+    panel = laboratories.heterogeneity_panel(RESULTS, mean_examples=25)
     words, picture = panel.words.value, panel.picture.value
     assert str(grid[1.0, 1.0, 25]) in words and "(synthetic)" in words and "recorded" in words
     assert panel.work
@@ -165,7 +166,7 @@ def test_a_cell_is_computed_by_the_button(grid: dict[tuple[float, ...], Gain]) -
 
 
 def test_the_picture_shows_the_cells_along_each_knob(grid: dict[tuple[float, ...], Gain]) -> None:
-    panel = widgets.heterogeneity_panel(RESULTS, style=0.5, label_skew=4.0, mean_examples=300)
+    panel = laboratories.heterogeneity_panel(RESULTS, style=0.5, label_skew=4.0, mean_examples=300)
     along = ([(style, 4.0, 300) for style in RECORDED_HETEROGENEITY.style], [(0.5, 4.0, 25)])
     gain = next(line for line in panel.figure.axes[3].lines if "recorded" in str(line.get_label()))
     assert list(gain.get_ydata()) == [grid[cell].gain.estimate for cell in along[0]]
@@ -178,12 +179,12 @@ def test_the_picture_shows_the_cells_along_each_knob(grid: dict[tuple[float, ...
     ("make", "error", "message"),
     [
         (
-            lambda: widgets.heterogeneity_panel("nowhere"),
+            lambda: laboratories.heterogeneity_panel("nowhere"),
             FileNotFoundError,
             "nowhere; .* fl-meta record hetero",
         ),
         (
-            lambda: widgets.heterogeneity_panel(RESULTS, style=0.7),
+            lambda: laboratories.heterogeneity_panel(RESULTS, style=0.7),
             ValueError,
             "style.*: 0.7 .* 0.0, 0.5, 1.0, 2.0",
         ),
@@ -301,7 +302,7 @@ def test_an_error_in_work_is_not_silent() -> None:
 
 def test_the_process_ends_while_work_goes_on() -> None:
     code = (
-        "from fl_meta.laboratories.panel import Work; import itertools, time\n"
+        "from fl_meta.laboratories.background_work import Work; import itertools, time\n"
         "steps = lambda: (time.sleep(0.01) or 0.5 for _ in itertools.count())\n"
         "Work('go', steps, print).start.click()"
     )

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -88,10 +89,20 @@ def test_the_prediction_sheet_shows_no_more_than_asked_for(letters: FederatedDat
 
 def test_mistakes_in_text_are_marked_and_text_stays_text() -> None:
     html = personalization.mistakes_html("a<b", [True, False, True])
-    assert html.count("<span") == 1
-    assert ">&lt;</span>b" in html
+    assert html.count("<u") == 1
+    assert ">&lt;</u>b" in html
     with pytest.raises(ValueError, match="shorter"):
         personalization.mistakes_html("abc", [True])
+
+
+def test_flipped_predictions_are_framed() -> None:
+    html = personalization.mistakes_html("abcd", [True, True, False, False], [True, False, True, False])
+    marked = re.findall(r'<(u|span) style="(.*?)">(.)</\1>', html)
+    assert [(tag, "outline" in style, letter) for tag, style, letter in marked] == [
+        ("span", True, "b"),
+        ("u", True, "c"),
+        ("u", False, "d"),
+    ]
 
 
 def divided(counts: list[list[int]]) -> FederatedDataset:

@@ -1,8 +1,11 @@
-from .client import held_out_study, meet
+from .client import adapt_client, held_out_study
+from .client_picture import meet_a_client
+from .heterogeneity_picture import heterogeneity_panel
 from .mixing import PRESETS, small_writers, train_mix
+from .mixing_picture import mix_your_own
 from .panel import Panel
-from .panels import federation_in_the_plane, heterogeneity_panel, meet_a_client, mix_your_own
 from .plane import ROWS, SERVERS, quadratics, train_in_plane
+from .plane_picture import federation_in_the_plane
 from .recorded_claims import claim_explorer
 
 __all__ = [
@@ -10,11 +13,11 @@ __all__ = [
     "ROWS",
     "SERVERS",
     "Panel",
+    "adapt_client",
     "claim_explorer",
     "federation_in_the_plane",
     "held_out_study",
     "heterogeneity_panel",
-    "meet",
     "meet_a_client",
     "mix_your_own",
     "quadratics",

@@ -1,4 +1,4 @@
-"""Figures that can be drawn again quickly, as PNG images and as animations."""
+"""Figures that can be redrawn quickly: only the artists that move are drawn anew."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 
 class _Layers(FigureCanvasAgg):
-    """Draws a figure's animated artists over all others, which are drawn once."""
+    """A canvas that draws the still artists once, and the animated ones above them each time."""
 
     def __init__(self, figure: Figure) -> None:
         figure.set_dpi(96)
@@ -32,19 +32,19 @@ class _Layers(FigureCanvasAgg):
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as PNG in 256 colours, which takes a third to a half of the bytes of all colours.
+    """Render a figure as PNG; after the first call only its animated artists are drawn again.
 
-    After the first call only animated artists are drawn again.
+    The image has 256 colours, which takes a third to a half of the bytes of full colour.
     """
     canvas = figure.canvas if isinstance(figure.canvas, _Layers) else _Layers(figure)
     image = Image.fromarray(canvas.pixels()).convert("RGB")
     buffer = BytesIO()
-    # Others give a small mark the colour of a large one (median cut), or leave nothing white (octree).
+    # Median cut gives a small mark the colour of a large one, and octree leaves nothing pure white.
     image.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(buffer, "png")
     return buffer.getvalue()
 
 
 def animate(*groups: Iterable[Artist]) -> None:
-    """Have `png` draw these artists anew each time, and all others once."""
+    """Mark the artists that `png` draws anew each time; it draws all others once."""
     for artist in (artist for group in groups for artist in group):
         artist.set_animated(True)

@@ -1,4 +1,4 @@
-"""Held-out clients one by one: what the global model gets wrong, and what adaptation makes of it."""
+"""Held-out clients one by one: what the global model gets wrong, and how adaptation changes that."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from fl_meta.support.random_streams import random_stream
 from fl_meta.training.train import train
 
 EPOCHS = 10
-SEED = 0  # of training, adaptation and written text
+SEED = 0  # for training, adaptation and written text
 _MOST_OFFERED = 12
 _CONTEXT = 8  # characters that the text model sees
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a global model comes about in a few seconds; the rates are customary, not tuned.
+    """How to train a global model in a few seconds, with customary learning rates that are not tuned.
 
     Attributes:
-        setting: the clients; fold 0 of `folds` is held out.
-        folds: how many.
-        model: from the training clients.
-        stage: of training; adaptation has its batch size.
-        adaptation: the client optimizer of adaptation.
+        setting: which clients to use.
+        folds: number of folds that the clients are divided into; fold 0 is held out.
+        model: makes the model, given the training clients.
+        stage: the training; adaptation uses the same batch size.
+        adaptation: the client optimizer used for adaptation.
     """
 
     setting: Setting
@@ -71,13 +71,13 @@ RECIPES: Mapping[str, Recipe] = {
 
 @dataclass(frozen=True, eq=False)
 class HeldOutStudy:
-    """Held-out clients and the global model, which has never seen them.
+    """Held-out clients, and a global model that has never seen them.
 
     Attributes:
-        adaptation: the global model, the clients, and how they adapt.
-        table: what `personalize` makes of all of them.
-        offered: whom to meet: the held-out clients with most test examples, at most twelve, whatever they
-            gain. The fewer examples, the more of an accuracy is chance.
+        adaptation: the global model, the held-out clients, and how they adapt.
+        table: the scores of all held-out clients, from `personalize`.
+        offered: ids of the clients to choose from: those with the most test examples, at most twelve,
+            whatever they gain. The fewer the examples, the more an accuracy depends on chance.
     """
 
     adaptation: LocalTraining
@@ -87,7 +87,15 @@ class HeldOutStudy:
 
 @cache
 def held_out_study(dataset: str) -> HeldOutStudy:
-    """Train the global model of a data set in `RECIPES` and score all held-out clients."""
+    """Train the global model for a data set and score all held-out clients; the result is cached.
+
+    Args:
+        dataset: a key of `RECIPES`, "writers" or "shakespeare".
+
+    Example:
+        >>> study = held_out_study("writers")
+        >>> study.table.summary()
+    """
     recipe = RECIPES[dataset]
     training, held_out = fold_of(recipe.setting, 0, recipe.folds)
     model = recipe.model(training)
@@ -103,13 +111,13 @@ def held_out_study(dataset: str) -> HeldOutStudy:
 
 @dataclass(frozen=True, eq=False)
 class ClientAdaptation:
-    """A client's test part, as the global model and the client's own models read it.
+    """Predictions on a client's test part, by the global model and after every epoch of adaptation.
 
     Attributes:
-        client: whom we meet.
-        truth: what is to be predicted: a class for each image, or all characters of the text [predictions].
-        predicted: after 0, 1, … epochs of adaptation [epochs + 1, predictions].
-        params: the same models' parameters.
+        client: the held-out client.
+        truth: the true labels: a class per image, or every character of the text [predictions].
+        predicted: the predicted labels after 0, 1, … epochs of adaptation [epochs + 1, predictions].
+        params: the parameters after 0, 1, … epochs.
     """
 
     client: Client
@@ -119,47 +127,59 @@ class ClientAdaptation:
 
     @property
     def right(self) -> NDArray[np.bool_]:
-        """Which predictions are right [epochs + 1, predictions]."""
+        """Whether each prediction is right [epochs + 1, predictions]."""
         right: NDArray[np.bool_] = self.predicted == self.truth
         return right
 
     @property
     def accuracies(self) -> NDArray[np.float64]:
-        """Test accuracy in per cent [epochs + 1]."""
+        """Test accuracy in percent [epochs + 1]."""
         accuracies: NDArray[np.float64] = 100 * self.right.mean(1)
         return accuracies
 
 
 @cache
 @one_thread()
-def meet(dataset: str, client_id: str) -> ClientAdaptation:
-    """Adapt to a held-out client, epoch after epoch, as `personalize` does."""
+def adapt_client(dataset: str, client_id: str) -> ClientAdaptation:
+    """Adapt the global model to one held-out client as `personalize` does; the result is cached.
+
+    Args:
+        dataset: a key of `RECIPES`, "writers" or "shakespeare".
+        client_id: a held-out client.
+
+    Example:
+        >>> adaptation = adapt_client("writers", held_out_study("writers").offered[0])
+        >>> adaptation.accuracies  # percent, after 0, 1, …, 10 epochs
+    """
     adaptation = held_out_study(dataset).adaptation
     client = adaptation.data[client_id]
     real = client.test_y != PADDING
     params = tuple(adapted(adaptation, client_id))
     with torch.no_grad():
         x = torch.from_numpy(client.test_x)
-        read = [adaptation.model.apply(own, x).argmax(-1).numpy()[real] for own in params]
-    return ClientAdaptation(client, client.test_y[real].astype(np.int64), np.stack(read), params)
+        predicted = [adaptation.model.apply(own, x).argmax(-1).numpy()[real] for own in params]
+    return ClientAdaptation(client, client.test_y[real].astype(np.int64), np.stack(predicted), params)
 
 
 @cache
 @one_thread()
 def write_on(role: str, *, length: int = 200, temperature: float = 0.8) -> tuple[str, ...]:
-    """What a role's models of all epochs, 0 first, write after the role's first unseen line.
+    """Continue a role's first unseen line with its model after 0, 1, … epochs of adaptation.
 
-    The random numbers are the same for every role and epoch, so that two models that agree write the same.
+    All roles and epochs share the same random numbers, so models that agree write the same text.
 
     Args:
         role: a held-out client of "shakespeare".
-        length: characters to write.
-        temperature: below 1 likely characters become likelier.
+        length: number of characters to write.
+        temperature: divides the logits; below 1 it makes likely characters likelier.
+
+    Returns:
+        One text per epoch.
     """
-    meeting, model = meet("shakespeare", role), held_out_study("shakespeare").adaptation.model
-    params = {name: torch.stack([own[name] for own in meeting.params]) for name in meeting.params[0]}
-    start = [BLANK] * _CONTEXT + encode(first_line(meeting) + "\n").tolist()
-    codes = torch.tensor([start] * len(meeting.params))
+    adaptation, model = adapt_client("shakespeare", role), held_out_study("shakespeare").adaptation.model
+    params = {name: torch.stack([own[name] for own in adaptation.params]) for name in adaptation.params[0]}
+    start = [BLANK] * _CONTEXT + encode(first_line(adaptation) + "\n").tolist()
+    codes = torch.tensor([start] * len(adaptation.params))
     with torch.no_grad():
         for draw in random_stream(SEED, "sample of text").random(length):
             logits = torch.vmap(model.apply)(params, codes[:, None, -_CONTEXT:])[:, 0, -1].double()
@@ -169,6 +189,6 @@ def write_on(role: str, *, length: int = 200, temperature: float = 0.8) -> tuple
     return tuple(decode(text[len(start) :]) for text in codes)
 
 
-def first_line(meeting: ClientAdaptation) -> str:
+def first_line(adaptation: ClientAdaptation) -> str:
     """The first line of a role's test part."""
-    return decode(meeting.truth).partition("\n")[0]
+    return decode(adaptation.truth).partition("\n")[0]

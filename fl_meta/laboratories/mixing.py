@@ -1,7 +1,7 @@
-"""A linear model of small handwriting, trained with any mix of the inner gradients, in a tenth of a second.
+"""Train a linear model on small handwriting with any mix of the inner gradients, in a tenth of a second.
 
-A NumPy twin of the library, vectorized over clients; `tests/test_mixing.py` holds it against
-`fl_meta.pseudo_gradient` and `fl_meta.personalize`.
+A NumPy copy of the library's training, vectorized over clients; `tests/test_laboratory_mixing.py` compares
+it with `fl_meta.training.pseudo_gradient` and `fl_meta.personalize`.
 """
 
 from __future__ import annotations
@@ -26,43 +26,43 @@ PRESETS: Mapping[str, tuple[float, ...]] = {
     "FedAvg(5)": (1, 1, 1, 1, 1),
     "FOMAML(4)": (0, 0, 0, 0, 1),
 }
-"""Weights of g_1 … g_5 that make the table's rows, every client weighing the same."""
+"""Weights of g_1 … g_5 that give algorithms of the table, with equal weights for all clients."""
 
 
 @dataclass(frozen=True)
 class Batches:
-    """Local batches of several clients; places that are empty weigh 0.
+    """Local batches of several clients, padded to the same size; padding has weight 0.
 
     Attributes:
-        x: inputs, the last of which is 1 [steps, clients, batch, features].
-        wanted: one-hot labels, all 0 where a place is empty [steps, clients, batch, classes].
-        weights: 1 / batch size, 0 where a place is empty [steps, clients, batch].
+        x: inputs, the last of which is always 1 [steps, clients, batch, features].
+        targets: one-hot labels, all 0 in padding [steps, clients, batch, classes].
+        weights: 1 / batch size, 0 in padding [steps, clients, batch].
     """
 
     x: FloatArray
-    wanted: FloatArray
+    targets: FloatArray
     weights: FloatArray
 
     def gradients(self, params: FloatArray, step: int) -> FloatArray:
-        """Of softmax regression's mean cross-entropy [clients, features, classes] at each client's own."""
+        """Gradients of the clients' mean losses, each at its own parameters [clients, features, classes]."""
         x = self.x[step]
         scores = x @ params
         scores = np.exp(scores - scores.max(-1, keepdims=True))
         scores /= scores.sum(-1, keepdims=True)
-        errors = (scores - self.wanted[step]) * self.weights[step][..., None]
+        errors = (scores - self.targets[step]) * self.weights[step][..., None]
         product: FloatArray = x.swapaxes(1, 2) @ errors
         return product
 
 
 @dataclass(frozen=True, eq=False)
 class SmallWriters:
-    """Writers in small images: some train a linear model, the others personalize it.
+    """Writers as small images: half of them train a linear model, the others personalize it.
 
     Attributes:
-        train: the clients that train, all of them in every round.
+        train: the training clients, all of which take part in every round.
         held_out: the clients that personalize.
-        rounds: for each round the batches of g_1 … g_5 of the clients that train.
-        adaptation: one epoch of each held-out client.
+        rounds: for each round, the training clients' batches for g_1 … g_5.
+        adaptation: one epoch of batches for each held-out client.
         tests: the held-out clients' test parts, one batch each.
     """
 
@@ -73,28 +73,34 @@ class SmallWriters:
     tests: Batches
 
     def accuracy(self, params: FloatArray) -> float:
-        """Mean over held-out clients, in per cent, of parameters of each one's own or common ones."""
-        right = self.tests.wanted[0].argmax(-1) == (self.tests.x[0] @ params).argmax(-1)
+        """Mean test accuracy of the held-out clients in percent, with shared parameters or one set each."""
+        right = self.tests.targets[0].argmax(-1) == (self.tests.x[0] @ params).argmax(-1)
         return float(100 * (right * self.tests.weights[0]).sum(1).mean())
 
 
 @cache
 def small_writers(num_writers: int = 48, seed: int = 0) -> SmallWriters:
-    """Synthetic writers of `CHARACTERS` in 7×7 pixels, every other one held out, with all their batches."""
+    """Synthetic writers of `CHARACTERS` in 7×7 pixels, every second one held out, with all their batches.
+
+    Example:
+        >>> writers = small_writers()
+        >>> len(writers.train), len(writers.held_out)
+        (24, 24)
+    """
     writers = load_dataset("writers", num_writers=num_writers, mean_examples=200, size_skew=0.0)
     chosen = [writers.class_names.index(character) for character in CHARACTERS]
     owners = np.repeat(writers.client_ids, writers.counts)
     test = np.concatenate(
         [np.arange(n) >= m for n, m in zip(writers.counts, writers.train_counts, strict=True)]
     )
-    kept = np.isin(writers.y, chosen)
-    # Pixels that are often inked vary; a linear model learns sooner when they are centred.
+    is_chosen = np.isin(writers.y, chosen)
+    # Centring the pixels lets a linear model learn in fewer rounds.
     pooled = np.asarray(writers.x).reshape(-1, 7, 4, 7, 4).mean((2, 4)).reshape(-1, 49)
     data = FederatedDataset.from_arrays(
-        2 * (pooled - pooled.mean(0))[kept],
-        np.searchsorted(np.sort(chosen), writers.y[kept]),
-        owners[kept],
-        test_mask=test[kept],
+        2 * (pooled - pooled.mean(0))[is_chosen],
+        np.searchsorted(np.sort(chosen), writers.y[is_chosen]),
+        owners[is_chosen],
+        test_mask=test[is_chosen],
         class_names=sorted(CHARACTERS, key=writers.class_names.index),
         name="small writers",
         synthetic=True,
@@ -120,19 +126,19 @@ def _planned(data: FederatedDataset, seed: int, number: int, **amount: int) -> B
 
 
 def _batches(data: FederatedDataset, plans: Sequence[BatchPlan], part: str) -> Batches:
-    """The planned batches of all clients in one array; clients with fewer of them have empty ones."""
+    """The planned batches of all clients in one array, padded where a client has fewer or smaller ones."""
     size = max(int(np.diff(plan.bounds).max()) for plan in plans)
     shape = (max(map(len, plans)), len(plans), size)
-    x, wanted = np.zeros((*shape, data.x.shape[1] + 1)), np.zeros((*shape, data.num_classes))
+    x, targets = np.zeros((*shape, data.x.shape[1] + 1)), np.zeros((*shape, data.num_classes))
     weights = np.zeros(shape)
     for client, (name, plan) in enumerate(zip(data.client_ids, plans, strict=True)):
         inputs, labels = (getattr(data[name], f"{part}_{axis}") for axis in "xy")
         for step, indices in enumerate(plan):
-            places = (step, client, np.arange(len(indices)))
-            x[(*places, slice(-1))], x[(*places, -1)] = inputs[indices], 1
-            wanted[(*places, labels[indices])] = 1
-            weights[places] = 1 / len(indices)
-    return Batches(x, wanted, weights)
+            rows = (step, client, np.arange(len(indices)))
+            x[(*rows, slice(-1))], x[(*rows, -1)] = inputs[indices], 1
+            targets[(*rows, labels[indices])] = 1
+            weights[rows] = 1 / len(indices)
+    return Batches(x, targets, weights)
 
 
 def mixed_gradient(
@@ -141,8 +147,8 @@ def mixed_gradient(
     """The pseudo-gradient of a mix: β times the mean over clients of Σ mix_j g_j [features, classes].
 
     Args:
-        batches: of the round.
-        params: the global model's [features, classes].
+        batches: the batches of the round.
+        params: parameters of the global model [features, classes].
         mix: a weight for each of g_1 … g_5.
         client_rate: β.
     """
@@ -159,12 +165,12 @@ def mixed_gradient(
 
 @dataclass(frozen=True)
 class Learning:
-    """Accuracies of held-out clients in per cent, before and after one epoch of adaptation.
+    """Mean accuracies of held-out clients in percent, before and after one epoch of adaptation.
 
     Attributes:
-        rounds: after how many rounds.
-        initial: of the global model [evaluations].
-        personalized: of each client's own [evaluations].
+        rounds: rounds of training before each evaluation [evaluations].
+        initial: accuracy of the global model [evaluations].
+        personalized: accuracy of the clients' own models [evaluations].
     """
 
     rounds: tuple[int, ...]
@@ -176,16 +182,27 @@ class Learning:
 def train_mix(
     writers: SmallWriters, mix: tuple[float, ...], client_rate: float, server_rate: float, rounds: int
 ) -> Learning:
-    """Train from zero with SGD at the server; adaptation is local SGD with the same client rate."""
-    params = np.zeros((writers.tests.x.shape[-1], writers.tests.wanted.shape[-1]))
+    """Train from zero with SGD at the server; adaptation is local SGD with the same client rate.
+
+    Args:
+        writers: the clients.
+        mix: a weight for each of g_1 … g_5.
+        client_rate: β.
+        server_rate: the server's learning rate.
+        rounds: number of rounds, at most `MOST_ROUNDS`.
+
+    Example:
+        >>> train_mix(small_writers(), (1, 1, 1, 1, 1), 0.5, 1.0, 20).initial[-1]
+    """
+    params = np.zeros((writers.tests.x.shape[-1], writers.tests.targets.shape[-1]))
     every = max(rounds // 8, 1)
-    rows = []
+    evaluations = []
     for number in range(rounds + 1):
         if number % every == 0 or number == rounds:
             own = np.broadcast_to(params, (len(writers.held_out), *params.shape))
             for step in range(len(writers.adaptation.x)):
                 own = own - client_rate * writers.adaptation.gradients(own, step)
-            rows.append((number, writers.accuracy(params), writers.accuracy(own)))
+            evaluations.append((number, writers.accuracy(params), writers.accuracy(own)))
         if number < rounds:
             params = params - server_rate * mixed_gradient(writers.rounds[number], params, mix, client_rate)
-    return Learning(*zip(*rows, strict=True))
+    return Learning(*zip(*evaluations, strict=True))

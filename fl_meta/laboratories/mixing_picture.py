@@ -1,4 +1,4 @@
-"""The picture of a mix of inner gradients."""
+"""A mix of inner gradients, as a picture and as a panel."""
 
 from __future__ import annotations
 
@@ -9,30 +9,81 @@ from matplotlib.figure import Figure
 
 from fl_meta.laboratories.animated_figure import animate
 from fl_meta.laboratories.mixing import MOST_ROUNDS, PRESETS, small_writers, train_mix
+from fl_meta.laboratories.panel import Panel, slider
 from fl_meta.plots.style import PALETTE
 
 _OWN = "your mix"
 
 
-class MixPicture:
-    """Left initial → personalized accuracy of the table's rows and of a mix, right the mix over the rounds.
+def mix_your_own(
+    *,
+    g_1: float = 1.0,
+    g_2: float = 1.0,
+    g_3: float = 1.0,
+    g_4: float = 1.0,
+    g_5: float = 1.0,
+    client_rate: float = 0.5,
+    server_rate: float = 1.0,
+    rounds: int = 20,
+) -> Panel:
+    """Choose how much of each inner gradient is sent: initial and personalized accuracy on small writers.
 
-    Attributes:
-        figure: what `show` changes.
+    The arguments are the first settings of the controls.
+
+    Args:
+        g_1: weight of the gradient at the global model.
+        g_2: weight of the gradient after one local step.
+        g_3: after two.
+        g_4: after three.
+        g_5: after four.
+        client_rate: the clients' learning rate β, also for adaptation.
+        server_rate: the learning rate of the server's SGD.
+        rounds: number of rounds.
+
+    Raises:
+        ValueError: if a value is out of its control's bounds.
+
+    Example:
+        >>> panel = laboratories.mix_your_own(g_1=0.0, g_5=2.0)
+        >>> panel.buttons["FOMAML(4)"].click()
+    """
+    weights = {"g_1": g_1, "g_2": g_2, "g_3": g_3, "g_4": g_4, "g_5": g_5}
+    controls = {
+        **{
+            name: slider(f"weight of g{subscript}", value, -1.0, 5.0, 0.25)
+            for subscript, (name, value) in zip("₁₂₃₄₅", weights.items(), strict=True)
+        },
+        "client_rate": slider("client rate β", client_rate, 0.05, 2.0, 0.05),
+        "server_rate": slider("server rate (SGD)", server_rate, 0.1, 5.0, 0.1),
+        "rounds": slider("rounds", rounds, 1, MOST_ROUNDS, 1),
+    }
+    picture = MixPicture()
+
+    def draw(client_rate: float, server_rate: float, rounds: int, **mix: float) -> tuple[Figure, str]:
+        return picture.show([mix[name] for name in weights], client_rate, server_rate, rounds)
+
+    presets = {name: dict(zip(weights, mix, strict=True)) for name, mix in PRESETS.items()}
+    return Panel("mix_your_own", controls, draw, presets=presets)
+
+
+class MixPicture:
+    """Initial → personalized accuracy of the presets and of a mix on the left, the mix by round on the right.
+
+    The figure is made once; `show` only moves its lines, so that the picture follows a slider at once.
     """
 
     def __init__(self) -> None:
-        self.figure = Figure(figsize=(10.4, 4.2))
-        ends, course = self.figure.subplots(1, 2)
-        self.figure.subplots_adjust(0.11, 0.14, 0.99, 0.91, 0.14)
+        self._figure = Figure(figsize=(10.4, 4.2))
+        ends, course = self._figure.subplots(1, 2)
+        self._figure.subplots_adjust(0.11, 0.14, 0.99, 0.91, 0.14)
         names = [*PRESETS, _OWN]
-        self._ways, self._texts = [], []
-        for place, name in enumerate(names):
+        self._lines, self._texts = [], []
+        for row, name in enumerate(names):
             colour = PALETTE[1] if name == _OWN else "0.45"
             style = {"linewidth": 3, "marker": "o", "markersize": 9, "markerfacecolor": "white"}
-            self._ways += ends.plot([], [], color=colour, markevery=[0], **style)
-            self._ways += ends.plot([], [], "s", color=colour, markersize=10)
-            self._texts.append(ends.text(2, place + 0.36, "", fontsize=12))
+            self._lines += ends.plot([], [], color=colour, markevery=[0], **style)
+            self._lines += ends.plot([], [], "s", color=colour, markersize=10)
+            self._texts.append(ends.text(2, row + 0.36, "", fontsize=12))
         ends.set(xlim=(0, 100), ylim=(len(names) - 0.4, -0.6), yticks=range(len(names)))
         ends.set_yticklabels(names, fontsize=12)
         ends.set_xlabel("accuracy, %:  ○ initial → ■ personalized", fontsize=12)
@@ -48,22 +99,22 @@ class MixPicture:
         for axes in (ends, course):
             axes.tick_params(axis="x", labelsize=11)
             axes.grid(alpha=0.3)
-        animate(self._ways, self._texts, self._curves, [self._title])
+        animate(self._lines, self._texts, self._curves, [self._title])
 
     def show(
         self, mix: Sequence[float], client_rate: float, server_rate: float, rounds: int
     ) -> tuple[Figure, str]:
-        """The figure at these settings, and what it says in words, as HTML."""
+        """The figure for these settings, and its words as HTML."""
         writers = small_writers()
         runs = {
             name: train_mix(writers, weights, client_rate, server_rate, rounds)
             for name, weights in {**PRESETS, _OWN: tuple(mix)}.items()
         }
-        for place, run in enumerate(runs.values()):
+        for row, run in enumerate(runs.values()):
             start, end = run.initial[-1], run.personalized[-1]
-            self._ways[2 * place].set_data([start, end], [place, place])
-            self._ways[2 * place + 1].set_data([end], [place])
-            self._texts[place].set_text(f"{start:.1f} → {end:.1f}  ({end - start:+.1f})")
+            self._lines[2 * row].set_data([start, end], [row, row])
+            self._lines[2 * row + 1].set_data([end], [row])
+            self._texts[row].set_text(f"{start:.1f} → {end:.1f}  ({end - start:+.1f})")
         self._title.set_text(f"after {rounds} rounds, {len(writers.held_out)} held-out writers")
         own = runs[_OWN]
         for curve, values in zip(self._curves, (own.initial, own.personalized), strict=True):
@@ -79,4 +130,4 @@ class MixPicture:
             f"{escape(writers.held_out.label)}: the server steps against {mixed}. The "
             f"held-out writers have {tests} test images in all: differences of a point or two are noise."
         )
-        return self.figure, words
+        return self._figure, words

@@ -1,22 +1,26 @@
-"""Controls above a picture that follows them."""
+"""An interactive panel for notebooks: controls, and a picture that follows them."""
 
 from __future__ import annotations
 
-import traceback
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
-from threading import Event, RLock, Thread, main_thread
-from typing import Any
+from threading import RLock
+from typing import Any, TypeAlias
 
 import ipywidgets  # type: ignore[import-untyped]
 from matplotlib.figure import Figure
 
 from fl_meta.laboratories.animated_figure import png
+from fl_meta.laboratories.background_work import Work
 
-# Lines of text are as close as around the panel, not as far apart as controls. JupyterLab takes arrow keys
-# (and d, d, which deletes a cell) before a slider or a list hears of them. It does not where it finds this
-# attribute, which widgets cannot set from Python; it matters nowhere else. Ctrl+S still saves.
+Drawn: TypeAlias = tuple[Figure, str] | tuple[Figure, str, str]
+"""A figure, the words below it and, for some panels, a page of text beside it, both as HTML."""
+
+# The first rule gives text in the panel the line spacing of the surrounding page, not that of controls.
+# The script stops JupyterLab from taking arrow keys (and "d, d", which deletes a cell) before a slider or a
+# list receives them: JupyterLab skips its shortcuts where it finds this attribute, which widgets cannot set
+# from Python. Ctrl+S still saves.
 _ON_THE_PAGE = """<style>.fl-meta-panel .widget-html-content { line-height: 1.5; }</style>
 <script>
 window.flMetaKeys ??= window.addEventListener("keydown", event => {
@@ -27,19 +31,28 @@ window.flMetaKeys ??= window.addEventListener("keydown", event => {
 
 
 class Panel(ipywidgets.VBox):  # type: ignore[misc]
-    """Controls, a picture, what it says in words, and the line of code that brings the controls back.
+    """Controls above a picture, the picture in words, and the code that recreates the current settings.
 
-    A callback that raises shows its traceback below; in plain Python it raises.
+    An exception in a callback shows its traceback below the controls; in plain Python it propagates.
 
     Attributes:
-        controls: by the name of the argument that they stand for.
-        buttons: set several controls at once, by what they say; "reset" sets all as they were at first.
-        picture: PNG of `figure`, in its size or as wide as there is room for.
-        figure: the last one drawn.
+        controls: one widget per argument, by the argument's name.
+        buttons: buttons that set several controls at once, by their text; "reset" restores the first values.
+        picture: `figure` as PNG, at its own size or as wide as the page allows.
+        text: the page of text beside the picture, as HTML; empty in most panels.
+        figure: the figure drawn last.
         words: what the picture says, as HTML.
-        code: the line of code, as HTML.
-        errors: the tracebacks of drawing.
-        work: the computation that takes seconds, if there is one.
+        code: the line of code that recreates the panel, as HTML.
+        errors: tracebacks raised while drawing.
+        work: the computation that takes seconds, or None.
+
+    Example:
+        >>> def draw(rate):
+        ...     figure = Figure((6, 3))
+        ...     figure.add_subplot().plot([0, rate])
+        ...     return figure, f"the rate is {rate}"
+        >>> panel = Panel("toy", {"rate": slider("rate", 0.5, 0.0, 1.0, 0.1)}, draw)
+        >>> panel.set(rate=0.8)
     """
 
     work: Work | None = None
@@ -48,22 +61,24 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]
         self,
         name: str,
         controls: Mapping[str, ipywidgets.ValueWidget],
-        draw: Callable[..., tuple[Figure, str]],
+        draw: Callable[..., Drawn],
         *,
         presets: Mapping[str, Mapping[str, Any]] | None = None,
         fixed: str = "",
         work: tuple[str, Callable[..., Iterator[float]]] | None = None,
     ) -> None:
-        """Draw for the first time.
+        """Lay out the panel and draw it for the first time.
 
         Args:
-            name: of the function that makes this panel.
-            controls: by the name of the argument that they stand for.
-            draw: from the controls' values to a figure, always of one size, and HTML below it.
-            presets: values for some controls, by what the button says.
-            fixed: code of the arguments that no control stands for.
-            work: what takes seconds: what its button says, and from the controls' values to an iterator that
-                yields which share is done, often. After its end the panel is drawn again.
+            name: name of the function in `fl_meta.laboratories` that makes this panel.
+            controls: one widget per argument of `draw`, by the argument's name.
+            draw: maps the controls' values to a figure, whose size never changes, the HTML below it, and
+                optionally the HTML beside it.
+            presets: values for some of the controls, by the text of the button that sets them.
+            fixed: code for the arguments that have no control.
+            work: a computation that takes seconds: the text of its button, and a function from the controls'
+                values to an iterator that often yields the share done so far. The panel is redrawn when the
+                iterator ends.
         """
         self.controls, self._name, self._draw, self._fixed = dict(controls), name, draw, fixed
         everything = {**(presets or {}), "reset": self._values}
@@ -73,10 +88,11 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]
         layout = ipywidgets.Layout(max_width="calc(100% - 4px)", height="auto")
         self.picture = ipywidgets.Image(format="png", layout=layout)
         self.words, self.code = ipywidgets.HTML(), ipywidgets.HTML()
-        # One redrawing for a button that moves several controls: they are silent, then this one changes.
+        self.text = ipywidgets.HTML()
+        # A button that moves several controls draws once: they are silenced, then this counter changes.
         self._silent, self._pushes = False, ipywidgets.IntText()
-        self._drawing = RLock()  # the end of the work draws, too
-        # Registered first: a traceback goes when something is moved, not when there is another output.
+        self._drawing = RLock()  # the thread of the work draws, too, when it ends
+        # Registered before `_follow`, so that any move of a control clears an old traceback.
         for control in (*controls.values(), self._pushes):
             control.observe(self._forget_errors, "value")
         self.errors = ipywidgets.interactive_output(self._follow, {**controls, "_": self._pushes})
@@ -96,18 +112,25 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]
                 ipywidgets.Box([*self.buttons.values(), *filter(None, [self.work])], layout=wrapped),
                 self.errors,
                 *([self.work.errors] if self.work else []),
-                self.picture,
+                ipywidgets.Box(
+                    [self.text, self.picture],
+                    layout=ipywidgets.Layout(flex_flow="row wrap", align_items="flex-start"),
+                ),
                 self.words,
                 self.code,
                 _on_the_page(),
             ]
         )
-        # The first is the name in _ON_THE_PAGE; by both the browser tests find them.
+        # _ON_THE_PAGE uses the first name, the browser tests use both.
         self.add_class("fl-meta-panel")
         self.code.add_class("fl-meta-code")
 
     def set(self, **values: Any) -> None:
-        """Move several controls and draw once."""
+        """Move several controls and draw once.
+
+        Args:
+            values: new values, by the argument's name.
+        """
         self._silent = True
         try:
             for argument, value in values.items():
@@ -117,24 +140,26 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]
         self._pushes.value += 1
 
     def close(self) -> None:
-        """Stop what computes, and go."""
+        """Stop the computation, if one is running, and close the panel."""
         if self.work:
             self.work.stop()
         super().close()
 
     @property
     def state(self) -> str:
-        """Code that makes this panel with its controls as they are."""
+        """Code that recreates this panel with its current settings."""
         values = self._values.items()
         given = [f"{name}={round(v, 6) if isinstance(v, float) else v!r}" for name, v in values]
-        return f"widgets.{self._name}({', '.join([self._fixed, *given] if self._fixed else given)})"
+        return f"laboratories.{self._name}({', '.join([self._fixed, *given] if self._fixed else given)})"
 
     def _follow(self, _: int, **values: Any) -> None:
         with self._drawing:
             if not self._silent:
-                self.figure, self.words.value = self._draw(**values)
+                drawn: Drawn = self._draw(**values)
+                self.figure, self.words.value = drawn[:2]
+                self.text.value = drawn[2] if len(drawn) == 3 else ""
                 self.picture.value = png(self.figure)
-                # From both the browser knows the height before it has the picture: nothing below jumps.
+                # With both, the browser reserves the height before the picture arrives: nothing below jumps.
                 self.picture.width, self.picture.height = map(str, self.figure.canvas.get_width_height())
                 self.code.value = f"these settings: <code>{escape(self.state)}</code>"
 
@@ -142,9 +167,13 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]
         self.errors.outputs = ()
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, str]:
-        """With the picture for readers of the saved notebook where no widget can be shown, GitHub for one."""
+        """Add a still of the panel for saved notebooks shown without widgets, as on GitHub."""
         bundle: dict[str, str] = super()._repr_mimebundle_(**options)
-        return bundle | {"image/png": b64encode(self.picture.value).decode(), "text/plain": self.state}
+        still, data = "image/png", b64encode(self.picture.value).decode()
+        if self.text.value:
+            image = f'<img alt="told in the words below" src="data:image/png;base64,{data}">'
+            still, data = "text/html", f"{self.text.value}{image}<div>{self.words.value}</div>"
+        return bundle | {still: data, "text/plain": self.state}
 
     @property
     def _values(self) -> dict[str, Any]:
@@ -156,91 +185,11 @@ def _on_the_page() -> ipywidgets.Output:
     return ipywidgets.Output(outputs=(shown,), layout=ipywidgets.Layout(display="none"))
 
 
-class Work(ipywidgets.HBox):  # type: ignore[misc]
-    """A button that starts a computation in a thread of its own, how far it is, and a button that cancels it.
-
-    Attributes:
-        start: the first button; off while the computation runs.
-        bar: the share that is done, from 0 to 1.
-        cancel: the other button.
-        said: how it went, in words.
-        errors: the traceback of what a step or `end` raised, until the next start; shown below the row.
-        thread: the last one started; None before.
-    """
-
-    def __init__(self, text: str, begin: Callable[[], Iterator[float]], end: Callable[[], None]) -> None:
-        """Nothing runs yet.
-
-        Args:
-            text: on the first button.
-            begin: gives the steps, each of which yields the share that is done.
-            end: called after the last step.
-        """
-        self._begin, self._end = begin, end
-        self._cancelled = Event()
-        self.thread: Thread | None = None
-        whole = ipywidgets.Layout(width="auto", flex="0 0 auto")
-        self.start = ipywidgets.Button(description=text, layout=whole)
-        self.bar = ipywidgets.FloatProgress(max=1.0, layout=ipywidgets.Layout(width="160px"))
-        self.cancel = ipywidgets.Button(description="cancel", disabled=True)
-        self.said = ipywidgets.Label(layout=ipywidgets.Layout(width="220px"))
-        self.errors = ipywidgets.Output()
-        self.start.on_click(lambda _: self._start())
-        self.cancel.on_click(lambda _: self.stop())
-        row = [self.start, self.bar, self.cancel, self.said]
-        super().__init__(row, layout=ipywidgets.Layout(flex_flow="row wrap"))
-
-    def stop(self) -> None:
-        """Cancel what runs: nothing comes of it any more, and its thread ends with the step that it is at."""
-        if not self.cancel.disabled:
-            self._cancelled.set()
-            self._over("cancelled: nothing has changed")
-
-    def forget(self) -> None:
-        """Say no more how it went; what runs goes on."""
-        if self.cancel.disabled:
-            self._say("")
-
-    def _start(self) -> None:
-        if self.start.disabled:  # a second click that was on its way
-            return
-        self._cancelled = Event()  # the one before stays set for a thread that has not noticed yet
-        self.start.disabled, self.cancel.disabled = True, False
-        self._say("computing …")
-        self.thread = Thread(target=self._run, args=(self._begin(), self._cancelled))
-        self.thread.start()
-
-    def _run(self, steps: Iterator[float], cancelled: Event) -> None:
-        try:
-            for share in steps:
-                # Python waits for threads at its exit; one killed within PyTorch would take the process down.
-                if cancelled.is_set() or not main_thread().is_alive():
-                    return
-                self.bar.value = share
-            if not cancelled.is_set():
-                self._end()
-                self._over("done")
-        except Exception as error:
-            if not cancelled.is_set():
-                # An exception in a thread is nobody's. It stays while sliders move, which did not raise it.
-                shown = {"ename": type(error).__name__, "evalue": str(error)}
-                lines = traceback.format_exception(error)
-                self.errors.outputs = ({"output_type": "error", **shown, "traceback": lines},)
-                self._over("failed, see below")
-
-    def _say(self, said: str) -> None:
-        self.bar.value, self.said.value, self.errors.outputs = 0.0, said, ()
-
-    def _over(self, said: str) -> None:
-        self.said.value = said
-        self.start.disabled, self.cancel.disabled = False, True
-
-
 def slider(label: str, value: float, low: float, high: float, step: float) -> Any:
-    """A slider for whole numbers if `step` is one.
+    """A slider; for whole numbers if `step` is an int.
 
     Raises:
-        ValueError: if the value is out of bounds; ipywidgets would move it without a word.
+        ValueError: if the value is out of bounds, which ipywidgets would silently correct.
     """
     if not low <= value <= high:
         raise ValueError(f"{label}: {value} is out of bounds; choose a number from {low:g} to {high:g}")
@@ -252,23 +201,23 @@ def choice(label: str, value: Any, options: Sequence[Any]) -> ipywidgets.Dropdow
     """A drop-down list.
 
     Raises:
-        ValueError: if the value is none of the options.
+        ValueError: if the value is not among the options.
     """
-    _known(label, value, options)
+    _check_option(label, value, options)
     return ipywidgets.Dropdown(value=value, options=options, **_look(label))
 
 
 def stops(label: str, value: Any, options: Sequence[Any]) -> ipywidgets.SelectionSlider:
-    """A slider that stops at these values alone.
+    """A slider that takes only these values.
 
     Raises:
-        ValueError: if the value is none of the options.
+        ValueError: if the value is not among the options.
     """
-    _known(label, value, options)
+    _check_option(label, value, options)
     return ipywidgets.SelectionSlider(value=value, options=options, continuous_update=False, **_look(label))
 
 
-def _known(label: str, value: Any, options: Sequence[Any]) -> None:
+def _check_option(label: str, value: Any, options: Sequence[Any]) -> None:
     if value not in options:
         raise ValueError(f"{label}: {value!r} is unknown; choose one of {', '.join(map(repr, options))}")
 

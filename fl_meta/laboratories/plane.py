@@ -1,7 +1,7 @@
-"""A federation in the plane: clients with quadratic losses, trained anew in a hundredth of a second.
+"""A federation in the plane: clients with quadratic losses, trained in a hundredth of a second.
 
-A NumPy twin of the library, vectorized over clients; `tests/test_playground.py` holds it against
-`fl_meta.pseudo_gradient` and `server_step`.
+A NumPy copy of the library's training, vectorized over clients; `tests/test_laboratory_plane.py` compares
+it with `fl_meta.training.pseudo_gradient` and `fl_meta.algorithms.server_step`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ROWS: Mapping[str, Callable[[int, SGD, SGD | Adam], Algorithm]] = {
     "FOMAML": lambda steps, client, server: fomaml(steps, client=client, server=server, batch_size=None),
     "MAML": lambda steps, client, server: maml(steps, client=client, server=server, batch_size=None),
 }
-"""The table of algorithms: from K, client and server optimizer to a row. FedSGD has no K."""
+"""The table of algorithms: each makes a row from K, client and server optimizer. FedSGD ignores K."""
 
 SERVERS: Mapping[str, Callable[[float], SGD | Adam]] = {
     "SGD": SGD,
@@ -37,9 +37,9 @@ SERVERS: Mapping[str, Callable[[float], SGD | Adam]] = {
 
 
 def server_steps(optimizer: SGD | Adam) -> Callable[[FloatArray], FloatArray]:
-    """A server that begins afresh: from each round's pseudo-gradient to the step to subtract.
+    """A new server optimizer: a function from each round's pseudo-gradient to the step to subtract.
 
-    The arithmetic is that of `optimizers.server_step`, without weight decay.
+    The arithmetic is that of `algorithms.server_step`, without weight decay.
     """
     mean, square, count = np.zeros(()), np.zeros(()), 0
 
@@ -73,7 +73,7 @@ class Quadratics:
     Attributes:
         optima: a_i [clients, 2].
         curvatures: H_i, symmetric [clients, 2, 2].
-        examples: numbers of train examples [clients].
+        examples: number of train examples [clients].
     """
 
     optima: FloatArray
@@ -81,39 +81,47 @@ class Quadratics:
     examples: NDArray[np.int64]
 
     def gradients(self, at: FloatArray) -> FloatArray:
-        """∇L_i [..., clients, 2] at a place of each client's own [..., clients, 2]."""
+        """∇L_i at a point for each client, both [..., clients, 2]."""
         return self.curved(at - self.optima)
 
     def curved(self, vectors: FloatArray) -> FloatArray:
-        """H_i · vector [..., clients, 2], a vector for each client [..., clients, 2]."""
+        """H_i times a vector for each client, both [..., clients, 2]."""
         product: FloatArray = (self.curvatures @ vectors[..., None])[..., 0]
         return product
 
     def losses(self, at: FloatArray) -> FloatArray:
-        """L_i [..., clients] at a place of each client's own [..., clients, 2]."""
+        """L_i [..., clients] at a point for each client [..., clients, 2]."""
         away = at - self.optima
         losses: FloatArray = 0.5 * (away * self.curved(away)).sum(-1)
         return losses
 
     def adapted(self, at: FloatArray, client_rate: float) -> FloatArray:
-        """Where one gradient step takes each client [..., clients, 2] from common places [..., 2]."""
-        places = at[..., None, :]
-        return places - client_rate * self.gradients(places)
+        """Where one gradient step takes each client [..., clients, 2] from common points [..., 2]."""
+        start = at[..., None, :]
+        return start - client_rate * self.gradients(start)
 
     def smallest_losses(self, client_rate: float) -> tuple[float, float]:
-        """The smallest mean loss of any common place, before and after one step of every client from it."""
-        found = []
-        still = np.eye(2)
-        for moved in (still, still - client_rate * self.curvatures):
+        """The smallest mean loss that a common point can have, before and after one step of every client."""
+        smallest = []
+        identity = np.eye(2)
+        for step in (identity, identity - client_rate * self.curvatures):
             # A step maps θ − a_i to (I − βH_i)(θ − a_i), so the loss after it is quadratic too.
-            after = moved @ self.curvatures @ moved
+            after = step @ self.curvatures @ step
             best = np.linalg.solve(after.sum(0), (after @ self.optima[..., None]).sum(0))[:, 0]
-            found.append(float(replace(self, curvatures=after).losses(best[None]).mean()))
-        return found[0], found[1]
+            smallest.append(float(replace(self, curvatures=after).losses(best[None]).mean()))
+        return smallest[0], smallest[1]
 
 
 def quadratics(heterogeneity: float) -> Quadratics:
-    """Five clients; at 0 they have one and the same loss, at 1 different optima and curvatures."""
+    """Five clients in the plane.
+
+    Args:
+        heterogeneity: from 0, where all clients have the same loss, to 1.
+
+    Example:
+        >>> path, _ = train_in_plane(quadratics(0.5), ROWS["FedAvg"](5, SGD(0.3), SGD(1.0)), rounds=30)
+        >>> path[-1]  # the server's parameters
+    """
     angles = heterogeneity * _ANGLES
     axes = np.stack([np.cos(angles), np.sin(angles), -np.sin(angles), np.cos(angles)], -1).reshape(-1, 2, 2)
     along = _COMMON_CURVATURES ** (1 - heterogeneity) * _CURVATURES**heterogeneity
@@ -124,36 +132,49 @@ def quadratics(heterogeneity: float) -> Quadratics:
 def round_in_plane(
     clients: Quadratics, at: FloatArray, algorithm: Algorithm
 ) -> tuple[FloatArray, FloatArray]:
-    """One round of an algorithm whose work is counted in steps; a batch is all of a client's examples.
+    """One round with full batches, in which all clients take part.
 
     Args:
-        clients: all take part.
+        clients: the clients.
         at: the global parameters [2].
-        algorithm: a row of the table.
+        algorithm: a row of the table whose local work is counted in steps.
 
     Returns:
-        The pseudo-gradient [2], and where the clients go [local steps + 1, clients, 2].
+        The pseudo-gradient [2], and the clients' paths [local steps + 1, clients, 2].
     """
     rate = algorithm.client.learning_rate
-    places = [np.broadcast_to(at, clients.optima.shape)]
+    points = [np.broadcast_to(at, clients.optima.shape)]
     gradients = []
     for _ in range(whole_number("planned_steps", algorithm.planned_steps)):
-        gradients.append(clients.gradients(places[-1]))
-        places.append(places[-1] - rate * gradients[-1])
+        gradients.append(clients.gradients(points[-1]))
+        points.append(points[-1] - rate * gradients[-1])
     if algorithm.sends_last:
-        places.pop()  # the last gradient is sent, no step is made with it
+        points.pop()  # the client sends the last gradient without a step along it
         sent = gradients[-1]
     else:
         sent = np.sum(gradients, axis=0)
     if algorithm.sends is SentGradients.LAST_THROUGH_STEPS:
-        for _ in places[1:]:
+        for _ in points[1:]:
             sent = sent - rate * clients.curved(sent)
     weights = np.array([algorithm.weight(int(number)) for number in clients.examples])
-    return rate * weights @ sent / weights.sum(), np.stack(places)
+    return rate * weights @ sent / weights.sum(), np.stack(points)
 
 
 def train_in_plane(clients: Quadratics, algorithm: Algorithm, rounds: int) -> tuple[FloatArray, FloatArray]:
-    """The server's path from `START` [rounds + 1, 2], and where the clients go in the last round."""
+    """Train from `START`.
+
+    Args:
+        clients: the clients, all of which take part in every round.
+        algorithm: a row of the table whose local work is counted in steps.
+        rounds: number of rounds, at least 1.
+
+    Returns:
+        The server's path [rounds + 1, 2], and the clients' paths in the last round
+        [local steps + 1, clients, 2].
+
+    Example:
+        >>> path, local = train_in_plane(quadratics(1.0), ROWS["MAML"](2, SGD(0.3), SGD(1.0)), rounds=30)
+    """
     step = server_steps(algorithm.server)
     path = [START]
     for _ in range(rounds):

@@ -1,9 +1,10 @@
-"""Pictures of the playground: made once, then only their lines move, so that a slider is followed at once."""
+"""A federation in the plane, as a picture and as a panel."""
 
 from __future__ import annotations
 
 import re
 from html import escape
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,6 +14,7 @@ from matplotlib.patches import Ellipse
 from fl_meta.algorithms.optimizers import SGD
 from fl_meta.algorithms.sent import formula_of
 from fl_meta.laboratories.animated_figure import animate
+from fl_meta.laboratories.panel import Panel, choice, slider
 from fl_meta.laboratories.plane import ROWS, SERVERS, START, quadratics, train_in_plane
 from fl_meta.plots.style import PALETTE
 
@@ -21,32 +23,79 @@ _WIDTH, _HEIGHT = 3.7, 2.9
 _CONTOUR = 0.05  # a client's loss on the rim of its ellipse
 
 
-class PlanePicture:
-    """Left the plane of parameters, right the clients' mean loss over the rounds.
+def federation_in_the_plane(
+    *,
+    algorithm: str = "FedAvg",
+    steps: int = 5,
+    client_rate: float = 0.3,
+    server: str = "SGD",
+    server_rate: float = 1.0,
+    heterogeneity: float = 1.0,
+    rounds: int = 30,
+) -> Panel:
+    """Five clients with quadratic losses: the server's path, and one adaptation step of each client.
 
-    Attributes:
-        figure: what `show` changes.
+    The arguments are the first settings of the controls.
+
+    Args:
+        algorithm: a key of `ROWS`.
+        steps: local steps K.
+        client_rate: the clients' learning rate β.
+        server: a key of `SERVERS`.
+        server_rate: the server's learning rate.
+        heterogeneity: from 0, where all clients have the same loss, to 1.
+        rounds: number of rounds.
+
+    Raises:
+        ValueError: if a value is out of its control's bounds.
+
+    Example:
+        >>> panel = laboratories.federation_in_the_plane(algorithm="MAML", steps=2)
+        >>> panel.set(heterogeneity=0.5)
+    """
+    controls = {
+        "algorithm": choice("algorithm", algorithm, tuple(ROWS)),
+        "steps": slider("local steps K", steps, 1, 10, 1),
+        "client_rate": slider("client rate β", client_rate, 0.02, 0.6, 0.02),
+        "server": choice("server optimizer", server, tuple(SERVERS)),
+        "server_rate": slider("server rate", server_rate, 0.05, 2.0, 0.05),
+        "heterogeneity": slider("heterogeneity (0: alike)", heterogeneity, 0.0, 1.0, 0.05),
+        "rounds": slider("rounds", rounds, 1, ROUNDS_IN_PLANE, 1),
+    }
+    picture = PlanePicture()
+
+    def draw(**values: Any) -> tuple[Figure, str]:
+        controls["steps"].disabled = values["algorithm"] == "FedSGD"
+        return picture.show(**values)
+
+    return Panel("federation_in_the_plane", controls, draw)
+
+
+class PlanePicture:
+    """The plane of parameters on the left, the clients' mean loss over the rounds on the right.
+
+    The figure is made once; `show` only moves its lines, so that the picture follows a slider at once.
     """
 
     def __init__(self) -> None:
-        self.figure = Figure(figsize=(10.4, 4.8))
-        plane, losses = self.figure.subplots(1, 2, width_ratios=(1.25, 1))
-        self.figure.subplots_adjust(0.04, 0.22, 0.99, 0.93, 0.14)
+        self._figure = Figure(figsize=(10.4, 4.8))
+        plane, losses = self._figure.subplots(1, 2, width_ratios=(1.25, 1))
+        self._figure.subplots_adjust(0.04, 0.22, 0.99, 0.93, 0.14)
         limits = {"xlim": (-_WIDTH, _WIDTH), "ylim": (-_HEIGHT, _HEIGHT)}
         plane.set(**limits, aspect="equal", xticks=[], yticks=[])
         self._title = plane.set_title("", fontsize=13)
+        colours = PALETTE[:5]
         self._ellipses = [
             plane.add_patch(Ellipse((0, 0), 1, 1, color=colour, alpha=0.15, linewidth=0))
-            for colour in PALETTE[:5]
+            for colour in colours
         ]
         style = {"marker": ".", "markersize": 6, "linewidth": 1.3}
-        self._local = [plane.plot([], [], color=colour, **style)[0] for colour in PALETTE[:5]]
+        self._local = [plane.plot([], [], color=colour, **style)[0] for colour in colours]
         style = {"linestyle": ":", "marker": "^", "markersize": 10, "markeredgecolor": "black"}
         self._adapted = [
-            plane.plot([], [], color=colour, linewidth=2.5, markevery=[1], **style)[0]
-            for colour in PALETTE[:5]
+            plane.plot([], [], color=colour, linewidth=2.5, markevery=[1], **style)[0] for colour in colours
         ]
-        self._optima = [plane.plot([], [], "o", color=colour, markersize=16)[0] for colour in PALETTE[:5]]
+        self._optima = [plane.plot([], [], "o", color=colour, markersize=16)[0] for colour in colours]
         self._numbers = [
             plane.text(0, 0, f"{i}", ha="center", va="center", color="white", weight="bold", fontsize=11)
             for i in range(1, 6)
@@ -60,9 +109,9 @@ class PlanePicture:
         for i, (colour, marker) in enumerate(zip(PALETTE, "os", strict=False)):
             self._curves += losses.plot([], [], color=colour, marker=marker)
             self._smallest.append(losses.axhline(0, color=colour, linestyle=":", linewidth=1.5))
-            place = {"x": 0.97, "y": 0.95 - 0.08 * i, "ha": "right", "va": "top"}
+            corner = {"x": 0.97, "y": 0.95 - 0.08 * i, "ha": "right", "va": "top"}
             box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
-            self._texts.append(losses.text(**place, s="", transform=losses.transAxes, fontsize=13, bbox=box))
+            self._texts.append(losses.text(**corner, s="", transform=losses.transAxes, fontsize=13, bbox=box))
         losses.set(xlim=(-1, ROUNDS_IN_PLANE + 1), ylim=(0, 3.6), yticks=range(4))
         losses.set_xticks(range(0, ROUNDS_IN_PLANE + 1, 20))
         losses.set_xlabel("round", fontsize=12)
@@ -82,7 +131,7 @@ class PlanePicture:
         heterogeneity: float,
         rounds: int,
     ) -> tuple[Figure, str]:
-        """The figure at these settings, and what it says in words, as HTML."""
+        """The figure for these settings, and its words as HTML."""
         clients = quadratics(heterogeneity)
         row = ROWS[algorithm](steps, SGD(client_rate), SERVERS[server](server_rate))
         path, local = train_in_plane(clients, row, rounds)
@@ -110,8 +159,7 @@ class PlanePicture:
             self._curves[i].set_data(np.arange(rounds + 1), mean)
             self._curves[i].set_markevery(max(rounds // 10, 1))
             self._smallest[i].set_ydata([smallest[i], smallest[i]])
-            text = f"{'●■'[i]} {name}: {mean[-1]:.2f} (best {smallest[i]:.2f})"
-            self._texts[i].set_text(text)
+            self._texts[i].set_text(f"{'●■'[i]} {name}: {mean[-1]:.2f} (best {smallest[i]:.2f})")
 
         initial, after = (mean[-1] for mean in means.values())
         counts = "by its number of examples" if row.weights == "examples" else "as much as any other"
@@ -122,7 +170,7 @@ class PlanePicture:
         )
         if np.any(np.abs(path) > (_WIDTH, _HEIGHT)):
             words += " <b>The server's path leaves the picture: lower the rates.</b>"
-        return self.figure, words
+        return self._figure, words
 
 
 def _subscripts(text: str) -> str:
@@ -130,7 +178,7 @@ def _subscripts(text: str) -> str:
 
 
 def _key(axes: Axes) -> None:
-    """The legend of the plane: what lines and marks mean, whatever their colour."""
+    """Explain lines and marks, which mean the same in every colour."""
     grey = "0.45"
     axes.plot([], [], "o", color=grey, markersize=11, label="a client's optimum")
     axes.plot([], [], ".-", color=grey, label="local steps, last round")

@@ -1,4 +1,4 @@
-"""Figures. Each function returns a Figure and touches no global state of matplotlib."""
+"""Figures of a data set. Each function returns a Figure and leaves matplotlib's global state alone."""
 
 from __future__ import annotations
 
@@ -21,19 +21,22 @@ def glyph_sheet(
     *,
     seed: int = 0,
 ) -> Figure:
-    """One example of each character by each client, a row per client: who writes how, and what means what.
+    """Show one example of each character by each client, a row per client.
 
-    A cell is blank where the client has no example of the character. Values run from 0, white, to 1, black.
+    A square is blank where the client has no example of the character. Pixels run from 0, white, to 1, black.
 
     Args:
         data: grey images [examples, height, width], or with an axis for the one channel, and `class_names`.
-        client_ids: whom to show, one row each; the first 12 if left out.
+        client_ids: the clients to show, one row each; the first 12 by default.
         characters: names of classes, one column each.
         seed: chooses the example where a client has several.
 
     Raises:
-        ValueError: if `data` has no grey images or lacks a character, or if nothing is asked for.
-        KeyError: for a client that `data` does not have.
+        ValueError: if `data` has no grey images or lacks a character, or if there is nothing to show.
+        KeyError: if a client is not in the data set.
+
+    Example:
+        >>> glyph_sheet(load_dataset("writers"), characters="0Oo1Il")
     """
     image_shape = [length for length in data.x.shape[1:] if length > 1]
     if len(image_shape) != 2:
@@ -72,16 +75,19 @@ def glyph_sheet(
 
 
 def same_ink_sheet(data: FederatedDataset, *, count: int = 10, examples: int = 3000, seed: int = 0) -> Figure:
-    """Pairs of nearly equal images by two clients who mean different things by them.
+    """Show pairs of nearly equal images that two clients mean as different classes.
 
-    Each column is the most alike pair of its two classes (cosine of the pixels) among `examples` images
-    drawn at random; the most alike column comes first.
+    Each column is the most similar pair of its two classes (by the cosine of the pixels) among `examples`
+    images drawn at random; the most similar column comes first.
 
     Args:
         data: grey images with one label each and `class_names`.
         count: number of columns.
-        examples: how many images to compare.
-        seed: of the draw.
+        examples: number of images to compare.
+        seed: seed of the draw.
+
+    Example:
+        >>> same_ink_sheet(load_dataset("writers"), count=8)
     """
     owners = np.repeat(np.arange(len(data)), data.counts)
     index = np.concatenate([start + np.arange(n) for start, n in zip(data.starts, data.counts, strict=True)])
@@ -89,11 +95,11 @@ def same_ink_sheet(data: FederatedDataset, *, count: int = 10, examples: int = 3
     owners, index = owners[chosen], index[chosen]
     flat, labels = data.x[index].reshape(len(index), -1), data.y[index]
     flat = flat / np.linalg.norm(flat, axis=1, keepdims=True).clip(min=1e-9)
-    alike = np.triu(flat @ flat.T)
-    alike[(labels[:, None] == labels) | (owners[:, None] == owners)] = 0
+    similarity = np.triu(flat @ flat.T)
+    similarity[(labels[:, None] == labels) | (owners[:, None] == owners)] = 0
     pairs: dict[frozenset[int], tuple[int, int]] = {}
-    for place in np.argsort(-alike, axis=None)[: 400 * count]:
-        first, second = divmod(int(place), len(index))
+    for position in np.argsort(-similarity, axis=None)[: 400 * count]:
+        first, second = divmod(int(position), len(index))
         pairs.setdefault(frozenset((int(labels[first]), int(labels[second]))), (first, second))
     figure = Figure(figsize=(1.05 * count, 3.0), layout="constrained")
     columns = list(pairs.values())[:count]
@@ -109,13 +115,16 @@ def same_ink_sheet(data: FederatedDataset, *, count: int = 10, examples: int = 3
 
 
 def partition_plot(data: FederatedDataset) -> Figure:
-    """Who has what: each client's share of every label as a shade, and its number of examples above it.
+    """Show how labels are spread over clients: each label's share as a shade, the number of examples above.
 
-    A column is a client, a row a label. Labels that the same clients have much of are neighbours, and so are
-    clients with the same most frequent label, the purest first. White is no example at all.
+    A column is a client, a row a label. Neighbouring labels are frequent in the same clients; clients with
+    the same most frequent label are neighbours, ordered by its share. White means no example at all.
 
     Args:
-        data: of any kind; train and test parts are counted together.
+        data: any data set; train and test parts are counted together.
+
+    Example:
+        >>> partition_plot(load_dataset("writers", num_writers=50))
     """
     counts = data.class_counts()
     totals = counts.sum(axis=1)
@@ -132,7 +141,7 @@ def partition_plot(data: FederatedDataset) -> Figure:
     image = axes.imshow(
         shares[clients].T,
         cmap="Blues",
-        norm=PowerNorm(0.5, vmin=0, vmax=shares.max()),  # the eye tells few from none
+        norm=PowerNorm(0.5, vmin=0, vmax=shares.max()),  # makes small shares visible
         aspect="auto",
         interpolation="nearest",
     )
@@ -145,12 +154,12 @@ def partition_plot(data: FederatedDataset) -> Figure:
 
 
 def _chain(shares: NDArray[np.float64]) -> list[int]:
-    """Labels from shares [clients, labels]: after each the one left that most goes to the same clients."""
+    """Order the labels of shares [clients, labels] so that each is followed by the most similar one left."""
     centred = shares - shares.mean(axis=0)
     centred /= np.linalg.norm(centred, axis=0).clip(min=1e-12)
-    alike = centred.T @ centred
+    similarity = centred.T @ centred
     chain = [0]
-    while len(chain) < len(alike):
-        left = np.setdiff1d(np.arange(len(alike)), chain)
-        chain.append(int(left[alike[chain[-1], left].argmax()]))
+    while len(chain) < len(similarity):
+        left = np.setdiff1d(np.arange(len(similarity)), chain)
+        chain.append(int(left[similarity[chain[-1], left].argmax()]))
     return chain

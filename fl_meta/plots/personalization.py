@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import groupby
 
 import numpy as np
 import seaborn
@@ -25,21 +26,27 @@ def prediction_sheet(
     columns: int = 12,
     rows: int = 3,
 ) -> Figure:
-    """A client's test images with what they mean, what the initial and what the personalized model reads.
+    """Show a client's test images with the true class, and the initial → personalized prediction.
 
-    The images that the initial model gets wrong come first; "t: a → b" is the true class, the initial and the
-    personalized prediction. Right predictions are blue, wrong ones orange and underlined.
+    The images that the initial model gets wrong come first. Right predictions are blue, wrong ones orange and
+    underlined.
 
     Args:
         data: grey images with `class_names`.
-        client_id: whose test part is shown.
+        client_id: the client whose test part is shown.
         initial: predicted classes of the test part before adaptation [test examples].
-        personalized: the same after it.
+        personalized: the same after adaptation.
         columns: images per row.
-        rows: rows at most.
+        rows: maximal number of rows.
 
     Raises:
         KeyError: if the client is not in the data set.
+
+    Example:
+        >>> adaptation = laboratories.adapt_client("writers", "writer_00041")
+        >>> before, *_, after = adaptation.predicted
+        >>> data = laboratories.held_out_study("writers").adaptation.data
+        >>> prediction_sheet(data, "writer_00041", before, after)
     """
     client = data[client_id]
     order = np.argsort(np.asarray(initial) == client.test_y, kind="stable")[: columns * rows]
@@ -70,13 +77,16 @@ def prediction_sheet(
 
 
 def adaptation_curve(tables: Mapping[str, PersonalizationTable]) -> Figure:
-    """Mean test accuracy over clients after every adaptation epoch, with the 95 % interval of the gain.
+    """Show the mean test accuracy over clients after every adaptation epoch, with the gain's 95 % interval.
 
-    The band is that of the paired gain, drawn around the mean: how sure we are of the change, not of the
-    level. Epoch 0 is the initial model.
+    The band is the interval of the paired gain, drawn around the mean: it tells how certain the change is,
+    not the level. Epoch 0 is the initial model.
 
     Args:
         tables: one personalization table per label in the legend.
+
+    Example:
+        >>> adaptation_curve({"FedAvg": personalize(model, params, held_out)})
     """
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = figure.add_subplot()
@@ -97,10 +107,13 @@ def adaptation_curve(tables: Mapping[str, PersonalizationTable]) -> Figure:
 
 
 def gain_histogram(tables: Mapping[str, PersonalizationTable]) -> Figure:
-    """How the gain in test accuracy after the last epoch is spread over clients, and the share it hurts.
+    """Show how the gain in test accuracy after the last epoch varies over clients, and how many it hurts.
 
     Args:
-        tables: one personalization table per panel title.
+        tables: one personalization table per subplot title.
+
+    Example:
+        >>> gain_histogram({"FedAvg": personalize(model, params, held_out)})
     """
     figure = Figure(figsize=(4.4 * len(tables), 3.2), layout="constrained")
     for axes, (title, table) in zip(
@@ -116,16 +129,37 @@ def gain_histogram(tables: Mapping[str, PersonalizationTable]) -> Figure:
     return figure
 
 
-def mistakes_html(text: str, right: Sequence[bool]) -> str:
-    """Text as HTML with every character that was predicted wrongly set in orange and underlined.
+def mistakes_html(text: str, right: Sequence[bool], before: Sequence[bool] | None = None) -> str:
+    """Text as HTML, with wrongly predicted characters in orange and underlined.
+
+    A marked line end shows as ↵.
 
     Args:
-        text: what was really said [characters].
+        text: the true characters [characters].
         right: whether each character was predicted [characters].
+        before: the same for an earlier model; characters that have flipped since get a frame [characters].
+
+    Raises:
+        ValueError: if the lengths differ.
+
+    Example:
+        >>> mistakes_html("to be", [True, True, True, False, True])
     """
-    wrong = f"color:{to_hex(PALETTE[3])};text-decoration:underline"
-    marked = "".join(
-        escape(character) if good else f'<span style="{wrong}">{escape(character)}</span>'
-        for character, good in zip(text, right, strict=True)
-    )
-    return f'<pre style="white-space:pre-wrap;line-height:1.5">{marked}</pre>'
+    marked = []
+    letters = zip(text, right, right if before is None else before, strict=True)
+    for (good, flipped), run in groupby(
+        letters, key=lambda letter: (bool(letter[1]), letter[1] != letter[2])
+    ):
+        content = escape("".join(character for character, _, _ in run))
+        if good and not flipped:
+            marked.append(content)
+            continue
+        colour = to_hex(PALETTE[0 if good else 3])
+        style = f"outline:1.5px solid {colour}" if flipped else ""
+        if not good:
+            style = f"color:{colour};text-decoration:underline;{style}"
+        tag = "span" if good else "u"
+        content = content.replace("\n", "↵\n")
+        marked.append(f'<{tag} style="{style}">{content}</{tag}>')
+    layout = "white-space:pre-wrap;word-break:normal;line-height:1.5"  # JupyterLab breaks within words
+    return f'<pre style="{layout}">{"".join(marked)}</pre>'

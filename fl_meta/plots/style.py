@@ -4,5 +4,5 @@ from __future__ import annotations
 
 import seaborn
 
-# Told apart by colour-blind readers; marks and underlines say the same without colour.
+# Colour-blind readers can tell these apart; marks and underlines repeat what the colours say.
 PALETTE = seaborn.color_palette("colorblind")

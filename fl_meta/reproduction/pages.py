@@ -57,7 +57,8 @@ def _unfold(output: NotebookNode, states: dict[str, Any]) -> list[NotebookNode]:
         "display_data",
         {"text/html": "<i>Sliders and buttons work in the notebook; here is what they showed:</i>"},
     )
-    pictures = {kind: data for kind, data in output.data.items() if kind.startswith("image/")}
+    # A panel comes with a still of itself: its picture, or HTML if it has a page of text.
+    pictures = {kind: data for kind, data in output.data.items() if kind.startswith(("image/", "text/html"))}
     still = [nbformat.v4.new_output("display_data", pictures)] if pictures else []
     return [note, *still, *_held(view["model_id"], states)]
 

@@ -39,8 +39,8 @@ class Server:
     """A running server.
 
     Attributes:
-        url: with a slash at its end.
-        token: that it wants to see.
+        url: its address, which ends in a slash.
+        token: the token that it requires.
         notebooks: the folder that it serves.
     """
 
@@ -49,7 +49,7 @@ class Server:
     notebooks: Path
 
     def stop_kernels(self) -> None:
-        """Stop all that run."""
+        """Stop all running kernels."""
         headers = {"Authorization": f"token {self.token}"}
         for session in requests.get(f"{self.url}api/sessions", headers=headers, timeout=SLOW).json():
             requests.delete(f"{self.url}api/sessions/{session['id']}", headers=headers, timeout=SLOW)
@@ -57,7 +57,7 @@ class Server:
 
 @pytest.fixture(scope="session")
 def folder() -> Iterator[Path]:
-    """A home, and a copy of the notebooks for profile smoke. Its name is short: sockets lie in it."""
+    """A home, and a copy of the notebooks for profile smoke; its path is short, since sockets lie in it."""
     with tempfile.TemporaryDirectory(prefix="fl_meta_", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         (folder / "notebooks").mkdir()
@@ -78,26 +78,31 @@ def folder() -> Iterator[Path]:
 
 
 @contextmanager
-def serving(folder: Path, command: str, *options: str) -> Iterator[str]:
-    """`fl-meta COMMAND` on a free port, with a home of its own; its address once it answers."""
+def serving(folder: Path, name: str, *command: str | Path) -> Iterator[str]:
+    """Run a server on a free port, with a home of its own, and give its address once it answers.
+
+    Args:
+        folder: contains the homes and the notebooks.
+        name: for the log.
+        command: starts the server without opening a browser; the port is appended.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = os.environ | {name: str(folder / name) for name in HOMES} | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {home: str(folder / home) for home in HOMES} | {"OMP_NUM_THREADS": "1"}
     environment["FL_META_EXPERIMENTS"] = str(folder / "experiments")
-    # The list of fonts, announced among a cell's outputs when it is made, is there already.
+    environment["JUPYTER_PREFER_ENV_PATH"] = "1"  # not a kernel of the same name in the user's home
+    # Use the list of fonts that exists: building one prints a message among a cell's outputs.
     environment["MPLCONFIGDIR"] = matplotlib.get_cachedir()
-    program = Path(sys.executable).with_name("fl-meta")
-    arguments = ["--notebooks", str(folder / "notebooks"), "--no-browser", f"--port={port}", *options]
-    log = SCREENSHOTS / f"{command}.log"
+    log = SCREENSHOTS / f"{name}.log"
     with log.open("w") as text:
         process = subprocess.Popen(
-            [program, command, *arguments], cwd=ROOT, env=environment, stdout=text, stderr=text
+            [*command, "--no-browser", f"--port={port}"], cwd=ROOT, env=environment, stdout=text, stderr=text
         )
     url = f"http://127.0.0.1:{port}/"
 
     def answers() -> bool:
-        assert process.poll() is None, f"fl-meta {command} has ended:\n{log.read_text()}"
+        assert process.poll() is None, f"{name} has ended:\n{log.read_text()}"
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
@@ -105,7 +110,7 @@ def serving(folder: Path, command: str, *options: str) -> Iterator[str]:
         return True
 
     try:
-        wait_until(answers, SLOW, f"fl-meta {command} to answer; its log is {log}")
+        wait_until(answers, SLOW, f"{name} to answer; its log is {log}")
         yield url
     finally:
         process.terminate()
@@ -118,18 +123,19 @@ def serving(folder: Path, command: str, *options: str) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def lab(folder: Path) -> Iterator[Server]:
     """JupyterLab."""
-    token = secrets.token_hex()
+    token, notebooks = secrets.token_hex(), folder / "notebooks"
     options = [f"--IdentityProvider.token={token}", "--ServerApp.port_retries=0"]
     if os.geteuid() == 0:
         options.append("--allow-root")
-    with serving(folder, "lab", *options) as url:
-        yield Server(url, token, folder / "notebooks")
+    with serving(folder, "lab", sys.executable, "-m", "jupyterlab", notebooks, *options) as url:
+        yield Server(url, token, notebooks)
 
 
 @pytest.fixture(scope="session")
 def play(folder: Path) -> Iterator[str]:
     """The address of the playground as a page."""
-    with serving(folder, "play") as url:
+    program = Path(sys.executable).with_name("fl-meta")
+    with serving(folder, "play", program, "play", "--notebooks", folder / "notebooks") as url:
         yield url
 
 
@@ -137,8 +143,8 @@ def play(folder: Path) -> Iterator[str]:
 def browser() -> Iterator[Browser]:
     """Chromium, without a window."""
     found = [path for name in CHROMIUM if (path := shutil.which(name))]
-    assert found, f"none of {', '.join(CHROMIUM)} is here; install one, for example: apt install chromium"
-    # Without its sandbox, which root and containers may not have; it sees our own pages alone.
+    assert found, f"none of {', '.join(CHROMIUM)} was found; install one, for example: apt install chromium"
+    # Root and containers may not have its sandbox; it opens only our own pages.
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found[0], args=["--no-sandbox"])
         yield browser

@@ -1,4 +1,4 @@
-"""A reader's hands and eyes: opens a page, moves what there is to move, and notices what goes wrong."""
+"""Acts for a reader: opens a page, moves its controls, and notices errors."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, expect
 
-# Loading JupyterLab or starting a kernel, on a busy machine; a drawing.
+# Seconds to load JupyterLab or start a kernel on a busy machine, and to draw a picture.
 SLOW, QUICK = 300.0, 60.0
 
 ERROR = "application/vnd.jupyter.error"
 STDERR = "application/vnd.jupyter.stderr"
 
-# While a new picture comes in, the address of the old one is no longer good.
+# While a new picture arrives, the address of the old one may be invalid: try again.
 _PNG = """async image => {
     for (let left = 20; ; left--) {
         try { await image.decode(); break; }
@@ -56,16 +56,16 @@ _CLASHES = """panel => {
     return found;
 }"""
 
-# Prompts of code cells that have something to run: "[ ]:", "[*]:", "[3]:".
+# Prompts of code cells that are not empty: "[ ]:", "[*]:", "[3]:".
 _PROMPTS = """() => [...document.querySelectorAll(".jp-Notebook .jp-CodeCell .jp-InputArea-prompt")]
     .map(prompt => prompt.textContent)"""
 
 
 def wait_until(is_so: Callable[[], Any], seconds: float, what: str) -> Any:
-    """The first result that is true.
+    """Wait for the first true result and return it.
 
     Raises:
-        TimeoutError: with `what` was awaited.
+        TimeoutError: if there is none in time; the message names `what`.
     """
     end = time.monotonic() + seconds
     while not (result := is_so()):
@@ -76,11 +76,11 @@ def wait_until(is_so: Callable[[], Any], seconds: float, what: str) -> Any:
 
 
 class Tab:
-    """A page of a server on this machine; requests to any other are refused.
+    """A page of a server on this machine; requests to other machines are refused.
 
     Attributes:
-        problems: errors that the console or the page told, and requests that failed.
-        foreign: addresses on other machines that the page asked for.
+        problems: errors in the console or on the page, and requests that failed.
+        foreign: addresses on other machines that the page requested.
     """
 
     def __init__(self, context: BrowserContext, folder: Path) -> None:
@@ -104,7 +104,7 @@ class Tab:
 
     def _heard(self, message: ConsoleMessage) -> None:
         where = message.location.get("url", "")
-        # What was refused above is in `foreign`; a response that failed is a problem already.
+        # Refused requests are in `foreign`, failed responses are already among the problems.
         if message.type == "error" and not message.text.startswith("Failed to load resource"):
             self.problems.append(f"console: {message.text} ({where})")
 
@@ -119,7 +119,7 @@ class Tab:
         return shown.all_text_contents()
 
     def told(self) -> list[str]:
-        """The problems up to now: messages come in while Playwright has the word."""
+        """The problems so far; messages only arrive while Playwright waits."""
         self.page.wait_for_timeout(100)
         return self.problems
 
@@ -130,7 +130,7 @@ class Tab:
 
     @contextmanager
     def zoomed(self, zoom: float) -> Iterator[None]:
-        """As many pixels of CSS as the browser's zoom leaves."""
+        """Shrink the viewport as the browser's zoom would."""
         size = self.page.viewport_size
         assert size
         self.page.set_viewport_size({name: round(pixels / zoom) for name, pixels in size.items()})
@@ -146,7 +146,7 @@ class Tab:
             labels.filter(has_text=re.compile(f"^{re.escape(name)}$"), visible=True).click()
 
     def await_kernel(self) -> None:
-        """Wait for the notebook and for a kernel that has nothing to do."""
+        """Wait for the notebook and for an idle kernel."""
         expect(self.page.locator(".jp-Notebook .jp-Cell").first).to_be_visible(timeout=1000 * SLOW)
         kernel = self.page.locator(".jp-Toolbar-kernelName").first
         expect(kernel).to_contain_text("Python 3", timeout=1000 * SLOW)
@@ -176,9 +176,9 @@ class Tab:
         wait_until(lambda: "[*]:" in self._prompts(), QUICK, "the cells to begin")
 
     def interrupt(self) -> None:
-        """Interrupt what runs, and wait until it says so and nothing runs."""
+        """Interrupt the running cell, and wait until the page says so and nothing runs."""
         self.menu("Kernel", "Interrupt Kernel")
-        # A kernel that has not stopped yet turns away what it is asked.
+        # Until it has stopped, the kernel rejects new requests.
         wait_until(lambda: "KeyboardInterrupt" in "".join(self.errors()), QUICK, "the cell to stop")
         wait_until(lambda: "[*]:" not in self._prompts(), QUICK, "the others not to begin")
 
@@ -195,12 +195,12 @@ class Panel:
         self.picture = place.locator("img.widget-image")
 
     def controls(self) -> list[Control]:
-        """Sliders and lists, in their order."""
+        """Sliders and lists, in order."""
         shown = self.place.locator(".widget-slider, .widget-dropdown")
         return [Control(shown.nth(number)) for number in range(shown.count())]
 
     def button(self, text: str) -> Locator:
-        """A button by what it says."""
+        """A button by its text."""
         return self.place.get_by_role("button", name=text, exact=True)
 
     def pixels(self) -> Any:
@@ -209,11 +209,11 @@ class Panel:
         return np.asarray(Image.open(BytesIO(png)).convert("RGB"))
 
     def settings(self) -> str:
-        """The code that brings the panel back."""
+        """The code that recreates the panel."""
         return self.place.locator(".fl-meta-code code").text_content() or ""
 
     def do(self, action: Callable[[], None], what: str, is_done: Callable[[], bool]) -> None:
-        """Act, and wait until it is done; no error may show, and what lies below may not jump.
+        """Act, and wait until it is done; no error may show, and nothing below may jump.
 
         Raises:
             AssertionError: if an error shows, or the picture's height changes.
@@ -231,17 +231,17 @@ class Panel:
         self.do(move, control.label(), lambda: control.value() == value or self.settings() != settings)
 
     def is_as(self, settings: str, pixels: Any) -> bool:
-        """Whether these are its settings and its picture, but for where a line that came back is smoothed."""
+        """Whether these are its settings and, except for a few smoothed pixels, its picture."""
         now = self.pixels()
         alike = now.shape == pixels.shape and (now != pixels).any(-1).mean() < 1e-3
         return self.settings() == settings and alike
 
     def reset(self, settings: str, pixels: Any) -> None:
-        """Press the button, and wait for the settings and the picture of the beginning."""
+        """Press "reset", and wait for the first settings and picture."""
         self.do(self.button("reset").click, "reset", lambda: self.is_as(settings, pixels))
 
     def enable(self, control: Control) -> bool:
-        """Choose from one list after the other until a control is on; false if nothing turns it on."""
+        """Choose from one list after the other until a control is enabled; return whether it is."""
         settings, pixels = self.settings(), self.pixels()
         for other in self.controls():
             for choose in other.moves() if other.is_list and not control.enabled() else ():
@@ -322,7 +322,7 @@ class Panel:
         raise AssertionError(f"Tab does not lead to {what}")
 
     def clashes(self) -> list[str]:
-        """What lies over something else, sticks out, or has a label that is cut off."""
+        """Parts that overlap, stick out, or have a label that is cut off."""
         found: list[str] = self.place.evaluate(_CLASHES)
         return found
 
@@ -336,7 +336,7 @@ class Control:
         self.focus = place.locator("select" if self.is_list else "[role=slider]")
 
     def label(self) -> str:
-        """What it says beside it."""
+        """The label beside it."""
         return self.place.locator("label").text_content() or ""
 
     def enabled(self) -> bool:
@@ -345,7 +345,7 @@ class Control:
         return off.count() == 0
 
     def value(self) -> str:
-        """What is chosen, as text."""
+        """The current value, as text."""
         if self.is_list:
             return self.focus.input_value()
         return self.focus.get_attribute("aria-valuetext") or ""

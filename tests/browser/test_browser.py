@@ -1,4 +1,8 @@
-"""Every notebook with widgets in JupyterLab, and the playground's page, as a reader uses them."""
+"""The panels in JupyterLab and on the playground's page, as a reader uses them.
+
+The playground has every panel. One other notebook, the first that a reader opens, shows that panels also
+work in the middle of a lesson; that the rest run without an error is tested without a browser.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,11 @@ from collections.abc import Iterator
 
 import nbformat
 import pytest
-from conftest import ROOT, Server
+from conftest import Server
 from driver import QUICK, SLOW, Tab, wait_until
 
-WITH_WIDGETS = sorted(
-    path.stem for path in (ROOT / "notebooks").glob("[0-9]*.py") if "widgets." in path.read_text("utf-8")
-)
-PLAYGROUND = "08_playground"
-# Voilà's template asks for icons that we do not use, and does without.
+PLAYGROUND, LESSON = "08_playground", "00_start_here"
+# Voilà's template asks for icons that the page neither uses nor needs.
 ICONS = re.compile(r"https://cdn\.jsdelivr\.net/npm/@fortawesome/")
 TOY = """
 import time
@@ -36,7 +37,7 @@ Panel("toy", {"value": slider("value", 1, 0, 10, 1), "idle": slider("idle", 1, 0
 
 @pytest.fixture
 def notebook(tab: Tab, lab: Server, request: pytest.FixtureRequest) -> Iterator[str]:
-    """The name of the notebook, opened in JupyterLab; its kernel is stopped in the end."""
+    """Open a notebook in JupyterLab and give its name; stop its kernel afterwards."""
     name: str = request.param
     tab.page.goto(f"{lab.url}lab/tree/{name}.ipynb?reset&token={lab.token}")
     tab.await_kernel()
@@ -44,13 +45,12 @@ def notebook(tab: Tab, lab: Server, request: pytest.FixtureRequest) -> Iterator[
     lab.stop_kernels()
 
 
-def assert_panels_work(tab: Tab, name: str) -> None:
+def assert_panels_work(tab: Tab, name: str, everywhere: bool = False) -> None:
     """Everything moves, by mouse and by keyboard, and fits at 125 %, with no error anywhere."""
     panels = tab.panels()
     assert panels, f"no panel in {name}; run fl-meta notebooks build {name}"
     for number, panel in enumerate(panels):
-        # The other notebooks have the playground's panels once more.
-        panel.move_everything(everywhere=name == PLAYGROUND)
+        panel.move_everything(everywhere)
         tab.look(f"{name}-{number}")
     panels[0].use_keyboard()
     with tab.zoomed(1.25):
@@ -62,11 +62,25 @@ def assert_panels_work(tab: Tab, name: str) -> None:
     assert not [url for url in tab.foreign if not ICONS.match(url)]
 
 
-@pytest.mark.parametrize("notebook", WITH_WIDGETS, indirect=True)
+def assert_text_follows_its_slider(tab: Tab) -> None:
+    """The panel with a page of text shows the marks that belong to the epoch."""
+    (panel,) = (panel for panel in tab.panels() if panel.place.locator("pre").count())
+    page, wrong = panel.place.locator("pre").first, panel.place.locator("pre u").first
+    assert page.is_visible() and wrong.is_visible()
+    before = page.inner_html()
+    _, epoch = panel.controls()
+    panel.move(epoch, epoch.moves()[1])
+    assert "after 10 epochs" in panel.place.inner_text()
+    assert page.inner_html() != before
+
+
+@pytest.mark.parametrize("notebook", [PLAYGROUND, LESSON], indirect=True)
 def test_panels_in_jupyterlab(tab: Tab, notebook: str) -> None:
     tab.look(f"{notebook}-opened")
     tab.run_all()
-    assert_panels_work(tab, notebook)
+    assert_panels_work(tab, notebook, everywhere=notebook == PLAYGROUND)
+    if notebook == PLAYGROUND:
+        assert_text_follows_its_slider(tab)
 
 
 @pytest.mark.parametrize("notebook", [PLAYGROUND], indirect=True)
@@ -97,6 +111,7 @@ def test_the_playground_as_a_page(tab: Tab, play: str) -> None:
     for code in (".jp-InputArea-editor", ".highlight", ".jp-InputPrompt"):
         assert tab.page.locator(code).locator("visible=true").count() == 0, f"{code} shows"
     assert "import" not in text
+    assert tab.page.locator(".fl-meta-panel pre u").first.is_visible(), "the page of text has its marks"
     assert_panels_work(tab, "page")
 
 
@@ -121,25 +136,27 @@ def test_faults_are_noticed_and_a_panel_that_hangs_works_again_after_a_restart(
     with pytest.raises(AssertionError, match="broke"):
         panel.move(value, value.moves()[2])
     tab.look("broken")
-    # What raised is over with the next value.
+    # The error goes when a control moves.
     panel.reset(settings, pixels)
     assert not tab.errors()
     with pytest.raises(AssertionError, match="idle does not change the picture"):
         panel.move_control(idle)
-    # A slider keeps the arrow keys from JupyterLab, but not the one that saves.
+    # A slider keeps the arrow keys from JupyterLab, but not the keys that save.
     idle.focus.press("ArrowRight")
     idle.focus.press("Control+s")
     saved = lab.notebooks / f"{notebook}.ipynb"
     wait_until(
-        lambda: tab.told() or "widgets.toy(" in saved.read_text("utf-8"), QUICK, "the notebook to be saved"
+        lambda: tab.told() or "laboratories.toy(" in saved.read_text("utf-8"),
+        QUICK,
+        "the notebook to be saved",
     )
-    # An interruption does not reach what a slider started: JupyterLab has it computed beside the cells.
+    # JupyterLab runs a slider's callback outside the cells, so that an interruption does not stop it.
     value.moves()[1]()
     tab.restart()
     tab.run_all()
     (panel,) = tab.panels()
     panel.move(panel.controls()[0], panel.controls()[0].moves()[0])
     panel.reset(settings, pixels)
-    # What the page tells is heard.
+    # Errors of the page are noticed.
     tab.page.evaluate("console.error('told'); setTimeout(() => { throw new Error('thrown') })")
     wait_until(lambda: len(tab.told()) == 2, QUICK, "two problems")

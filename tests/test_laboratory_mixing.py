@@ -1,4 +1,4 @@
-"""Mixes of inner gradients, and adaptation, against the library's rows on the same batches."""
+"""Mixes of inner gradients and adaptation agree with the library on the same batches."""
 
 import numpy as np
 import pytest
@@ -49,9 +49,9 @@ def test_a_preset_is_a_row_of_the_table(
     expected, _ = pseudo_gradient(
         LINEAR, as_params(params), writers.train, ids, row, seed=0, round_number=number
     )
-    found = as_params(mixed_gradient(writers.rounds[number], params, PRESETS[preset], 0.4))
+    gradients = as_params(mixed_gradient(writers.rounds[number], params, PRESETS[preset], 0.4))
     for name, gradient in expected.items():
-        torch.testing.assert_close(found[name], gradient, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(gradients[name], gradient, rtol=1e-9, atol=1e-12)
 
 
 def test_a_mix_is_linear_in_what_is_sent(writers: SmallWriters) -> None:
@@ -60,12 +60,12 @@ def test_a_mix_is_linear_in_what_is_sent(writers: SmallWriters) -> None:
     def mixed(*mix: float) -> np.ndarray:
         return mixed_gradient(writers.rounds[0], params, mix, 0.4)
 
-    parts = 2 * mixed(0, 1, 0, 0, 0) - 0.5 * mixed(0, 0, 0, 1, 0)
-    np.testing.assert_allclose(mixed(0, 2, 0, -0.5, 0), parts, atol=1e-12)
+    sum_of_gradients = 2 * mixed(0, 1, 0, 0, 0) - 0.5 * mixed(0, 0, 0, 1, 0)
+    np.testing.assert_allclose(mixed(0, 2, 0, -0.5, 0), sum_of_gradients, atol=1e-12)
     assert not mixed(0, 0, 0, 0, 0).any()
 
 
-def test_training_and_adaptation_are_the_librarys(writers: SmallWriters) -> None:
+def test_training_and_adaptation_equal_the_librarys(writers: SmallWriters) -> None:
     params = as_params(np.zeros((50, 15)))
     for number in range(4):
         step, _ = pseudo_gradient(
@@ -73,14 +73,14 @@ def test_training_and_adaptation_are_the_librarys(writers: SmallWriters) -> None
         )
         params = {name: tensor - 1.5 * step[name] for name, tensor in params.items()}
     table = personalize(LINEAR, params, writers.held_out, epochs=1, client=RATE, batch_size=BATCH_SIZE)
-    found = train_mix(writers, PRESETS["FedAvg(5)"], 0.4, 1.5, 4)
-    assert (found.initial[-1], found.personalized[-1]) == pytest.approx(
+    learning = train_mix(writers, PRESETS["FedAvg(5)"], 0.4, 1.5, 4)
+    assert (learning.initial[-1], learning.personalized[-1]) == pytest.approx(
         tuple(100 * table.accuracies().mean()), abs=1e-4
     )
-    assert found.rounds == (0, 1, 2, 3, 4)
+    assert learning.rounds == (0, 1, 2, 3, 4)
 
 
-def test_nobody_is_in_both_halves(writers: SmallWriters) -> None:
+def test_no_client_is_in_both_halves(writers: SmallWriters) -> None:
     assert len(writers.train) == len(writers.held_out) == 5
     assert not set(writers.train.client_ids) & set(writers.held_out.client_ids)
     assert writers.train.synthetic and "synthetic" in writers.train.label

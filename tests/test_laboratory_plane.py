@@ -1,4 +1,4 @@
-"""The plane against the library: the same quadratic losses as a torch model, through autograd."""
+"""The plane agrees with the library, where the same quadratic losses are a torch model with autograd."""
 
 from dataclasses import replace
 
@@ -26,8 +26,8 @@ from fl_meta.models.parameters import Params
 from fl_meta.training.rounds import pseudo_gradient
 
 
-class Place(nn.Module):
-    """A model whose parameters are a place in the plane."""
+class Point(nn.Module):
+    """A model whose parameters are a point in the plane."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,14 +49,14 @@ def as_data(clients: Quadratics) -> FederatedDataset:
     return FederatedDataset.from_arrays(x, np.zeros(len(x), int), owners, test_fraction=0.0, num_classes=1)
 
 
-MODEL = QuadraticModel("quadratic", Place)
+MODEL = QuadraticModel("quadratic", Point)
 HETEROGENEITY = st.floats(0, 1)
 RATE = st.floats(0.02, 0.6)
 
 
 @pytest.mark.parametrize("server", SERVERS)
 @pytest.mark.parametrize("name", ROWS)
-def test_three_rounds_are_the_librarys(name: str, server: str) -> None:
+def test_three_rounds_equal_the_librarys(name: str, server: str) -> None:
     clients = quadratics(0.8)
     data = as_data(clients)
     row = ROWS[name](3, SGD(0.3), SERVERS[server](0.4))
@@ -71,7 +71,7 @@ def test_three_rounds_are_the_librarys(name: str, server: str) -> None:
 
 
 @pytest.mark.parametrize("optimizer", [SGD(0.3), SGD(0.3, momentum=0.9), Adam(0.1, 0.8, 0.95, 1e-3)])
-def test_the_servers_steps_are_torchs(optimizer: SGD | Adam) -> None:
+def test_server_steps_equal_the_librarys(optimizer: SGD | Adam) -> None:
     step, params, state = server_steps(optimizer), {"theta": torch.zeros(4, 3, dtype=torch.float64)}, {}
     at = np.zeros((4, 3))
     for gradient in np.random.default_rng(0).normal(size=(6, 4, 3)):
@@ -106,15 +106,15 @@ def test_one_client_by_hand() -> None:
         "MAML": (0.25, 2.25 * 0.5625),  # times ½ · ½, and ¾ · ¾
     }
     for name, direction in expected.items():
-        found, local = round_in_plane(client, at, ROWS[name](2, SGD(0.25), SGD(1.0)))
-        np.testing.assert_allclose(found, direction, err_msg=name)
-        places = [(8, 16), (4, 12)] if name == "FedSGD" else [(8, 16), (4, 12), (2, 9)]
-        np.testing.assert_allclose(local[:, 0], places, err_msg=name)
+        gradient, local = round_in_plane(client, at, ROWS[name](2, SGD(0.25), SGD(1.0)))
+        np.testing.assert_allclose(gradient, direction, err_msg=name)
+        path = [(8, 16), (4, 12)] if name == "FedSGD" else [(8, 16), (4, 12), (2, 9)]
+        np.testing.assert_allclose(local[:, 0], path, err_msg=name)
     np.testing.assert_allclose(client.adapted(at, 0.25), [(4, 12)])
     np.testing.assert_allclose(client.losses(at[None]), [64 + 128])
 
 
-def test_clients_weigh_by_examples_or_the_same() -> None:
+def test_clients_are_weighted_by_examples_or_equally() -> None:
     clients = quadratics(1.0)
     twice = replace(clients, examples=clients.examples * np.array([2, 1, 1, 1, 1]))
     for name, changes in (("FedAvg", True), ("FedSGD", True), ("Reptile", False), ("MAML", False)):
@@ -123,13 +123,13 @@ def test_clients_weigh_by_examples_or_the_same() -> None:
         assert same is not changes, name
 
 
-def test_without_heterogeneity_all_clients_are_one() -> None:
+def test_without_heterogeneity_all_clients_are_equal() -> None:
     clients = quadratics(0.0)
     assert np.ptp(clients.optima, axis=0).max() == 0
     assert np.ptp(clients.curvatures, axis=0).max() == pytest.approx(0)
 
 
-def test_what_fedsgd_and_maml_look_for_is_the_best_possible() -> None:
+def test_fedsgd_and_maml_converge_to_the_best_possible() -> None:
     clients = replace(quadratics(1.0), examples=np.full(5, 1))
     initial, after = clients.smallest_losses(0.3)
     ends = {

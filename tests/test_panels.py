@@ -1,4 +1,4 @@
-"""Every control of every panel is moved; whatever raises, or leaves the picture empty, fails."""
+"""Move every control of every panel; an exception or an empty picture fails."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -17,23 +17,23 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
 
+from fl_meta import laboratories
 from fl_meta.algorithms.optimizers import SGD
 from fl_meta.evidence import comparison_verdicts as claims
 from fl_meta.evidence.results import file_name, read_result
 from fl_meta.experiments.comparison_settings import FEDSGD, RECORDED_COMPARISON, REPTILE
-from fl_meta.laboratories import panels as widgets
 from fl_meta.laboratories.mixing import PRESETS
 from fl_meta.laboratories.panel import Panel
 from fl_meta.laboratories.plane import ROWS, quadratics, train_in_plane
 
 RESULTS = Path(__file__).parent.parent / "data" / "results"
 MAKERS: dict[str, Callable[[], Panel]] = {
-    "plane": widgets.federation_in_the_plane,
-    "mix": widgets.mix_your_own,
-    "writer": widgets.meet_a_client,
-    "role": lambda: widgets.meet_a_client(dataset="shakespeare"),
-    "different": lambda: widgets.heterogeneity_panel(RESULTS),
-    "claims": lambda: widgets.claim_explorer(RESULTS),
+    "plane": laboratories.federation_in_the_plane,
+    "mix": laboratories.mix_your_own,
+    "writer": laboratories.meet_a_client,
+    "role": lambda: laboratories.meet_a_client(dataset="shakespeare"),
+    "different": lambda: laboratories.heterogeneity_panel(RESULTS),
+    "claims": lambda: laboratories.claim_explorer(RESULTS),
 }
 
 
@@ -53,8 +53,8 @@ def pixels(panel: Panel) -> np.ndarray:
     return np.asarray(Image.open(BytesIO(panel.picture.value)).convert("RGB"))
 
 
-def check(panel: Panel) -> None:
-    """The picture shows something, the words say something, the state is that of the controls."""
+def assert_drawn(panel: Panel) -> None:
+    """The picture and the words are not empty, and the state is that of the controls."""
     image = pixels(panel)
     assert 0.002 < (image != 255).any(-1).mean() < 0.9, panel.state
     assert image.shape[:2] == (int(panel.picture.height), int(panel.picture.width))
@@ -76,13 +76,14 @@ def test_every_control_can_be_moved_to_its_ends_and_the_middle(panel: Panel) -> 
         start, seen = control.value, set()
         for value in values_of(control):
             control.value = value
-            check(panel)
+            assert_drawn(panel)
             assert pixels(panel).shape == size, f"what lies below jumps at {panel.state}"
-            seen.add((bytes(panel.picture.value), panel.words.value))
+            seen.add((bytes(panel.picture.value), panel.text.value, panel.words.value))
         assert len(seen) > 1 or control.disabled, f"{name} changes nothing"
         control.value = start
 
 
+@pytest.mark.slow
 def test_how_long_from_a_move_to_the_picture_is_reported(
     panel: Panel, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
 ) -> None:
@@ -95,7 +96,7 @@ def test_how_long_from_a_move_to_the_picture_is_reported(
         begin = perf_counter()
         control.value = value
         taken.append(1000 * (perf_counter() - begin))
-        check(panel)
+        assert_drawn(panel)
     median, most = np.quantile(taken, [0.5, 0.95])
     name = request.node.callspec.params["panel"]
     record_property(f"{name}, from move to picture", f"median {median:.0f} ms, 95th percentile {most:.0f} ms")
@@ -111,6 +112,7 @@ def combinations(panel: Panel) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries({name: value(control) for name, control in panel.controls.items()})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "examples"),
     [("plane", 15), ("mix", 6), ("writer", 6), ("role", 4), ("different", 6), ("claims", 6)],
@@ -122,7 +124,7 @@ def test_any_combination_can_be_drawn(made: dict[str, Panel], name: str, example
     @given(combinations(panel))
     def draw(values: dict[str, Any]) -> None:
         panel.set(**values)
-        check(panel)
+        assert_drawn(panel)
 
     draw()
     panel.buttons["reset"].click()
@@ -131,13 +133,13 @@ def test_any_combination_can_be_drawn(made: dict[str, Panel], name: str, example
 def test_the_state_brings_back_controls_and_picture(panel: Panel) -> None:
     for control in panel.controls.values():
         control.value = values_of(control)[1]
-    other = eval(panel.state, {"widgets": widgets})
-    assert {name: one.value for name, one in other.controls.items()} == pytest.approx(
-        {name: one.value for name, one in panel.controls.items()}
+    other = eval(panel.state, {"laboratories": laboratories})
+    assert {name: control.value for name, control in other.controls.items()} == pytest.approx(
+        {name: control.value for name, control in panel.controls.items()}
     )
-    # A picture that only moves its lines looks like one that was drawn anew.
+    # A picture whose lines have moved looks like one drawn from scratch.
     assert (pixels(other) != pixels(panel)).mean() < 1e-3
-    assert other.words.value == panel.words.value
+    assert (other.words.value, other.text.value) == (panel.words.value, panel.text.value)
 
 
 def test_reset_goes_back_to_where_the_panel_began(panel: Panel) -> None:
@@ -215,7 +217,7 @@ def test_an_error_of_the_work_stays_until_it_is_started_again_or_reset() -> None
 
     def told() -> tuple[list[str], str]:
         assert panel.work
-        return [one["evalue"] for one in panel.work.errors.outputs], panel.work.said.value
+        return [output["evalue"] for output in panel.work.errors.outputs], panel.work.said.value
 
     failed = ["'broke'"], "failed, see below"
     press_go()
@@ -231,7 +233,7 @@ def test_an_error_of_the_work_stays_until_it_is_started_again_or_reset() -> None
     assert told() == ([], "done")
 
 
-def test_reset_lets_work_go_on() -> None:
+def test_reset_does_not_stop_the_work() -> None:
     let = Event()
 
     def work(a: int) -> Iterator[float]:
@@ -250,7 +252,7 @@ def test_reset_lets_work_go_on() -> None:
     assert (panel.work.said.value, panel.work.bar.value) == ("done", 1.0)
 
 
-def test_controls_without_a_meaning_are_off(made: dict[str, Panel]) -> None:
+def test_controls_without_a_meaning_are_disabled(made: dict[str, Panel]) -> None:
     steps, algorithm = (made["plane"].controls[name] for name in ("steps", "algorithm"))
     algorithm.value = "FedSGD"
     assert steps.disabled
@@ -294,7 +296,7 @@ def test_the_plane_shows_what_was_computed(made: dict[str, Panel]) -> None:
     panel.buttons["reset"].click()
 
 
-def test_a_path_that_leaves_the_picture_is_told(made: dict[str, Panel]) -> None:
+def test_a_path_that_leaves_the_picture_is_reported(made: dict[str, Panel]) -> None:
     panel = made["plane"]
     assert "leaves the picture" not in panel.words.value
     panel.set(algorithm="FOMAML", steps=1, client_rate=0.6, server="SGD, momentum 0.9")
@@ -302,16 +304,16 @@ def test_a_path_that_leaves_the_picture_is_told(made: dict[str, Panel]) -> None:
     panel.buttons["reset"].click()
 
 
-def test_missing_results_are_told(tmp_path: Path) -> None:
-    panel = widgets.claim_explorer(tmp_path)
+def test_missing_results_are_reported(tmp_path: Path) -> None:
+    panel = laboratories.claim_explorer(tmp_path)
     for claim in ("T1-spread", "3-matched"):
         panel.set(claim=claim)
         assert "not run" in panel.words.value and claim in panel.words.value
         assert "keeps no results of 'mnist_by_writer'" in panel.figure.texts[0].get_text()
-        check(panel)
+        assert_drawn(panel)
 
 
-def test_a_cell_of_table_one_stands_beside_the_papers(made: dict[str, Panel]) -> None:
+def test_a_result_of_table_one_is_shown_beside_the_papers(made: dict[str, Panel]) -> None:
     panel = made["claims"]
     panel.set(claim="T1-gain", clients_per_round=5, local_epochs=20)
     assert "5 clients a round, E = 20" in panel.words.value
@@ -377,23 +379,27 @@ def test_the_search_for_k_shows_every_option_and_who_chose_it(made: dict[str, Pa
         ({"dataset": "mnist_by_writer-small_cnn"}, "keeps no results of 'mnist_by_writer-small_cnn'"),
     ],
 )
-def test_what_was_not_run_is_told(made: dict[str, Panel], values: dict[str, Any], message: str) -> None:
+def test_what_was_not_run_is_reported(made: dict[str, Panel], values: dict[str, Any], message: str) -> None:
     panel = made["claims"]
     panel.set(**values)
     assert re.search(message, panel.figure.texts[0].get_text())
-    check(panel)
+    assert_drawn(panel)
     panel.buttons["reset"].click()
 
 
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: widgets.federation_in_the_plane(steps=11), ValueError, "steps K: 11 .* from 1 to 10"),
-        (lambda: widgets.federation_in_the_plane(algorithm="SCAFFOLD"), ValueError, "'SCAFFOLD'.*'MAML'"),
-        (lambda: widgets.mix_your_own(g_3=float("nan")), ValueError, "g₃: nan .* from -1 to 5"),
-        (lambda: widgets.claim_explorer("nowhere"), FileNotFoundError, "nowhere; give that of"),
-        (lambda: widgets.claim_explorer(RESULTS, claim="4"), ValueError, "claim: '4' .*'2b-FedSGD'"),
-        (lambda: widgets.claim_explorer(RESULTS, seed=5), ValueError, "seed: 5 .*'all', 0, 1, 2, 3, 4"),
+        (lambda: laboratories.federation_in_the_plane(steps=11), ValueError, "steps K: 11 .* from 1 to 10"),
+        (
+            lambda: laboratories.federation_in_the_plane(algorithm="SCAFFOLD"),
+            ValueError,
+            "'SCAFFOLD'.*'MAML'",
+        ),
+        (lambda: laboratories.mix_your_own(g_3=float("nan")), ValueError, "g₃: nan .* from -1 to 5"),
+        (lambda: laboratories.claim_explorer("nowhere"), FileNotFoundError, "nowhere; give that of"),
+        (lambda: laboratories.claim_explorer(RESULTS, claim="4"), ValueError, "claim: '4' .*'2b-FedSGD'"),
+        (lambda: laboratories.claim_explorer(RESULTS, seed=5), ValueError, "seed: 5 .*'all', 0, 1, 2, 3, 4"),
     ],
 )
 def test_settings_out_of_bounds_are_refused(
