@@ -27,9 +27,9 @@ from fl_meta.engines.local_training import LocalTraining, local_training_of
 from fl_meta.engines.loop import LoopEngine
 from fl_meta.engines.stacked import engine as stacked
 from fl_meta.engines.stacked import stack
+from fl_meta.engines.stacked.batch import segments
 from fl_meta.engines.stacked.engine import StackedEngine
 from fl_meta.engines.stacked.layers import add_gradients, layers_of
-from fl_meta.engines.stacked.stack import segments
 from fl_meta.engines.threads import one_thread
 from fl_meta.evaluation.personalization import Evaluation, personalize
 from fl_meta.models.images import emnist_cnn, fedem_cnn, logistic, mlp, small_cnn
