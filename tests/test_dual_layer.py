@@ -1,4 +1,4 @@
-"""A first linear layer in coordinates of the examples: the same numbers as by plain steps."""
+"""A first linear layer in its dual form gives the same numbers as plain steps."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -30,7 +30,7 @@ from fl_meta.models.parameters import Params, relative_error
 from fl_meta.training.rounds import pseudo_gradient
 
 
-def place(features: int, units: int, num_examples: int, num_used: int) -> int | None:
+def dual_index(features: int, units: int, num_examples: int, num_used: int) -> int | None:
     return index_of_dual_layer(layers_of(nn.Linear(features, units)), features, num_examples, num_used)
 
 
@@ -38,10 +38,10 @@ def test_where_coordinates_pay_off_by_hand() -> None:
     # n = 20 examples of 100 features and 10 units. Gram matrix, outputs and the way back: 20·20·100 +
     # 20·100·10 + 20·100·10 = 80,000 multiplications; then 2·20·10 = 400 for each example used, where a
     # plain step takes 2·100·10 = 2,000.
-    assert place(100, 10, num_examples=20, num_used=200) == 0  # 160,000 and 400,000
-    assert place(100, 10, num_examples=20, num_used=20) is None  # 88,000 and 40,000: a single epoch
+    assert dual_index(100, 10, num_examples=20, num_used=200) == 0  # 160,000 and 400,000
+    assert dual_index(100, 10, num_examples=20, num_used=20) is None  # 88,000 and 40,000: a single epoch
     # With three times more examples than features a step in coordinates itself takes three times more.
-    assert place(10, 10, num_examples=30, num_used=30 * 10**6) is None
+    assert dual_index(10, 10, num_examples=30, num_used=30 * 10**6) is None
 
 
 @pytest.mark.parametrize(

@@ -66,10 +66,8 @@ class StackedEngine:
             chunk has at least one client.
 
     Example:
-        ```python
-        engine = StackedEngine(workers=2)
-        run = fl_meta.train(model, data, [Stage(fedavg(epochs=5), rounds=100)], engine=engine)
-        ```
+        >>> engine = StackedEngine(workers=2)
+        >>> run = train(model, data, [Stage(fedavg(epochs=5), rounds=100)], engine=engine)
     """
 
     workers: int | None = None

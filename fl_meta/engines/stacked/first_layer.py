@@ -24,7 +24,7 @@ class PlainFirstLayer:
     Args:
         layers: the model's layers.
         params: the global parameters.
-        examples: of each client in the stack [clients, n, ...].
+        examples: each client's examples [clients, n, ...], padded to equal n.
 
     Attributes:
         layers: those that passes over the stack run through.
@@ -42,7 +42,7 @@ class PlainFirstLayer:
         """The layers' inputs for a batch.
 
         Args:
-            rows: of the batch's examples in the stack, one client's examples below the other's.
+            rows: row numbers of the batch's examples in the stack, where one client's follow the other's.
             first: the batch's first client.
             num_clients: number of clients in the batch.
         """
@@ -53,8 +53,8 @@ class PlainFirstLayer:
         """The weighted sum over clients of what they send, as tensors of the model."""
         return weighted_sum(weights, sent)
 
-    def direction(self, vector: Params) -> Params:
-        """A vector in units of a gradient [clients, ...] as a direction in which the parameters move."""
+    def tangent(self, vector: Params) -> Params:
+        """The direction of the stack's parameters when the model's move along a gradient-like vector."""
         return vector
 
     def model_params(self, params: Params, first: int, last: int) -> Params:
@@ -69,11 +69,11 @@ class DualFirstLayer:
 
     Args:
         layers: the model's layers.
-        index: of the linear layer.
+        index: the linear layer's index in `layers`.
         params: the global parameters.
-        examples: of each client in the stack [clients, n, ...].
+        examples: each client's examples [clients, n, ...], padded to equal n.
         learning_rate: the clients' β.
-        threads: number of threads inside operations, at most.
+        threads: the most threads that one operation may use.
 
     Attributes: those of `PlainFirstLayer`.
     """
@@ -119,7 +119,7 @@ class DualFirstLayer:
             total[self._bias] = coordinates.sum((0, 1))
         return total
 
-    def direction(self, vector: Params) -> Params:
+    def tangent(self, vector: Params) -> Params:
         """See `PlainFirstLayer`. Where coordinates move by C, the weights move by −βCᵀX."""
         return vector | {self._weight: vector[self._weight] / -self._learning_rate}
 

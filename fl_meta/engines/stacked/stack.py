@@ -55,7 +55,7 @@ class Stack:
         layers: the layers of a copy of the model that no other thread uses.
         client_ids: ordered by falling number of steps, so that clients that are done leave at the end.
         dual_allowed: whether the first linear layer may be in its dual form.
-        threads: number of threads inside operations, at most.
+        threads: the most threads that one operation may use.
     """
 
     def __init__(
@@ -222,7 +222,7 @@ class Stack:
     def hessian_vector_product(self, step: int, params: Params, vector: Params) -> Params:
         """∇²L(params; batch of this step) · vector for each client [clients, ...]."""
         product = zeros_like(vector)
-        vector = self.first_layer.direction(vector)
+        vector = self.first_layer.tangent(vector)
         for clients, batch in self.batches(step):
             point, along, into = self._for_layers(clients, params, vector, product)
             if by_hand(self.layers):
