@@ -1,4 +1,4 @@
-"""What layers do for several clients at once, beside autograd for one client after the other."""
+"""The layers of a stack, compared with autograd for one client after the other."""
 
 from collections.abc import Callable
 

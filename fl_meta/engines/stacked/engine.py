@@ -1,4 +1,4 @@
-"""The fast engine: clients side by side, in chunks that fit the processor's cache, on all idle cores."""
+"""The fast engine: clients are stacked in chunks that fit the processor's cache, and use all idle cores."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from fl_meta.algorithms.table import Algorithm
 from fl_meta.engines.interface import Collected, Score
 from fl_meta.engines.local_training import LocalTraining
 from fl_meta.engines.loop import LoopEngine
-from fl_meta.engines.stacked.dual_layer import place_of_dual_layer, rounded
+from fl_meta.engines.stacked.dual_layer import index_of_dual_layer, rounded
 from fl_meta.engines.stacked.layers import Layer, layers_of, seeded_by_layer
-from fl_meta.engines.stacked.stack import Stack, stackable, stays_in_span
+from fl_meta.engines.stacked.stack import Stack, allows_dual_layer, stackable
 from fl_meta.engines.threads import allowed_threads, idle_cores
 from fl_meta.models.parameters import Params, map_params, zeros_like
 
 T = TypeVar("T")
 
-# What a chunk of clients may take. On a CPU it should stay in the cache; on a GPU it should fill it.
+# The memory that a chunk of clients may take: little enough for a CPU's cache, enough to keep a GPU busy.
 CHUNK_BYTES = {"cpu": 40 * 2**20, "cuda": 2**32}
 
-
-# Threads that divide these among them change no bit: PyTorch computes what is left over at the end of a
-# thread's part in another way than the rest, and only of a smooth activation that has other last digits.
+# Layers whose operations threads can divide among them without changing a bit. PyTorch computes the remainder
+# at the end of a thread's share in another way than the rest, which changes the last digits of a smooth
+# activation.
 DIVISIBLE = (nn.Linear, nn.Flatten, nn.ReLU, nn.Dropout)
 
 
 def shares_operations(training: LocalTraining, layers: Sequence[Layer]) -> bool:
-    """Whether threads divide each operation of one stack among them, instead of having a stack each.
+    """Whether threads divide each operation of one stack among them, instead of each running its own stack.
 
-    Where operations are short, threads with a stack each would wait for Python's lock between them. Only MKL
-    lets every thread compute whole products (`Stack.divide_among_threads`).
+    Where operations are short, threads with a stack each would wait for Python's lock between operations.
+    Only MKL lets every thread compute whole products (`batch.divide_among_threads`).
     """
     divisible = stackable(layers) and all(type(layer.module) in DIVISIBLE for layer in layers)
     mkl: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
@@ -54,17 +54,21 @@ def shares_operations(training: LocalTraining, layers: Sequence[Layer]) -> bool:
 class StackedEngine:
     """Runs chunks of clients as stacks.
 
-    A model that is an `nn.Sequential` of linear layers, activations and the like is stacked. On a CPU a
-    client of any other model is a chunk of its own, because convolutions and recurrences gain nothing there
-    from being stacked (see docs/speed.md); on a GPU all are stacked. A model that draws random numbers
-    other than by `nn.Dropout` in an `nn.Sequential` is run by `LoopEngine`: its draws have one global state.
+    On a GPU every model is stacked. On a CPU, only an `nn.Sequential` of linear layers, activations and the
+    like is: convolutions and recurrences gain nothing there from being stacked (see benchmarks/README.md), so
+    each client of such a model is a chunk of its own. A model that draws random numbers other than by
+    `nn.Dropout` in an `nn.Sequential` is run by `LoopEngine`, because its draws share one global state.
 
     Attributes:
-        workers: number of threads; None takes as many as PyTorch may use. They divide every operation of one
-            chunk after the other among them, as far as there are idle cores, or have a chunk each: see
-            `shares_operations`. The numbers do not depend on it.
-        chunk_bytes: bound of what the stacks and activations of one chunk take; None takes `CHUNK_BYTES`. A
+        workers: number of threads; None takes as many as PyTorch may use. Either they divide every operation
+            among them, as far as cores are idle, or each runs its own chunk: see `shares_operations`. The
+            results do not depend on this number.
+        chunk_bytes: memory that the stacks and activations of one chunk may take; None takes `CHUNK_BYTES`. A
             chunk has at least one client.
+
+    Example:
+        >>> engine = StackedEngine(workers=2)
+        >>> run = train(model, data, [Stage(fedavg(epochs=5), rounds=100)], engine=engine)
     """
 
     workers: int | None = None
@@ -117,7 +121,7 @@ class StackedEngine:
             return LoopEngine().scores(training, client_ids, every)
 
         def task(stack: Stack, check: Callable[[], None]) -> list[Score]:
-            found = list(stack.scores(0, len(stack.clients), 0))
+            scores = list(stack.scores(0, len(stack.clients), 0))
             for step in range(len(stack.plans[0])):
                 check()
                 stack.step(step)
@@ -126,9 +130,9 @@ class StackedEngine:
                 for epoch, neighbours in groupby(epochs[: stack.active[step]]):
                     last = first + len(list(neighbours))
                     if epoch.is_integer() and (epoch % every == 0 or epoch == training.work.epochs):
-                        found += stack.scores(first, last, int(epoch))
+                        scores += stack.scores(first, last, int(epoch))
                     first = last
-            return found
+            return scores
 
         return chain.from_iterable(self._run(task, training, client_ids, False, layers))
 
@@ -140,9 +144,9 @@ class StackedEngine:
         second_order: bool,
         layers: Sequence[Layer],
     ) -> Iterator[T]:
-        """The task's results for every chunk, in the order of the chunks, whoever is ready first."""
+        """The task's results for every chunk, in the order of the chunks."""
         own, stop = threading.local(), threading.Event()
-        in_span = stays_in_span(training, layers, second_order)
+        dual_allowed = allows_dual_layer(training, layers, second_order)
 
         def check() -> None:
             if stop.is_set():
@@ -151,23 +155,23 @@ class StackedEngine:
         def work(chunk: Sequence[str]) -> T:
             if not hasattr(own, "layers"):
                 own.layers = spare.get_nowait()
-            # A core that is idle now may be busy with the next chunk.
+            # Counted anew for each chunk, because other processes come and go.
             inside = min(workers, idle_cores()) if share and workers > 1 else 1
             with torch.no_grad():
-                return task(Stack(training, own.layers, chunk, in_span, inside), check)
+                return task(Stack(training, own.layers, chunk, dual_allowed, inside), check)
 
         workers = self.workers or allowed_threads()
         module = training.model.module.to(training.device).train()
         chunks = self._chunks(training, client_ids, second_order, layers)
         share = shares_operations(training, layers)
         outside = 1 if share or training.device.type == "cuda" else min(workers, len(chunks))
-        # To run a module with other parameters changes it for a moment: each thread has its own, copied
-        # before any thread runs, since whoever asks for the results may run the model in between.
+        # Running a module with other parameters changes it for a moment, so each thread has its own copy. All
+        # are made before any thread runs, since the caller may run the model between two results.
         spare = SimpleQueue[Sequence[Layer]]()
         for _ in range(outside):
             spare.put(layers_of(copy.deepcopy(module)) if outside > 1 else layers)
-        # glibc takes the largest block ever freed (up to 32 MiB) as a hint how much to keep. Without it every
-        # step gives its memory back to the system, and gets it again page by page.
+        # glibc keeps as much freed memory as the largest block ever freed (up to 32 MiB). Without this hint,
+        # every step would give its memory back to the system and get it again page by page.
         torch.empty(30 * 2**20, dtype=torch.uint8)
         if outside == 1:
             for chunk in chunks:
@@ -183,7 +187,7 @@ class StackedEngine:
         running: deque[Future[T]] = deque()
         try:
             for chunk in chunks:
-                # Results wait in memory until those before them are done: a few at most.
+                # Results wait in memory for those before them, so their number is bounded.
                 if len(running) == 2 * outside:
                     yield running.popleft().result()
                 running.append(pool.submit(work, chunk))
@@ -192,7 +196,7 @@ class StackedEngine:
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(before)  # a worker's number is that of all threads that come later
+            torch.set_num_threads(before)  # a worker's setting would hold for all threads started later
 
     def _chunks(
         self,
@@ -201,7 +205,7 @@ class StackedEngine:
         second_order: bool,
         layers: Sequence[Layer],
     ) -> list[list[str]]:
-        """Clients with about equally many examples together, those with most first."""
+        """Clients grouped by number of examples, largest first."""
         ordered = sorted(client_ids, key=training.num_examples, reverse=True)
         most = 1
         if training.device.type == "cuda" or stackable(layers):
@@ -211,36 +215,36 @@ class StackedEngine:
             most = max(1, budget // (numbers * itemsize))
         if shares_operations(training, layers):
             size = -(-len(ordered) // -(-len(ordered) // most))
-            size += size % 2 if size < most else 0  # so that two threads compute equally many
+            size += size % 2 if size < most else 0  # so that two threads have equally many clients
             return [ordered[first : first + size] for first in range(0, len(ordered), size)]
-        # An even number of chunks gives two threads equally much to do.
+        # An even number of chunks keeps two threads equally busy.
         number = min(2 * -(-len(ordered) // (2 * most)), len(ordered))
-        return [list(part) for part in np.array_split(np.array(ordered, dtype=object), number)]
+        return [list(chunk) for chunk in np.array_split(np.array(ordered, dtype=object), number)]
 
     def _numbers(
         self, training: LocalTraining, layers: Sequence[Layer], num_examples: int, second_order: bool
     ) -> int:
-        """About how many numbers the stack of one client holds, with those between the layers."""
+        """About how many numbers the stack of one client holds, including activations."""
         x = torch.from_numpy(np.array(training.data.x[:1])).to(training.device)[None]
-        one = {name: tensor[None] for name, tensor in training.params.items()}
-        x = x.to(next(iter(one.values())).dtype) if x.is_floating_point() else x
+        params = {name: tensor[None] for name, tensor in training.params.items()}
+        x = x.to(next(iter(params.values())).dtype) if x.is_floating_point() else x
         features = activations = x.numel()
         with torch.no_grad():
             for layer in layers:
-                x = layer.rule.forward(layer.module, layer.own(one), x, None)
+                x = layer.rule.forward(layer.module, layer.own(params), x, None)
                 activations += x.numel()
         batch = min(training.work.batch_size or num_examples, num_examples)
         parameters, examples = training.model.num_parameters, num_examples * features
         used = (
             batch * training.work.steps if training.work.steps else num_examples * (training.work.epochs or 0)
         )
-        in_span = stays_in_span(training, layers, second_order)
-        place = place_of_dual_layer(layers, features, num_examples, used) if in_span else None
-        if place is not None:
-            units, width = cast(Tensor, layers[place].module.weight).shape
+        dual_allowed = allows_dual_layer(training, layers, second_order)
+        dual = index_of_dual_layer(layers, features, num_examples, used) if dual_allowed else None
+        if dual is not None:
+            units, width = cast(Tensor, layers[dual].module.weight).shape
             rows = rounded(num_examples + 1)
             parameters += units * (rows - width)
             examples = rows * (features + rows + units)
-        # Parameters, directions, momentum; for the second order a trajectory and what walks back along it.
+        # Parameters, directions and momentum; the second order adds the trajectory and its backward walk.
         copies = 3 + (6 + (training.work.steps or 0)) * second_order
         return examples + copies * parameters + 3 * batch * activations

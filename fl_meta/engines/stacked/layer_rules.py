@@ -1,8 +1,9 @@
-"""What each kind of layer does for several clients at once: forwards, and by hand backwards.
+"""The rules of the common kinds of layer, with hand-written derivatives.
 
-A *stack* holds the parameters of C clients along a leading axis, and their batches as [C, batch, ...]. A
-linear layer then is one batched matrix product, and its gradient is added where it is wanted without a copy.
-A layer that has no rule here is run by PyTorch: for one client as it is, for several through `torch.vmap`.
+A *stack* holds the parameters of several clients along a leading axis, and their batches as
+[clients, batch, ...]. A linear layer is then one batched matrix product, and its gradient is accumulated
+without a copy. A layer without a rule of its own is run by PyTorch: directly for one client, through
+`torch.vmap` for several.
 """
 
 from __future__ import annotations
@@ -14,41 +15,54 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fl_meta.engines.stacked.rule import Draws, Moving, Rule, _in_one_table
+from fl_meta.engines.stacked.rule import Draws, LayerRule, Tangents
 from fl_meta.models.parameters import Params
 from fl_meta.models.text import Blanks, Windows
 
 
-# Every operation has its price, also one that only makes a view.
-def _rows(x: Tensor) -> Tensor:
+def embedding_rows(x: Tensor, weight: Tensor) -> Tensor:
+    """Codes as rows of the clients' embeddings [clients, codes, features], laid one below the other."""
+    clients, codes = weight.shape[:2]
+    shift = torch.arange(0, clients * codes, codes, device=x.device)
+    return x.long() + shift.view(-1, *[1] * (x.ndim - 1))
+
+
+# Every call costs time, even one that only makes a view.
+def _as_matrices(x: Tensor) -> Tensor:
     return x if x.ndim == 3 else x.flatten(1, -2)
 
 
 def _linear(module: nn.Module, params: Params, x: Tensor, draws: Draws) -> Tensor:
-    y = torch.bmm(_rows(x), params["weight"].mT)
-    if "bias" in params:  # torch.baddbmm with a bias for all rows takes half as long again
+    y = torch.bmm(_as_matrices(x), params["weight"].mT)
+    if "bias" in params:  # torch.baddbmm with a broadcast bias takes 1.5 times as long
         y.add_(params["bias"].unsqueeze(1))
     return y if x.ndim == 3 else y.view(*x.shape[:-1], -1)
 
 
 def _linear_backward(
-    module: nn.Module, params: Params, x: Tensor, y: Tensor, d: Tensor, gradients: Params, wanted: bool
+    module: nn.Module,
+    params: Params,
+    x: Tensor,
+    y: Tensor,
+    d: Tensor,
+    gradients: Params,
+    needs_input_grad: bool,
 ) -> Tensor | None:
-    d = _rows(d)
-    gradients["weight"].baddbmm_(d.mT, _rows(x))
+    d = _as_matrices(d)
+    gradients["weight"].baddbmm_(d.mT, _as_matrices(x))
     if "bias" in params:
         gradients["bias"].add_(d.sum(1))
-    if not wanted:
+    if not needs_input_grad:
         return None
     return torch.bmm(d, params["weight"]) if x.ndim == 3 else torch.bmm(d, params["weight"]).view(x.shape)
 
 
 def _linear_push(
-    module: nn.Module, params: Params, vector: Params, x: Tensor, moved: Tensor | None, y: Tensor
+    module: nn.Module, params: Params, vector: Params, x: Tensor, x_tangent: Tensor | None, y: Tensor
 ) -> Tensor:
     change = _linear(module, vector, x, None)
-    if moved is not None:
-        _rows(change).baddbmm_(_rows(moved), params["weight"].mT)
+    if x_tangent is not None:
+        _as_matrices(change).baddbmm_(_as_matrices(x_tangent), params["weight"].mT)
     return change
 
 
@@ -56,37 +70,42 @@ def _linear_pull(
     module: nn.Module,
     params: Params,
     vector: Params,
-    at: Moving,
+    at: Tangents,
     d: Tensor,
-    d_moved: Tensor,
+    d_tangent: Tensor,
     product: Params,
-    wanted: bool,
+    needs_input_grad: bool,
 ) -> tuple[Tensor, Tensor] | None:
-    d, d_moved = _rows(d), _rows(d_moved)
-    product["weight"].baddbmm_(d_moved.mT, _rows(at.x))
-    if at.x_moved is not None:
-        product["weight"].baddbmm_(d.mT, _rows(at.x_moved))
+    d, d_tangent = _as_matrices(d), _as_matrices(d_tangent)
+    product["weight"].baddbmm_(d_tangent.mT, _as_matrices(at.x))
+    if at.x_tangent is not None:
+        product["weight"].baddbmm_(d.mT, _as_matrices(at.x_tangent))
     if "bias" in params:
-        product["bias"].add_(d_moved.sum(1))
-    if not wanted:
+        product["bias"].add_(d_tangent.sum(1))
+    if not needs_input_grad:
         return None
-    pulled = torch.bmm(d_moved, params["weight"]).baddbmm_(d, vector["weight"])
+    pulled = torch.bmm(d_tangent, params["weight"]).baddbmm_(d, vector["weight"])
     return torch.bmm(d, params["weight"]).view(at.x.shape), pulled.view(at.x.shape)
 
 
 def _embedding(module: nn.Module, params: Params, x: Tensor, draws: Draws) -> Tensor:
     weight = params["weight"]
-    return nn.functional.embedding(_in_one_table(x, weight), weight.flatten(0, 1))
+    return nn.functional.embedding(embedding_rows(x, weight), weight.flatten(0, 1))
 
 
 def _embedding_backward(
-    module: nn.Module, params: Params, x: Tensor, y: Tensor, d: Tensor, gradients: Params, wanted: bool
+    module: nn.Module,
+    params: Params,
+    x: Tensor,
+    y: Tensor,
+    d: Tensor,
+    gradients: Params,
+    needs_input_grad: bool,
 ) -> None:
-    table = gradients["weight"]
-    rows = table.shape[0] * table.shape[1]
-    table.add_(
-        torch.ops.aten.embedding_dense_backward(d, _in_one_table(x, table), rows, -1, False).view(table.shape)
-    )
+    into = gradients["weight"]
+    num_rows = into.shape[0] * into.shape[1]
+    added = torch.ops.aten.embedding_dense_backward(d, embedding_rows(x, into), num_rows, -1, False)
+    into.add_(added.view(into.shape))
 
 
 def _windows_backward(module: nn.Module, x: Tensor, y: Tensor, d: Tensor) -> Tensor:
@@ -98,37 +117,38 @@ def _windows_backward(module: nn.Module, x: Tensor, y: Tensor, d: Tensor) -> Ten
 
 
 def _dropout(module: nn.Module, params: Params, x: Tensor, draws: Draws) -> Tensor:
-    """The masks that `nn.Dropout` draws for each client from its own seed; padded rows become zero."""
+    """Apply the masks that `nn.Dropout` draws from each client's own seed; padded rows become zero."""
     keep = 1 - cast(nn.Dropout, module).p
     if draws is None or keep == 1:
         return x
-    if keep == 0:  # drawn from nothing, as nn.Dropout does it
+    if keep == 0:  # nn.Dropout draws no random numbers here
         return x * 0
     masks = torch.zeros(x.shape, dtype=x.dtype)
     for mask, (generator, size) in zip(masks, draws, strict=True):
-        # PyTorch's generators of CPU and GPU differ: the masks are the CPU's everywhere.
+        # Generators on CPU and GPU draw different numbers, so all masks are drawn on the CPU.
         mask[:size] = torch.empty_like(mask[:size]).bernoulli_(keep, generator=generator).div_(keep)
     return x * masks.to(x.device)
 
 
 def _other(module: nn.Module, params: Params, x: Tensor, draws: Draws) -> Tensor:
-    def call(own: Params, one: Tensor) -> Tensor:
+    def call(client_params: Params, client_x: Tensor) -> Tensor:
         if getattr(module, "inplace", False):
-            one = one.clone()  # what the layer before keeps for its gradient
-        return cast(Tensor, functional_call(module, own, (one,)))
+            client_x = client_x.clone()  # the layer before needs its outputs for its gradient
+        return cast(Tensor, functional_call(module, client_params, (client_x,)))
 
     if len(x) == 1:
-        one = x.squeeze(0)  # unlike x[0], its gradient is a view
-        if isinstance(module, nn.Conv2d) and not one.is_cuda:
-            # oneDNN's convolutions and poolings on a CPU are faster in this order.
-            one = one.to(memory_format=torch.channels_last)
-        return call({name: tensor.squeeze(0) for name, tensor in params.items()}, one).unsqueeze(0)
-    if any(isinstance(part, nn.RNNBase) for part in module.modules()):  # vmap does not know them
-        return torch.stack([call({n: t[i] for n, t in params.items()}, one) for i, one in enumerate(x)])
+        client_x = x.squeeze(0)  # unlike x[0], its gradient is a view
+        if isinstance(module, nn.Conv2d) and not client_x.is_cuda:
+            # On a CPU, oneDNN's convolutions and poolings are faster in this memory format.
+            client_x = client_x.to(memory_format=torch.channels_last)
+        return call({name: tensor.squeeze(0) for name, tensor in params.items()}, client_x).unsqueeze(0)
+    if any(isinstance(child, nn.RNNBase) for child in module.modules()):  # vmap does not support them
+        clients = ({name: tensor[i] for name, tensor in params.items()} for i in range(len(x)))
+        return torch.stack([call(*client) for client in zip(clients, x, strict=True)])
     return torch.vmap(call)(params, x)
 
 
-OTHER = Rule(_other)
+OTHER = LayerRule(_other)
 
 
 def _without_parameters(
@@ -136,94 +156,93 @@ def _without_parameters(
     backward: Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor],
     bend: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
     push: Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor] | None = None,
-) -> Rule:
-    """The rule of a layer that has nothing to learn.
+) -> LayerRule:
+    """The rule of a layer without parameters.
 
     Args:
-        forward: (module, inputs) to outputs.
-        backward: (module, inputs, outputs, gradient) to the inputs' gradient, linear in the gradient.
-        bend: (outputs, their change, gradient) to how the backward pass itself changes; None if it does not.
-        push: (module, inputs, outputs, change) to the outputs' change; None if `forward` is linear.
+        forward: (module, x) returns y.
+        backward: (module, x, y, d) returns the gradient of x, given d, that of y; linear in d.
+        bend: (y, y_tangent, d) returns the derivative of `backward` along y_tangent; None if that is zero.
+        push: (module, x, y, x_tangent) returns y_tangent; None if `forward` is linear.
     """
 
     def pushed(
-        module: nn.Module, params: Params, vector: Params, x: Tensor, moved: Tensor | None, y: Tensor
+        module: nn.Module, params: Params, vector: Params, x: Tensor, x_tangent: Tensor | None, y: Tensor
     ) -> Tensor | None:
-        if moved is None:
+        if x_tangent is None:
             return None
-        return push(module, x, y, moved) if push else forward(module, moved)
+        return push(module, x, y, x_tangent) if push else forward(module, x_tangent)
 
     def pulled(
         module: nn.Module,
         params: Params,
         vector: Params,
-        at: Moving,
+        at: Tangents,
         d: Tensor,
-        d_moved: Tensor,
+        d_tangent: Tensor,
         product: Params,
-        wanted: bool,
+        needs_input_grad: bool,
     ) -> tuple[Tensor, Tensor]:
-        change = backward(module, at.x, at.y, d_moved)
-        return backward(module, at.x, at.y, d), change + bend(
-            at.y, cast(Tensor, at.y_moved), d
-        ) if bend else change
+        change = backward(module, at.x, at.y, d_tangent)
+        if bend:
+            change = change + bend(at.y, cast(Tensor, at.y_tangent), d)
+        return backward(module, at.x, at.y, d), change
 
-    return Rule(
+    return LayerRule(
         lambda module, params, x, draws: forward(module, x),
-        lambda module, params, x, y, d, gradients, wanted: backward(module, x, y, d),
+        lambda module, params, x, y, d, gradients, needs_input_grad: backward(module, x, y, d),
         pushed,
         pulled,
     )
 
 
 def _each(module: nn.Module, x: Tensor) -> Tensor:
-    """Run a module that treats examples one by one on those of all clients."""
+    """Run a module that treats every example alone on the examples of all clients."""
     y: Tensor = module(x.flatten(0, 1))
     return y.view(*x.shape[:2], *y.shape[1:])
 
 
-RULES: dict[type[nn.Module], Rule] = {
-    nn.Linear: Rule(_linear, _linear_backward, _linear_push, _linear_pull),
-    nn.Embedding: Rule(
+RULES: dict[type[nn.Module], LayerRule] = {
+    nn.Linear: LayerRule(_linear, _linear_backward, _linear_push, _linear_pull),
+    nn.Embedding: LayerRule(
         _embedding,
         _embedding_backward,
-        lambda module, params, vector, x, moved, y: _embedding(module, vector, x, None),
-        lambda module, params, vector, at, d, d_moved, product, wanted: _embedding_backward(
-            module, params, at.x, at.y, d_moved, product, wanted
+        lambda module, params, vector, x, x_tangent, y: _embedding(module, vector, x, None),
+        lambda module, params, vector, at, d, d_tangent, product, needs_input_grad: _embedding_backward(
+            module, params, at.x, at.y, d_tangent, product, needs_input_grad
         ),
     ),
     nn.ReLU: _without_parameters(
         lambda module, x: torch.relu(x),
         lambda module, x, y, d: torch.ops.aten.threshold_backward(d, y, 0),
-        push=lambda module, x, y, moved: torch.ops.aten.threshold_backward(moved, y, 0),
+        push=lambda module, x, y, x_tangent: torch.ops.aten.threshold_backward(x_tangent, y, 0),
     ),
     nn.Tanh: _without_parameters(
-        # Equal to the last bit or two of 1, and three times faster than torch.tanh.
+        # Within one or two units in the last place of 1, and three times faster than torch.tanh.
         lambda module, x: torch.rsub(torch.sigmoid(x + x), -1, alpha=-2),
         lambda module, x, y, d: torch.ops.aten.tanh_backward(d, y),
-        lambda y, y_moved, d: -2 * d * y * y_moved,
-        push=lambda module, x, y, moved: torch.ops.aten.tanh_backward(moved, y),
+        lambda y, y_tangent, d: -2 * d * y * y_tangent,
+        push=lambda module, x, y, x_tangent: torch.ops.aten.tanh_backward(x_tangent, y),
     ),
     nn.Flatten: _without_parameters(
         lambda module, x: x.flatten(2),
-        # In the order of the inputs, which is not always that of the rows: mixed orders are slow.
+        # In the memory format of the inputs, which may be channels_last: mixed formats are slow.
         lambda module, x, y, d: torch.empty_like(x).copy_(d.view(x.shape)),
     ),
     nn.ZeroPad1d: _without_parameters(
         _each, lambda module, x, y, d: nn.functional.pad(d, [-n for n in cast(nn.ZeroPad1d, module).padding])
     ),
-    nn.Dropout: Rule(_dropout),
+    nn.Dropout: LayerRule(_dropout),
     Blanks: _without_parameters(_each, lambda module, x, y, d: d),
     Windows: _without_parameters(_each, _windows_backward),
 }
 
-
-# They treat every number alone, so that it does not matter whose it is.
+# They treat every number alone, so a stack needs no rule for them.
 ELEMENTWISE = (nn.ELU, nn.GELU, nn.Hardtanh, nn.LeakyReLU, nn.SELU, nn.SiLU, nn.Sigmoid, nn.Softplus)
 
 
-def rule_of(module: nn.Module) -> Rule:
-    """A module's rule; `OTHER` for one of an unknown kind, or that does more than its kind."""
+def rule_of(module: nn.Module) -> LayerRule:
+    """A module's rule; `OTHER` if its kind is unknown, or if options or hooks make it do more than that."""
     if module._forward_hooks or module._forward_pre_hooks:
         return OTHER
     if isinstance(module, nn.Embedding) and (

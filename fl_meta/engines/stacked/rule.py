@@ -1,4 +1,4 @@
-"""What a layer rule consists of."""
+"""The interface of a layer rule: how one kind of layer runs for several clients at once."""
 
 from __future__ import annotations
 
@@ -11,33 +11,35 @@ from torch import Tensor, nn
 
 from fl_meta.models.parameters import Params
 
-# For each client its generator of dropout masks and the size of its batch; None evaluates without dropout.
+# For each client, the generator of its dropout masks and the size of its batch; None turns dropout off.
 Draws = Sequence[tuple[torch.Generator, int]] | None
 
 
-class Moving(NamedTuple):
-    """A layer's inputs and outputs, and their change along a direction; None where nothing moves."""
+class Tangents(NamedTuple):
+    """A layer's inputs and outputs, each with its derivative along a direction (None if that is zero)."""
 
     x: Tensor
-    x_moved: Tensor | None
+    x_tangent: Tensor | None
     y: Tensor
-    y_moved: Tensor | None
+    y_tangent: Tensor | None
 
 
 @dataclass(frozen=True)
-class Rule:
-    """How a kind of layer runs on a stack.
+class LayerRule:
+    """How one kind of layer runs on a stack.
+
+    Every function takes the layer's module first, then its parameters [clients, ...] by their own names.
 
     Attributes:
-        forward: (module, params, inputs, draws) to outputs, made of differentiable operations.
-        backward: (module, params, inputs, outputs, gradient of the outputs, gradients, wanted): adds to the
-            parameters' `gradients` and returns the gradient of the inputs if it is `wanted`; None leaves this
-            layer, and it alone, to autograd.
-        push: (module, params, vector, inputs, change of the inputs, outputs) to the change of the outputs
-            when the parameters move along `vector`; where nothing moved before, the inputs' change is None.
-        pull: like backward, for the change of the gradients: (module, params, vector, `Moving`, gradient of
-            the outputs, its change, product, wanted) to the gradient of the inputs and its change. With
-            `push` it makes Hessian-vector products (Pearlmutter 1994).
+        forward: (module, params, x, draws) returns the outputs. Differentiable.
+        backward: (module, params, x, y, d, gradients, needs_input_grad), with d the gradient of the outputs
+            y, adds to the parameters' `gradients` in place and returns the gradient of x if it is needed. A
+            rule without `backward` leaves this one layer to autograd.
+        push: (module, params, vector, x, x_tangent, y) returns the derivative of the outputs when the
+            parameters move along `vector`, or None if it is zero.
+        pull: (module, params, vector, `Tangents`, d, d_tangent, product, needs_input_grad) is `backward`
+            differentiated: it adds to `product` and returns the gradient of x and its derivative. Together
+            with `push` it gives Hessian-vector products (Pearlmutter 1994).
     """
 
     forward: Callable[[nn.Module, Params, Tensor, Draws], Tensor]
@@ -45,14 +47,7 @@ class Rule:
     push: Callable[[nn.Module, Params, Params, Tensor, Tensor | None, Tensor], Tensor | None] | None = None
     pull: (
         Callable[
-            [nn.Module, Params, Params, Moving, Tensor, Tensor, Params, bool], tuple[Tensor, Tensor] | None
+            [nn.Module, Params, Params, Tangents, Tensor, Tensor, Params, bool], tuple[Tensor, Tensor] | None
         ]
         | None
     ) = None
-
-
-def _in_one_table(x: Tensor, weight: Tensor) -> Tensor:
-    """Codes as rows of the clients' tables, one below the other."""
-    clients, codes = weight.shape[:2]
-    shift = torch.arange(0, clients * codes, codes, device=x.device)
-    return x.long() + shift.view(-1, *[1] * (x.ndim - 1))

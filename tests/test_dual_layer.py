@@ -1,4 +1,4 @@
-"""A first linear layer in coordinates of the examples: the same numbers as by plain steps."""
+"""A first linear layer in its dual form gives the same numbers as plain steps."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,13 +15,13 @@ from fl_meta.algorithms.table import Algorithm, LocalWork, fedavg, fedprox, feds
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.engines.local_training import LocalTraining
 from fl_meta.engines.loop import LoopEngine
-from fl_meta.engines.stacked import stack
+from fl_meta.engines.stacked import first_layer, stack
 from fl_meta.engines.stacked.dual_layer import (
     DUAL,
-    pieces_of,
-    place_of_dual_layer,
-    tables,
-    without_coordinates,
+    gram_and_outputs,
+    index_of_dual_layer,
+    num_pieces,
+    summed_weights,
 )
 from fl_meta.engines.stacked.engine import StackedEngine
 from fl_meta.engines.stacked.layers import Layer, layers_of
@@ -30,18 +30,18 @@ from fl_meta.models.parameters import Params, relative_error
 from fl_meta.training.rounds import pseudo_gradient
 
 
-def place(features: int, units: int, num_examples: int, num_used: int) -> int | None:
-    return place_of_dual_layer(layers_of(nn.Linear(features, units)), features, num_examples, num_used)
+def dual_index(features: int, units: int, num_examples: int, num_used: int) -> int | None:
+    return index_of_dual_layer(layers_of(nn.Linear(features, units)), features, num_examples, num_used)
 
 
 def test_where_coordinates_pay_off_by_hand() -> None:
     # n = 20 examples of 100 features and 10 units. Gram matrix, outputs and the way back: 20·20·100 +
     # 20·100·10 + 20·100·10 = 80,000 multiplications; then 2·20·10 = 400 for each example used, where a
     # plain step takes 2·100·10 = 2,000.
-    assert place(100, 10, num_examples=20, num_used=200) == 0  # 160,000 and 400,000
-    assert place(100, 10, num_examples=20, num_used=20) is None  # 88,000 and 40,000: a single epoch
+    assert dual_index(100, 10, num_examples=20, num_used=200) == 0  # 160,000 and 400,000
+    assert dual_index(100, 10, num_examples=20, num_used=20) is None  # 88,000 and 40,000: a single epoch
     # With three times more examples than features a step in coordinates itself takes three times more.
-    assert place(10, 10, num_examples=30, num_used=30 * 10**6) is None
+    assert dual_index(10, 10, num_examples=30, num_used=30 * 10**6) is None
 
 
 @pytest.mark.parametrize(
@@ -61,11 +61,11 @@ def test_the_layer_reads_the_examples_as_they_are(
     before: list[Callable[[], nn.Module]], expected: int | None
 ) -> None:
     module = nn.Sequential(*[build() for build in before], nn.Linear(500, 10))
-    assert place_of_dual_layer(layers_of(module), 500, 20, 2000) == expected
+    assert index_of_dual_layer(layers_of(module), 500, 20, 2000) == expected
     # Of an example of 1,500 numbers it reads three rows, one after the other.
-    assert place_of_dual_layer(layers_of(module), 1500, 20, 2000) is None
+    assert index_of_dual_layer(layers_of(module), 1500, 20, 2000) is None
     assert (
-        place_of_dual_layer(layers_of(nn.Sequential(nn.Flatten(), nn.Conv1d(3, 3, 3))), 500, 20, 2000) is None
+        index_of_dual_layer(layers_of(nn.Sequential(nn.Flatten(), nn.Conv1d(3, 3, 3))), 500, 20, 2000) is None
     )
 
 
@@ -79,7 +79,7 @@ def test_the_rule_is_that_of_the_whole_matrix(bias: bool, num_examples: int) -> 
 
     n, start, start_bias = num_examples, drawn(3, 7), drawn(3) if bias else None
     examples, coordinates = drawn(2, n, 7), drawn(2, n, 3)  # two clients, 7 features, 3 units
-    params = {"weight": coordinates} | tables(examples, start, start_bias, 0.3)
+    params = {"weight": coordinates} | gram_and_outputs(examples, start, start_bias, 0.3)
     batch = torch.tensor([[0, 2, 2, 3, n - 1], [3, 3, 3, 0, n // 2]])  # examples may come twice
     rows = (batch + torch.tensor([[0], [n]])).flatten()
     x = torch.stack([one[places] for one, places in zip(examples, batch, strict=True)])
@@ -103,9 +103,9 @@ def test_the_way_back_in_pieces(features: int, pieces: int) -> None:
     coordinates, examples = (
         torch.randn(3, 5, width, generator=generator, dtype=torch.float64) for width in (2, features)
     )
-    assert pieces_of(features) == pieces
+    assert num_pieces(features) == pieces
     expected = (coordinates.mT @ examples).sum(0)
-    found = without_coordinates(coordinates, examples, pieces)
+    found = summed_weights(coordinates, examples, pieces)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -144,7 +144,7 @@ def asked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> li
     def chunks(_: object, training: LocalTraining, ids: Sequence[str], *__: object) -> list[list[str]]:
         return [sorted(ids, key=training.num_examples, reverse=True)]
 
-    monkeypatch.setattr(stack, "place_of_dual_layer", always)
+    monkeypatch.setattr(stack, "index_of_dual_layer", always)
     if request.param:
         monkeypatch.setattr(StackedEngine, "_chunks", chunks)
     return times
@@ -208,7 +208,7 @@ def test_scores_in_coordinates_as_in_the_loop(
         model, model.init(0, torch.float64), data, LocalWork(client, batch_size, epochs), 1
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stack, "place_of_dual_layer", lambda *_: 1)
+        patch.setattr(stack, "index_of_dual_layer", lambda *_: 1)
         found = {(s.client_id, s.epoch): s for s in StackedEngine(1).scores(training, data.client_ids)}
     expected = list(LoopEngine().scores(training, data.client_ids))
     assert len(found) == len(expected)
@@ -246,7 +246,7 @@ def test_weight_decay_and_fedprox_leave_the_span(monkeypatch: pytest.MonkeyPatch
             model, params, data, data.client_ids, algorithm, seed=1, round_number=0, engine="stacked"
         )
 
-    monkeypatch.setattr(stack, "place_of_dual_layer", refuse)
+    monkeypatch.setattr(stack, "index_of_dual_layer", refuse)
     sent(fedavg(9, client=SGD(0.1, weight_decay=0.1), batch_size=4))
     sent(fedprox(0.5, epochs=9, client=PLAIN, batch_size=4))
     with pytest.raises(AssertionError, match="in coordinates"):
@@ -258,9 +258,9 @@ def test_many_epochs_go_through_coordinates_and_one_does_not(monkeypatch: pytest
 
     def watch(*args: Any) -> Params:
         made.append(args)
-        return tables(*args)
+        return gram_and_outputs(*args)
 
-    monkeypatch.setattr(stack, "tables", watch)
+    monkeypatch.setattr(first_layer, "gram_and_outputs", watch)
     data, model = data_of([20, 20], 100), model_of(100, hidden=10)
     for epochs, expected in ((1, False), (20, True)):
         pseudo_gradient(
