@@ -190,8 +190,8 @@ def run_all(
 ) -> Iterator[NotebookRun]:
     """Execute the planned notebooks in their own folder, two at a time, and write them into `output`.
 
-    Most notebooks keep one core busy, a few several. Progress is one line per finished notebook, and a bar on a
-    terminal. A notebook that fails, hangs or loses its kernel is reported in its
+    Most notebooks keep one core busy, a few several. Progress is one line per finished notebook, and a bar on
+    a terminal. A notebook that fails, hangs or loses its kernel is reported in its
     `NotebookRun`, and the others still run. Ctrl-C kills all kernels at once, with the processes that they
     have started.
 

@@ -18,9 +18,10 @@ def explain_missing(extra: str, load: Callable[[str], Any]) -> Callable[[str], A
         try:
             return load(name)
         except ModuleNotFoundError as error:
-            if error.name is None or error.name.partition(".")[0] == "fl_meta":
+            missing = (error.name or "").partition(".")[0]
+            if missing in ("", "fl_meta"):
                 raise
-            message = f"{error.name} is not installed; run: pip install 'fl_meta[{extra}]'"
+            message = f"{missing} is not installed; run: pip install 'fl_meta[{extra}]'"
             raise ModuleNotFoundError(message, name=error.name) from error
 
     return load_or_explain

@@ -78,8 +78,8 @@ def folder() -> Iterator[Path]:
 
 
 @contextmanager
-def serving(folder: Path, command: str, *options: str) -> Iterator[str]:
-    """`fl-meta COMMAND` on a free port, with a home of its own; its address once it answers."""
+def serving(folder: Path, name: str, *command: str | Path) -> Iterator[str]:
+    """Run a server on a free port, with a home of its own; yield its address once it answers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -87,17 +87,17 @@ def serving(folder: Path, command: str, *options: str) -> Iterator[str]:
     environment["FL_META_EXPERIMENTS"] = str(folder / "experiments")
     # The list of fonts, announced among a cell's outputs when it is made, is there already.
     environment["MPLCONFIGDIR"] = matplotlib.get_cachedir()
-    program = Path(sys.executable).with_name("fl-meta")
-    arguments = ["--notebooks", str(folder / "notebooks"), "--no-browser", f"--port={port}", *options]
-    log = SCREENSHOTS / f"{command}.log"
+    # The kernel of this environment, not one of the same name in the user's home.
+    environment["JUPYTER_PREFER_ENV_PATH"] = "1"
+    log = SCREENSHOTS / f"{name}.log"
     with log.open("w") as text:
         process = subprocess.Popen(
-            [program, command, *arguments], cwd=ROOT, env=environment, stdout=text, stderr=text
+            [*command, "--no-browser", f"--port={port}"], cwd=ROOT, env=environment, stdout=text, stderr=text
         )
     url = f"http://127.0.0.1:{port}/"
 
     def answers() -> bool:
-        assert process.poll() is None, f"fl-meta {command} has ended:\n{log.read_text()}"
+        assert process.poll() is None, f"{name} has ended:\n{log.read_text()}"
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
@@ -105,7 +105,7 @@ def serving(folder: Path, command: str, *options: str) -> Iterator[str]:
         return True
 
     try:
-        wait_until(answers, SLOW, f"fl-meta {command} to answer; its log is {log}")
+        wait_until(answers, SLOW, f"{name} to answer; its log is {log}")
         yield url
     finally:
         process.terminate()
@@ -122,14 +122,15 @@ def lab(folder: Path) -> Iterator[Server]:
     options = [f"--IdentityProvider.token={token}", "--ServerApp.port_retries=0"]
     if os.geteuid() == 0:
         options.append("--allow-root")
-    with serving(folder, "lab", *options) as url:
+    with serving(folder, "lab", sys.executable, "-m", "jupyterlab", folder / "notebooks", *options) as url:
         yield Server(url, token, folder / "notebooks")
 
 
 @pytest.fixture(scope="session")
 def play(folder: Path) -> Iterator[str]:
     """The address of the playground as a page."""
-    with serving(folder, "play") as url:
+    program = Path(sys.executable).with_name("fl-meta")
+    with serving(folder, "play", program, "play", "--notebooks", folder / "notebooks") as url:
         yield url
 
 
