@@ -21,6 +21,7 @@ import nbformat
 import numpy as np
 import pytest
 
+from fl_meta import reproduction
 from fl_meta.command_line import main as cli
 from fl_meta.command_line import notebooks as notebook_commands
 from fl_meta.data.catalogue import CATALOGUE, DataSet, Download, Form
@@ -30,7 +31,7 @@ from fl_meta.experiments import published_scores as benchmark
 from fl_meta.experiments.recorded import RECORDED_EXPERIMENTS
 from fl_meta.experiments.settings import PROFILES, Setting
 from fl_meta.experiments.table_one import TableOne
-from fl_meta.reproduction import runner, sources
+from fl_meta.reproduction import runner
 from fl_meta.reproduction.runner import Failure, NotebookRun, Plan
 
 KERNELSPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -58,7 +59,7 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def here(toys: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder_of_toys(toys: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(toys)
     return toys
 
@@ -74,7 +75,7 @@ def fails_with_two(arguments: Sequence[str], capsys: pytest.CaptureFixture[str])
 
 
 def test_reproduce_ends_with_verdicts_and_the_path_of_the_report(
-    here: Path, capsys: pytest.CaptureFixture[str]
+    folder_of_toys: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["reproduce", "--profile", "smoke", "--set", "seed=1.5"]) == 1
     printed, progress = capsys.readouterr()
@@ -83,7 +84,7 @@ def test_reproduce_ends_with_verdicts_and_the_path_of_the_report(
     assert "FAILED: 01_fails" in printed
     assert "2] 01_fails: " in progress and "cell 3 of 3: ZeroDivisionError: division by zero" in progress
     assert "2] 02_gain: " in progress, "a notebook that fails does not stop the others"
-    html = (here / "build/report/index.html").read_text(encoding="utf-8")
+    html = (folder_of_toys / "build/report/index.html").read_text(encoding="utf-8")
     assert "ZeroDivisionError" in html and "1 / 0" in html
     assert "fl-meta reproduce --profile smoke --set seed=1.5" in html
 
@@ -125,7 +126,7 @@ def test_reproduce_ends_with_verdicts_and_the_path_of_the_report(
     ],
 )
 def test_bad_input_is_one_line_and_status_two(
-    here: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    folder_of_toys: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert message in fails_with_two(arguments, capsys)
 
@@ -160,7 +161,7 @@ except SystemExit:
 
 
 def test_ctrl_c_between_notebooks_reports_what_was_done(
-    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder_of_toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(plan: Plan, output: Path, profile: str, environment: object) -> Iterator[NotebookRun]:
         yield NotebookRun("01_fails", output / "01_fails.ipynb", 1.0, {}, (Failure("", "", "E", ""),))
@@ -179,6 +180,7 @@ def _runs(pid: int) -> bool:
     return bool(state.strip()) and not state.startswith("Z")
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_the_kernels_that_run_and_what_they_have_started(tmp_path: Path) -> None:
     (tmp_path / "notebooks").mkdir()
     pids = [tmp_path / f"0{number}" for number in (1, 2, 3)]
@@ -213,7 +215,7 @@ time.sleep(60)"""
 
 
 def test_ctrl_c_elsewhere_is_quiet(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder_of_toys: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -224,7 +226,7 @@ def test_ctrl_c_elsewhere_is_quiet(
 
 
 def test_play_becomes_a_server_with_this_environments_kernel(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder_of_toys: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class ReplacedError(Exception):
         pass
@@ -238,7 +240,7 @@ def test_play_becomes_a_server_with_this_environments_kernel(
     assert "Voilà is not installed; run: pip install 'fl_meta[play]'" in fails_with_two(["play"], capsys)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     assert "no notebook notebooks/08_playground.ipynb" in fails_with_two(["play"], capsys)
-    playground = here / "notebooks/08_playground.ipynb"
+    playground = folder_of_toys / "notebooks/08_playground.ipynb"
     playground.touch()
     with pytest.raises(ReplacedError) as replaced:
         cli.main(["play", "--port=1"])
@@ -255,12 +257,12 @@ def test_notebooks_build_and_check(
     folder = ["--notebooks", str(tmp_path)]
     assert cli.main(["notebooks", "check", *folder]) == 1
     assert "01_a.ipynb is missing; run: fl-meta notebooks build 01_a" in capsys.readouterr().out
-    monkeypatch.setattr(sources, "check_notebooks", lambda folder: [])
+    monkeypatch.setattr(reproduction, "check_notebooks", lambda folder: [])
     assert cli.main(["notebooks", "check", *folder]) == 0
     assert "needs a parameter profile" in fails_with_two(["notebooks", "build", "01_a", *folder], capsys)
     for failures in ((), (Failure("", "", "E", ""),)):
         run = NotebookRun("01_a", tmp_path, 1.0, {}, failures)
-        monkeypatch.setattr(sources, "build_notebook", lambda source, run=run: run)
+        monkeypatch.setattr(reproduction, "build_notebook", lambda source, run=run: run)
         assert cli.main(["notebooks", "build", *folder]) == len(failures)
 
 
@@ -426,6 +428,7 @@ def test_bad_input_about_results_is_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_the_processes_and_keeps_what_is_done(tmp_path: Path) -> None:
     # The first seed is there; the second would take days.
     config = replace(TINY, rounds=10**7, every=10**7)

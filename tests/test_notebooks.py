@@ -80,12 +80,14 @@ def text_of(run: NotebookRun) -> str:
     return "".join(out.get("text", "") for cell in cells for out in cell.get("outputs", ()))
 
 
+@pytest.mark.slow
 def test_all_numbered_notebooks_run(runs: dict[str, NotebookRun]) -> None:
     assert sorted(runs) == ["01_good", "02_fails", "03_slider", "04_dead", "05_stored", "06_last"]
     good = sorted(name for name, run in runs.items() if not run.failures)
     assert good == ["01_good", "06_last"], [run.failures for run in runs.values()]
 
 
+@pytest.mark.slow
 def test_a_good_run_has_parameters_verdicts_and_outputs(runs: dict[str, NotebookRun]) -> None:
     run = runs["01_good"]
     assert run.parameters == {"profile": "smoke", "seed": 7}
@@ -96,6 +98,7 @@ def test_a_good_run_has_parameters_verdicts_and_outputs(runs: dict[str, Notebook
     assert run.seconds > 0
 
 
+@pytest.mark.slow
 def test_the_failing_cell_and_its_error_are_told(runs: dict[str, NotebookRun]) -> None:
     (failure,) = runs["02_fails"].failures
     assert failure.source == "def f():\n    return x / 0\nf()"
@@ -105,18 +108,21 @@ def test_the_failing_cell_and_its_error_are_told(runs: dict[str, NotebookRun]) -
     assert "never" not in text_of(runs["02_fails"])
 
 
+@pytest.mark.slow
 def test_a_slider_that_raises_is_a_failure(runs: dict[str, NotebookRun]) -> None:
     (failure,) = runs["03_slider"].failures
     assert failure.place == "callback of a slider or button"
     assert (failure.error, failure.message) == ("KeyError", "'broke'")
 
 
+@pytest.mark.slow
 def test_a_dead_kernel_is_a_failure(runs: dict[str, NotebookRun]) -> None:
     (failure,) = runs["04_dead"].failures
     assert (failure.error, failure.place) == ("DeadKernelError", "cell 3 of 3")
     assert "os._exit(3)" in failure.source
 
 
+@pytest.mark.slow
 def test_a_cell_that_hangs_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_notebook(tmp_path / "01_hangs.ipynb", ["import time\ntime.sleep(60)"])
     monkeypatch.setitem(runner.CELL_SECONDS, "smoke", 1)
@@ -126,6 +132,7 @@ def test_a_cell_that_hangs_is_a_failure(tmp_path: Path, monkeypatch: pytest.Monk
     assert (failure.error, failure.place) == ("CellTimeoutError", "cell 2 of 2")
 
 
+@pytest.mark.slow
 def test_a_verdict_of_another_profile_is_a_failure(runs: dict[str, NotebookRun]) -> None:
     run = runs["05_stored"]
     assert "profile 'paper' in a run of profile 'smoke'; it was stored" in run.failures[0].message
@@ -261,6 +268,7 @@ def test_pictures_are_kept_in_fewer_colours(built: Path) -> None:
     assert apart.mean() < 8, "levels of 255; these are the most colours that there can be"
 
 
+@pytest.mark.slow
 def test_building_again_changes_nothing(built: Path, pair: Path) -> None:
     sources.build_notebook(pair / "01_toy.py")
     assert (pair / "01_toy.ipynb").read_text() == (built / "01_toy.ipynb").read_text()
@@ -333,6 +341,7 @@ def test_a_source_that_fails_leaves_the_notebook_as_it_was(pair: Path) -> None:
     assert (pair / "01_toy.ipynb").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_building_refuses_a_source_without_a_profile_and_a_large_notebook(
     pair: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
