@@ -36,9 +36,11 @@ from fl_meta.reproduction.runner import Failure, NotebookRun, Plan
 
 KERNELSPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
 VERDICT = """
-from fl_meta.evidence.verdicts import Verdict, VerdictTable
-one = Verdict("gain", "It helps", "toy (synthetic)", "reproduced", seed, (1.0, 2.0), "points", profile)
-VerdictTable((one,))
+import os
+from fl_meta.evidence import Verdict, VerdictTable
+assert os.environ["FL_META_EXPERIMENTS"].endswith("/build/report/experiments")
+verdict = Verdict("gain", "It helps", "toy (synthetic)", "reproduced", seed, (1.0, 2.0), "points", profile)
+VerdictTable((verdict,))
 """
 
 
@@ -78,6 +80,7 @@ def test_reproduce_ends_with_verdicts_and_the_path_of_the_report(
     folder_of_toys: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["reproduce", "--profile", "smoke", "--set", "seed=1.5"]) == 1
+    assert "FL_META_EXPERIMENTS" not in os.environ
     printed, progress = capsys.readouterr()
     assert "gain   toy (synthetic)  ✔ reproduced  +1.50   [+1.00, +2.00]  points  smoke" in printed
     assert printed.splitlines()[-1] == "report: build/report/index.html"
@@ -303,6 +306,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFact
     monkeypatch.setenv("FL_META_CACHE", folder)
     monkeypatch.setenv("XDG_CACHE_HOME", folder)
     monkeypatch.delenv("FL_META_DATA", raising=False)
+    monkeypatch.delenv("FL_META_EXPERIMENTS", raising=False)
 
 
 @pytest.fixture
