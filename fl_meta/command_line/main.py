@@ -24,7 +24,8 @@ from fl_meta.command_line.notebooks import (
     _reproduce,
     _verdicts,
 )
-from fl_meta.command_line.results import BENCH, RECORD, RERUN, _bench, _record, _recorded, _rerun
+from fl_meta.command_line.results import BENCH, RECORD, RERUN, _bench, _record, _rerun
+from fl_meta.experiments.recorded import RECORDED_EXPERIMENTS
 from fl_meta.experiments.settings import PROFILES
 
 # The subcommands import what they need themselves, so that --help answers at once.
@@ -174,7 +175,7 @@ def _parser() -> argparse.ArgumentParser:
         "--results", type=Path, metavar="FOLDER", help="where results are kept (default: in your cache)"
     )
 
-    text = RECORD + "\n".join(f"  {name}" for name in _recorded())
+    text = RECORD + "\n".join(f"  {name}" for name in RECORDED_EXPERIMENTS)
     one = add("record", _record, "compute the recorded results that are missing", text)
     one.add_argument("names", nargs="*", metavar="NAME", help="which experiments (default: all)")
     one.add_argument(

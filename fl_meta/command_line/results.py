@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from contextlib import nullcontext
-from typing import Any
 
 from fl_meta.command_line.errors import _bad_input
 
@@ -24,20 +23,6 @@ Compute a recorded result again, from the config and the seed in its file, and s
 mean accuracies differ. A small difference agrees: another machine rounds otherwise. The data must
 be the same, by its sha256. The file stays as it is.
 """
-
-
-def _recorded() -> dict[str, Any]:
-    """The recorded experiments by name."""
-    from fl_meta.experiments.comparison_settings import RECORDED_COMPARISON
-    from fl_meta.experiments.heterogeneity import RECORDED_HETEROGENEITY
-    from fl_meta.experiments.table_one import RECORDED_TABLE_ONE
-
-    tables: dict[str, dict[str, Any]] = {
-        "table_one": RECORDED_TABLE_ONE,
-        "comparison": RECORDED_COMPARISON,
-        "heterogeneity": {"writers": RECORDED_HETEROGENEITY},
-    }
-    return {f"{kind}-{name}": config for kind, table in tables.items() for name, config in table.items()}
 
 
 def _bench(options: argparse.Namespace) -> int:
@@ -61,15 +46,16 @@ def _bench(options: argparse.Namespace) -> int:
         for config in configs:
             found += results.load_or_run(config, range(options.seeds), folder)
     print(f"{data.label}: {len(data)} clients, accuracy in percent, weighted by test predictions")
-    print(benchmark.beside_published(found).round(1).to_string(na_rep="–"))
-    print(f"differs from the published: {benchmark.differences(configs[0])}")
+    print(benchmark.beside_published(configs[0].setting.dataset, found).round(1).to_string(na_rep="–"))
+    print(f"differs from the published: {benchmark.protocol_differences(configs[0])}")
     return 0
 
 
 def _record(options: argparse.Namespace) -> int:
     from fl_meta.evidence import processes, results
+    from fl_meta.experiments.recorded import RECORDED_EXPERIMENTS
 
-    known = _recorded()
+    known = RECORDED_EXPERIMENTS
     chosen = {name: config for name, config in known.items() if name in options.names or not options.names}
     with _bad_input():
         for name in options.names:
@@ -94,15 +80,15 @@ def _rerun(options: argparse.Namespace) -> int:
     with _bad_input():
         for path in options.files:
             recorded[path] = result = results.read_result(path)
-            data = results.data_of(results.config_of(result))
-            if data.fingerprint != result["data"]["sha256"]:
+            data = results.data_of(result.config)
+            if data.fingerprint != result.data.sha256:
                 raise ValueError(
-                    f"{path} was computed on other data: sha256 {result['data']['sha256']}, but "
+                    f"{path} was computed on other data: sha256 {result.data.sha256}, but "
                     f"{data.name!r} here has {data.fingerprint}"
                 )
     status = 0
     for path, result in recorded.items():
-        again = results.compute(results.config_of(result), result["seed"])
+        again = results.compute(result.config, result.seed)
         difference = results.largest_difference(result, again)
         agrees = difference <= results.AGREEMENT
         print(
