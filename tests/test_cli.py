@@ -390,7 +390,7 @@ def test_record_keeps_what_is_done_before_an_error(
 ) -> None:
     arguments = ["record", "--results", str(tmp_path)]
     (tmp_path / results.file_name(two["table_one-two"], 1)).write_text("{")
-    assert "is no result" in fails_with_two(arguments, capsys)
+    assert "is not a result file" in fails_with_two(arguments, capsys)
     assert len(results.recorded(TINY, tmp_path)) == 2
 
 
@@ -417,7 +417,7 @@ def test_recorded_experiments_have_the_names_of_their_files() -> None:
         (["published", "--dataset", "cifar10"], "cifar10"),
         (["published", "--dataset", "synthetic", "--seeds", "0"], "'0' is not a whole number of at least 1"),
         (["rerun"], "the following arguments are required: FILE"),
-        (["rerun", "elsewhere.json"], "elsewhere.json is no result"),
+        (["rerun", "elsewhere.json"], "elsewhere.json is not a result file"),
     ],
 )
 def test_bad_input_about_results_is_one_line(
@@ -437,7 +437,7 @@ def test_ctrl_c_stops_the_processes_and_keeps_what_is_done(tmp_path: Path) -> No
     # The first seed is there; the second would take days.
     config = replace(TINY, rounds=10**7, every=10**7)
     done = tmp_path / results.file_name(config, 0)
-    results.write_result(results.compute(TINY, 0) | {"config": asdict(config)}, done)
+    results.write_result(replace(results.compute(TINY, 0), config=config), done)
     before = done.read_bytes()
     program = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -463,16 +463,16 @@ def test_ctrl_c_stops_the_processes_and_keeps_what_is_done(tmp_path: Path) -> No
     assert done.read_bytes() == before and len(list(tmp_path.glob("*.json"))) == 1
 
 
-def tampered(result: dict[str, Any], by: float) -> dict[str, Any]:
-    """All held-out clients' personalized accuracies of one cell are others."""
-    (cell,) = result["cells"]
-    return result | {
-        "cells": [cell | {"accuracy": [cell["accuracy"][0], [a + by for a in cell["accuracy"][1]]]}]
-    }
+def changed_by(difference: float, result: results.TableOneResult) -> results.TableOneResult:
+    """The result with other personalized accuracies of every held-out client."""
+    (cell,) = result.cells
+    initial, personalized = cell.accuracy
+    personalized = tuple(accuracy + difference for accuracy in personalized)
+    return replace(result, cells=(replace(cell, accuracy=(initial, personalized)),))
 
 
 @pytest.mark.parametrize(
-    ("by", "status", "says", "points"),
+    ("difference", "status", "says", "points"),
     [
         (0.0, 0, "agrees", "0.00"),
         (0.019, 0, "agrees", "1.90"),
@@ -481,11 +481,11 @@ def tampered(result: dict[str, Any], by: float) -> dict[str, Any]:
     ],
 )
 def test_rerun_says_whether_a_result_agrees(
-    by: float, status: int, says: str, points: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    difference: float, status: int, says: str, points: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, other = tmp_path / "one.json", tmp_path / "other.json"
     result = results.compute(TINY, 1)
-    results.write_result(tampered(result, by), path)
+    results.write_result(changed_by(difference, result), path)
     results.write_result(result, other)
     before = path.read_bytes()
     assert cli.main(["rerun", str(path), str(other)]) == status
@@ -499,7 +499,7 @@ def test_rerun_says_whether_a_result_agrees(
     ("change", "message"),
     [
         (
-            {"data": {"sha256": "0123"}},
+            {"data": {"name": "writers", "label": "writers", "sha256": "0123"}},
             "two.json was computed on other data: sha256 0123, but 'writers' here has",
         ),
         (
@@ -519,7 +519,7 @@ def test_rerun_refuses_what_it_cannot_compare_before_it_computes(
     result = results.compute(TINY, 0)
     good, bad = tmp_path / "one.json", tmp_path / "two.json"
     results.write_result(result, good)
-    results.write_result(result | change, bad)
+    bad.write_text(json.dumps(json.loads(good.read_text()) | change))
     monkeypatch.setattr(results, "compute", lambda *_: pytest.fail("nothing is computed"))
     assert message in fails_with_two(["rerun", str(good), str(bad)], capsys)
 

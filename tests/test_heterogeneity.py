@@ -18,17 +18,24 @@ from fl_meta.algorithms.optimizers import SGD
 from fl_meta.algorithms.stages import Stage
 from fl_meta.algorithms.table import reptile
 from fl_meta.evaluation.personalization import Evaluation
-from fl_meta.evidence.results import AGREEMENT, compute, config_of, read_result, recorded, write_result
+from fl_meta.evidence.results import (
+    AGREEMENT,
+    HeterogeneityResult,
+    compute,
+    read_result,
+    recorded,
+    write_result,
+)
 from fl_meta.experiments.heterogeneity import (
-    KNOBS,
-    RECORDED_HETEROGENEITY,
     Gain,
-    cells,
     gains,
+    heterogeneity_settings,
     measure,
     recompute,
     writers_of,
 )
+from fl_meta.experiments.heterogeneity_settings import KNOBS, RECORDED_HETEROGENEITY
+from fl_meta.experiments.outcomes import HeterogeneityCell, HeterogeneityOutcome
 from fl_meta.laboratories import panels as widgets
 from fl_meta.laboratories.panel import Panel, Work
 from fl_meta.models.images import logistic
@@ -59,11 +66,11 @@ def grid() -> dict[tuple[float, ...], Gain]:
 def test_a_cell_computed_again_agrees_with_the_recorded_one() -> None:
     config = RECORDED_HETEROGENEITY
     result = recorded(config, RESULTS)[1]
-    cell = next(one for one in result["cells"] if [one[knob] for knob in KNOBS] == [0.5, 2.0, 25])
-    data = writers_of(config, {knob: cell[knob] for knob in KNOBS}, population=0)
+    cell = next(one for one in result.cells if [getattr(one, knob) for knob in KNOBS] == [0.5, 2.0, 25])
+    data = writers_of(config, {knob: getattr(cell, knob) for knob in KNOBS}, population=0)
     *rounds, accuracy = measure(config, data, seed=1)
     assert rounds == [None] * config.rounds and accuracy is not None
-    np.testing.assert_allclose(accuracy.mean(1), np.mean(cell["accuracy"], 1), atol=AGREEMENT)
+    np.testing.assert_allclose(accuracy.mean(1), np.mean(cell.accuracy, 1), atol=AGREEMENT)
 
 
 def test_a_cell_is_what_train_and_its_evaluation_give() -> None:
@@ -103,9 +110,10 @@ def test_what_the_notebook_says_of_the_grid(grid: dict[tuple[float, ...], Gain])
 
 
 def test_gains_of_all_seeds_together_by_hand() -> None:
-    knobs = {"style": 1.0, "label_skew": 2.0, "mean_examples": 25}
-    accuracies = [[[0.5, 0.25], [0.75, 1.0]], [[0.5], [0.25]]]
-    results = [{"cells": [{**knobs, "accuracy": accuracy}]} for accuracy in accuracies]
+    accuracies = [((0.5, 0.25), (0.75, 1.0)), ((0.5,), (0.25,))]
+    results = [
+        HeterogeneityOutcome((), (HeterogeneityCell(1.0, 2.0, 25, accuracy),)) for accuracy in accuracies
+    ]
     ((cell, found),) = gains(results).items()
     assert cell == (1.0, 2.0, 25)
     assert found.initial == pytest.approx(125 / 3) and found.personalized == pytest.approx(200 / 3)
@@ -117,11 +125,13 @@ def test_gains_of_all_seeds_together_by_hand() -> None:
 def test_a_result_of_the_grid_is_a_result_like_others(tmp_path: Path) -> None:
     write_result(compute(TINY, 4), tmp_path / "one.json")
     result = read_result(tmp_path / "one.json")
-    assert config_of(result) == TINY and len(result["clients"]) == 2
-    assert [{knob: cell[knob] for knob in KNOBS} for cell in result["cells"]] == list(cells(TINY))
+    assert isinstance(result, HeterogeneityResult) and result.config == TINY and len(result.clients) == 2
+    assert [{knob: getattr(cell, knob) for knob in KNOBS} for cell in result.cells] == list(
+        heterogeneity_settings(TINY)
+    )
     # The seeds 3, 4 and 5 are the folds of the writers with number 1.
     *_, accuracy = measure(TINY, writers_of(TINY, KNOBS_OF_ONE, population=1), 4)
-    np.testing.assert_allclose(result["cells"][1]["accuracy"], accuracy, atol=1e-5)
+    np.testing.assert_allclose(result.cells[1].accuracy, accuracy, atol=1e-5)
 
 
 def test_a_cell_is_computed_with_each_writer_held_out_once() -> None:
@@ -170,8 +180,8 @@ def test_the_picture_shows_the_cells_along_each_knob(grid: dict[tuple[float, ...
     gain = next(line for line in panel.figure.axes[3].lines if "recorded" in str(line.get_label()))
     assert list(gain.get_ydata()) == [grid[cell].gain.estimate for cell in along[0]]
     above = {line.get_label(): line for line in panel.figure.axes[2].lines}
-    assert above["initial"].get_ydata()[0] == grid[along[1][0]].initial
-    assert above["personalized"].get_ydata()[0] == grid[along[1][0]].personalized
+    assert above.initial.get_ydata()[0] == grid[along[1][0]].initial
+    assert above.personalized.get_ydata()[0] == grid[along[1][0]].personalized
 
 
 @pytest.mark.parametrize(

@@ -89,9 +89,10 @@ def _published(options: argparse.Namespace) -> int:
     with bad_input((results.ResultError, OSError)):
         for config in configs:
             computed += results.load_or_run(config, range(options.seeds), folder)
+    scores = published_scores.beside_published(configs[0].setting.dataset, computed)
     print(f"{data.label}: {len(data)} clients, accuracy in percent, weighted by test predictions")
-    print(published_scores.beside_published(computed).round(1).to_string(na_rep="–"))
-    print(f"differs from the published: {published_scores.differences(configs[0])}")
+    print(scores.round(1).to_string(na_rep="–"))
+    print(f"differs from the published: {published_scores.protocol_differences(configs[0])}")
     return 0
 
 
@@ -127,15 +128,15 @@ def _rerun(options: argparse.Namespace) -> int:
     with bad_input():
         for path in options.files:
             recorded[path] = result = results.read_result(path)
-            data = results.data_of(results.config_of(result))
-            if data.fingerprint != result["data"]["sha256"]:
+            data = results.data_of(result.config)
+            if data.fingerprint != result.data.sha256:
                 raise ValueError(
-                    f"{path} was computed on other data: sha256 {result['data']['sha256']}, but "
+                    f"{path} was computed on other data: sha256 {result.data.sha256}, but "
                     f"{data.name!r} here has {data.fingerprint}"
                 )
     status = 0
     for path, result in recorded.items():
-        again = results.compute(results.config_of(result), result["seed"])
+        again = results.compute(result.config, result.seed)
         difference = results.largest_difference(result, again)
         agrees = difference <= results.AGREEMENT
         print(

@@ -8,7 +8,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fl_meta.experiments.heterogeneity import KNOBS, Gain, Heterogeneity
+from fl_meta.experiments.heterogeneity import Gain
+from fl_meta.experiments.heterogeneity_settings import KNOBS, Heterogeneity
 from fl_meta.laboratories.animated_figure import animate
 from fl_meta.plots.style import PALETTE
 

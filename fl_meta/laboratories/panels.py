@@ -10,7 +10,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from fl_meta.evidence.results import recorded
-from fl_meta.experiments.heterogeneity import KNOBS, RECORDED_HETEROGENEITY, Gain, gains, recompute
+from fl_meta.experiments.heterogeneity import Gain, gains, recompute
+from fl_meta.experiments.heterogeneity_settings import KNOBS, RECORDED_HETEROGENEITY
 from fl_meta.laboratories.client import EPOCHS, RECIPES, held_out_study
 from fl_meta.laboratories.client_picture import GlyphPicture, LinePicture
 from fl_meta.laboratories.heterogeneity_picture import GridPicture
@@ -164,7 +165,7 @@ def heterogeneity_panel(
         knob: stops(label, values[knob], getattr(config, knob))
         for knob, label in zip(KNOBS, labels, strict=True)
     }
-    grid, label = gains(results), results[0]["data"]["label"]
+    grid, label = gains(results), results[0].data.label
     here: dict[tuple[float, ...], Gain] = {}
     picture, populations = GridPicture(config, grid), count(1)
 
