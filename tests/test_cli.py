@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,15 +22,15 @@ import numpy as np
 import pytest
 
 from fl_meta.command_line import main as cli
-from fl_meta.command_line import results as command_results
 from fl_meta.data.catalogue import CATALOGUE, DataSet, Download, Form
 from fl_meta.data.synthetic.linear_mixture import load_synthetic
 from fl_meta.evidence import results
 from fl_meta.experiments import published_scores as benchmark
 from fl_meta.experiments.comparison_settings import RECORDED_COMPARISON
-from fl_meta.experiments.heterogeneity import RECORDED_HETEROGENEITY
+from fl_meta.experiments.heterogeneity_settings import RECORDED_HETEROGENEITY
+from fl_meta.experiments.recorded import RECORDED_EXPERIMENTS
 from fl_meta.experiments.settings import PROFILES, Setting
-from fl_meta.experiments.table_one import RECORDED_TABLE_ONE, TableOne
+from fl_meta.experiments.table_one_settings import RECORDED_TABLE_ONE, TableOne
 from fl_meta.reproduction import runner as notebooks
 from fl_meta.reproduction import sources as twins
 from fl_meta.reproduction.runner import Failure, NotebookRun, Plan
@@ -142,7 +142,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"\n    {command} " in text
     assert "fl-meta reproduce --profile smoke" in text and "exit status" in text
     assert all(profile in text for profile in PROFILES)
-    assert all(f"\n  {name}\n" in text for name in command_results._recorded())
+    assert all(f"\n  {name}\n" in text for name in RECORDED_EXPERIMENTS)
     assert "fl_meta 0." in text
 
 
@@ -344,7 +344,7 @@ def pools(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def two(monkeypatch: pytest.MonkeyPatch) -> dict[str, TableOne]:
     """Two small experiments are all that is recorded."""
     configs = {"table_one-one": TINY, "table_one-two": replace(TINY, local_epochs=(2,))}
-    monkeypatch.setattr("fl_meta.command_line.results._recorded", lambda: configs)
+    monkeypatch.setattr("fl_meta.experiments.recorded.RECORDED_EXPERIMENTS", configs)
     return configs
 
 
@@ -405,12 +405,12 @@ def test_record_keeps_what_is_done_before_an_error(
 ) -> None:
     arguments = ["record", "--results", str(tmp_path)]
     (tmp_path / results.file_name(two["table_one-two"], 1)).write_text("{")
-    assert "is no result" in fails_with_two(arguments, capsys)
+    assert "is not a result file" in fails_with_two(arguments, capsys)
     assert len(results.recorded(TINY, tmp_path)) == 2
 
 
 def test_all_recorded_experiments_have_a_name() -> None:
-    named = command_results._recorded()
+    named = RECORDED_EXPERIMENTS
     assert named["table_one-writers"] is RECORDED_TABLE_ONE["writers"]
     assert named["comparison-shakespeare_tff"] is RECORDED_COMPARISON["shakespeare_tff"]
     assert len(named) == len(RECORDED_TABLE_ONE) + len(RECORDED_COMPARISON) + 1
@@ -434,7 +434,7 @@ def test_all_recorded_experiments_have_a_name() -> None:
         (["bench", "--dataset", "cifar10"], "cifar10"),
         (["bench", "--dataset", "synthetic", "--seeds", "0"], "'0' is not a whole number from 1"),
         (["rerun"], "the following arguments are required: FILE"),
-        (["rerun", "elsewhere.json"], "elsewhere.json is no result"),
+        (["rerun", "elsewhere.json"], "elsewhere.json is not a result file"),
     ],
 )
 def test_bad_input_about_results_is_one_line(
@@ -453,14 +453,16 @@ def test_ctrl_c_stops_the_processes_and_keeps_what_is_done(tmp_path: Path) -> No
     # The first seed is there; the second would take days.
     config = replace(TINY, rounds=10**7, every=10**7)
     done = tmp_path / results.file_name(config, 0)
-    results.write_result(results.compute(TINY, 0) | {"config": asdict(config)}, done)
+    results.write_result(replace(results.compute(TINY, 0), config=config), done)
     before = done.read_bytes()
     program = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from fl_meta.command_line import main as cli, results\n"
+        "from fl_meta.command_line import main as cli\n"
         "from fl_meta.experiments.settings import Setting\n"
-        "from fl_meta.experiments.table_one import TableOne\n"
-        f"if __name__ == '__main__': results._recorded = lambda: {{'one': {config!r}}}; sys.exit(cli.main())"
+        "from fl_meta.experiments import recorded\n"
+        "from fl_meta.experiments.table_one_settings import TableOne\n"
+        f"recorded.RECORDED_EXPERIMENTS = {{'one': {config!r}}}\n"
+        "if __name__ == '__main__': sys.exit(cli.main())"
     )
     (tmp_path / "program.py").write_text(program)
     command = [sys.executable, "program.py", "record", "--results", str(tmp_path)]
@@ -478,12 +480,12 @@ def test_ctrl_c_stops_the_processes_and_keeps_what_is_done(tmp_path: Path) -> No
     assert done.read_bytes() == before and len(list(tmp_path.glob("*.json"))) == 1
 
 
-def tampered(result: dict[str, Any], by: float) -> dict[str, Any]:
+def tampered(result: Any, by: float) -> Any:
     """All held-out clients' personalized accuracies of one cell are others."""
-    (cell,) = result["cells"]
-    return result | {
-        "cells": [cell | {"accuracy": [cell["accuracy"][0], [a + by for a in cell["accuracy"][1]]]}]
-    }
+    (cell,) = result.cells
+    initial, personalized = cell.accuracy
+    changed = replace(cell, accuracy=(initial, tuple(accuracy + by for accuracy in personalized)))
+    return replace(result, cells=(changed,))
 
 
 @pytest.mark.parametrize(
@@ -514,14 +516,14 @@ def test_rerun_says_whether_a_result_agrees(
     ("change", "message"),
     [
         (
-            {"data": {"sha256": "0123"}},
+            {"data": results.DataFingerprint("writers", "writers (synthetic)", "0123")},
             "two.json was computed on other data: sha256 0123, but 'writers' here has",
         ),
         (
-            {"config": asdict(replace(TINY, setting=replace(TINY.setting, dataset="unipen62")))},
+            {"config": replace(TINY, setting=replace(TINY.setting, dataset="unipen62"))},
             "unipen62",
         ),
-        ({"seed": None, "format": 7}, "two.json has format 7"),
+        ({"format": 7}, "two.json has format 7"),
     ],
 )
 def test_rerun_refuses_what_it_cannot_compare_before_it_computes(
@@ -534,7 +536,7 @@ def test_rerun_refuses_what_it_cannot_compare_before_it_computes(
     result = results.compute(TINY, 0)
     good, bad = tmp_path / "one.json", tmp_path / "two.json"
     results.write_result(result, good)
-    results.write_result(result | change, bad)
+    results.write_result(replace(result, **change), bad)
     monkeypatch.setattr(results, "compute", lambda *_: pytest.fail("nothing is computed"))
     assert message in fails_with_two(["rerun", str(good), str(bad)], capsys)
 
