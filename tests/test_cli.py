@@ -30,7 +30,7 @@ from fl_meta.evidence import results
 from fl_meta.experiments import published_scores as benchmark
 from fl_meta.experiments.recorded import RECORDED_EXPERIMENTS
 from fl_meta.experiments.settings import PROFILES, Setting
-from fl_meta.experiments.table_one import TableOne
+from fl_meta.experiments.table_one_settings import TableOne
 from fl_meta.reproduction import runner
 from fl_meta.reproduction.runner import Failure, NotebookRun, Plan
 
@@ -443,7 +443,7 @@ def test_ctrl_c_stops_the_processes_and_keeps_what_is_done(tmp_path: Path) -> No
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from fl_meta.command_line import main as cli, results\n"
         "from fl_meta.experiments.settings import Setting\n"
-        "from fl_meta.experiments.table_one import TableOne\n"
+        "from fl_meta.experiments.table_one_settings import TableOne\n"
         f"if __name__ == '__main__':\n"
         f"    results.RECORDED_EXPERIMENTS = {{'one': {config!r}}}; sys.exit(cli.main())"
     )

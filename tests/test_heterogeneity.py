@@ -18,9 +18,9 @@ from fl_meta.algorithms.optimizers import SGD
 from fl_meta.algorithms.stages import Stage
 from fl_meta.algorithms.table import reptile
 from fl_meta.evaluation.personalization import Evaluation
+from fl_meta.evidence.result_types import HeterogeneityResult
 from fl_meta.evidence.results import (
     AGREEMENT,
-    HeterogeneityResult,
     compute,
     read_result,
     recorded,
@@ -29,7 +29,7 @@ from fl_meta.evidence.results import (
 from fl_meta.experiments.heterogeneity import (
     Gain,
     gains,
-    heterogeneity_settings,
+    grid_settings,
     measure,
     recompute,
     writers_of,
@@ -127,7 +127,7 @@ def test_a_result_of_the_grid_is_a_result_like_others(tmp_path: Path) -> None:
     result = read_result(tmp_path / "one.json")
     assert isinstance(result, HeterogeneityResult) and result.config == TINY and len(result.clients) == 2
     assert [{knob: getattr(cell, knob) for knob in KNOBS} for cell in result.cells] == list(
-        heterogeneity_settings(TINY)
+        grid_settings(TINY)
     )
     # The seeds 3, 4 and 5 are the folds of the writers with number 1.
     *_, accuracy = measure(TINY, writers_of(TINY, KNOBS_OF_ONE, population=1), 4)
@@ -180,8 +180,8 @@ def test_the_picture_shows_the_cells_along_each_knob(grid: dict[tuple[float, ...
     gain = next(line for line in panel.figure.axes[3].lines if "recorded" in str(line.get_label()))
     assert list(gain.get_ydata()) == [grid[cell].gain.estimate for cell in along[0]]
     above = {line.get_label(): line for line in panel.figure.axes[2].lines}
-    assert above.initial.get_ydata()[0] == grid[along[1][0]].initial
-    assert above.personalized.get_ydata()[0] == grid[along[1][0]].personalized
+    assert above["initial"].get_ydata()[0] == grid[along[1][0]].initial
+    assert above["personalized"].get_ydata()[0] == grid[along[1][0]].personalized
 
 
 @pytest.mark.parametrize(

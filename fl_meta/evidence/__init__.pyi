@@ -11,19 +11,8 @@ from .comparison_verdicts import (
 )
 from .first_claim_verdicts import decide_claim_one
 from .recorded_table import recorded_table
-from .results import (
-    BenchmarkResult,
-    ComparisonResult,
-    HeterogeneityResult,
-    Result,
-    ResultError,
-    TableOneResult,
-    file_name,
-    load_or_run,
-    own_folder,
-    read_result,
-    recorded,
-)
+from .result_types import BenchmarkResult, ComparisonResult, HeterogeneityResult, Result, TableOneResult
+from .results import ResultError, file_name, load_or_run, own_folder, read_result, recorded
 from .statistics import holm, sign_flip_p, smallest_effect
 from .table_one_verdicts import decide_table_one, table_one_cells
 from .verdicts import Verdict, VerdictTable

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from fl_meta.evaluation.bootstrap import bootstrap_mean
-from fl_meta.evidence.results import ComparisonResult
+from fl_meta.evidence.result_types import ComparisonResult
 from fl_meta.evidence.statistics import holm, sign_flip_p
 from fl_meta.evidence.table_one_verdicts import TABLE_ONE_CLAIMS
 from fl_meta.evidence.verdicts import Verdict, verdict_of

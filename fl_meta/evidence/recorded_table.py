@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from fl_meta.evidence.results import (
+from fl_meta.evidence.result_types import (
     BenchmarkResult,
     ComparisonResult,
     HeterogeneityResult,
     Result,
     TableOneResult,
-    read_result,
 )
+from fl_meta.evidence.results import read_result
 from fl_meta.experiments.heterogeneity_settings import KNOBS
 from fl_meta.experiments.outcomes import Personalized
 from fl_meta.experiments.published_scores import ADAPTED, AS_RELEASED

@@ -23,112 +23,33 @@ from tqdm import tqdm
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.evidence.json_records import FieldError, from_json
 from fl_meta.evidence.processes import processes
+from fl_meta.evidence.result_types import (
+    BenchmarkResult,
+    ComparisonResult,
+    DataFingerprint,
+    Experiment,
+    HeterogeneityResult,
+    Result,
+    TableOneResult,
+)
 from fl_meta.experiments.clients import clients_of
 from fl_meta.experiments.comparison import compare
 from fl_meta.experiments.comparison_settings import Comparison
 from fl_meta.experiments.heterogeneity import heterogeneity
 from fl_meta.experiments.heterogeneity_settings import Heterogeneity
-from fl_meta.experiments.outcomes import (
-    Accuracies,
-    BenchmarkOutcome,
-    ComparisonOutcome,
-    HeterogeneityOutcome,
-    TableOneOutcome,
-)
+from fl_meta.experiments.outcomes import Accuracies
 from fl_meta.experiments.published_scores import benchmark, clients_of_row
 from fl_meta.experiments.published_settings import Benchmark
 from fl_meta.experiments.table_one import table_one
 from fl_meta.experiments.table_one_settings import TableOne
 from fl_meta.support.atomic_files import write_atomically
 
-USUAL_MODELS = ("mlp", "char_mlp")
 FORMAT = 1
 AGREEMENT = 0.02  # largest difference in a mean accuracy that rounding on another machine may cause
-
-Experiment = TableOne | Comparison | Benchmark | Heterogeneity
-"""The configuration of an experiment."""
 
 
 class ResultError(ValueError):
     """A result file that cannot be used: it is damaged or belongs to something else."""
-
-
-@dataclass(frozen=True)
-class DataFingerprint:
-    """Which data a result was computed on.
-
-    Attributes:
-        name: name of the data set.
-        label: name for people to read; it says if the data are synthetic.
-        sha256: checksum of all examples.
-    """
-
-    name: str
-    label: str
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Result:
-    """What every result file begins with; each kind of experiment adds its outcome.
-
-    Attributes:
-        format: version of the file format.
-        kind: a name in `EXPERIMENTS`.
-        config: the experiment.
-        seed: seed of the run.
-        data: the data it was computed on.
-        fl_meta: version of this package.
-        torch: version of PyTorch.
-        machine: processor, number of cores and operating system.
-        seconds: time the run took.
-        clients: ids of the clients that were evaluated.
-    """
-
-    format: int
-    kind: str
-    config: Experiment
-    seed: int
-    data: DataFingerprint
-    fl_meta: str
-    torch: str
-    machine: str
-    seconds: float
-    clients: tuple[str, ...]
-
-    @property
-    def label(self) -> str:
-        """The label of the data set, followed by the model unless it is the usual one."""
-        model = self.config.setting.model
-        return self.data.label if model in USUAL_MODELS else f"{self.data.label}, {model}"
-
-
-@dataclass(frozen=True)
-class TableOneResult(TableOneOutcome, Result):
-    """Table 1 for one seed."""
-
-    config: TableOne
-
-
-@dataclass(frozen=True)
-class ComparisonResult(ComparisonOutcome, Result):
-    """The comparison behind claims 2 and 3 for one seed."""
-
-    config: Comparison
-
-
-@dataclass(frozen=True)
-class BenchmarkResult(BenchmarkOutcome, Result):
-    """One method on one row of the published table for one seed."""
-
-    config: Benchmark
-
-
-@dataclass(frozen=True)
-class HeterogeneityResult(HeterogeneityOutcome, Result):
-    """The grid of different writers for one seed."""
-
-    config: Heterogeneity
 
 
 @dataclass(frozen=True)

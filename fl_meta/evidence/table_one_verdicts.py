@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fl_meta.evaluation.bootstrap import bootstrap_mean
-from fl_meta.evidence.results import TableOneResult
+from fl_meta.evidence.result_types import TableOneResult
 from fl_meta.evidence.statistics import sign_flip_p
 from fl_meta.evidence.verdicts import Verdict, verdict_of
 from fl_meta.support.array_types import FloatArray

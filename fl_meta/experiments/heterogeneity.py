@@ -22,7 +22,7 @@ from fl_meta.experiments.trajectories import BATCH_SIZE, accuracies, path
 from fl_meta.support.array_types import FloatArray
 
 
-def heterogeneity_settings(config: Heterogeneity) -> Iterator[dict[str, Any]]:
+def grid_settings(config: Heterogeneity) -> Iterator[dict[str, Any]]:
     """The values of the knobs in each cell of the grid."""
     for values in product(*(getattr(config, knob) for knob in KNOBS)):
         yield dict(zip(KNOBS, values, strict=True))
@@ -66,7 +66,7 @@ def heterogeneity(config: Heterogeneity, seed: int) -> HeterogeneityOutcome:
     The writers come from seed // folds, so that the seeds of one population share them.
     """
     cells = []
-    for knobs in heterogeneity_settings(config):
+    for knobs in grid_settings(config):
         data = writers_of(config, knobs, seed // config.folds)
         for accuracy in measure(config, data, seed):
             if accuracy is not None:

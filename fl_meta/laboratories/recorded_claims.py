@@ -15,7 +15,8 @@ from matplotlib.legend import Legend
 from matplotlib.text import Text
 
 from fl_meta.evidence.comparison_verdicts import CONTRASTS, centralized, decide_comparison, not_run
-from fl_meta.evidence.results import ComparisonResult, Result, TableOneResult, recorded
+from fl_meta.evidence.result_types import ComparisonResult, Result, TableOneResult
+from fl_meta.evidence.results import recorded
 from fl_meta.evidence.table_one_verdicts import TABLE_ONE_CLAIMS, decide_table_one, table_one_cells
 from fl_meta.evidence.verdicts import Verdict, VerdictTable
 from fl_meta.experiments.comparison_settings import RECORDED_COMPARISON, REPTILE

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from fl_meta.evaluation.bootstrap import bootstrap_mean
-from fl_meta.evidence.results import ComparisonResult, Result, TableOneResult
+from fl_meta.evidence.result_types import ComparisonResult, Result, TableOneResult
 from fl_meta.evidence.table_one_verdicts import table_one_cells
 from fl_meta.evidence.verdicts import LEVEL
 from fl_meta.experiments.comparison_settings import LOCAL_ONLY

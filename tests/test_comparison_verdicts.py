@@ -25,7 +25,7 @@ from fl_meta.evidence.comparison_verdicts import (
     not_run,
     verdict_of,
 )
-from fl_meta.evidence.results import ComparisonResult, DataFingerprint, Experiment, TableOneResult
+from fl_meta.evidence.result_types import ComparisonResult, DataFingerprint, Experiment, TableOneResult
 from fl_meta.evidence.statistics import sign_flip_p
 from fl_meta.evidence.table_one_verdicts import SEVERAL, TABLE_ONE_CLAIMS, decide_table_one, table_one_cells
 from fl_meta.evidence.verdicts import Verdict

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fl_meta.evidence.comparison_verdicts import decide_comparison
-from fl_meta.evidence.results import ComparisonResult, DataFingerprint, Experiment, TableOneResult
+from fl_meta.evidence.result_types import ComparisonResult, DataFingerprint, Experiment, TableOneResult
 from fl_meta.experiments.comparison_settings import (
     CONTINUED,
     CONTINUED_GRADIENTS,
