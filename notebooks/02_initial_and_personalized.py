@@ -127,12 +127,12 @@ results_of = {
     name: load_or_run(one, range(seed, seed + one.folds), own_folder())
     for name, one in config.items()
 }
-label_of = {name: results[0]["data"]["label"] for name, results in results_of.items()}
+label_of = {name: results[0].data.label for name, results in results_of.items()}
 
 # %%
 lines = []
 for name, results in results_of.items():
-    one, held = config[name], sum(len(result["clients"]) for result in results)
+    one, held = config[name], sum(len(result.clients) for result in results)
     lines.append(
         f"- {label_of[name]}: {one.folds} seeds, {held} held-out clients together, {one.rounds} "
         f"rounds, model `{one.setting.model}`, client rate {one.client_rate:g}, "
@@ -144,9 +144,11 @@ Markdown("\n".join(lines))
 # The section above trained one of these cells with four calls of the library. Is it the same cell?
 
 # %%
-cell = results_of["writers"][0]["cells"][0]
-by_hand = table.accuracies().loc[results_of["writers"][0]["clients"]].to_numpy().T[[0, -1]]
-in_table = np.array(cell["accuracy"])
+cell = results_of["writers"][0].cells[0]
+by_hand = (
+    table.accuracies().loc[list(results_of["writers"][0].clients)].to_numpy().T[[0, -1]]
+)
+in_table = np.array(cell.accuracy)
 print("by hand:     initial {:.4f}, personalized {:.4f}".format(*by_hand.mean(1)))
 print("in the table: initial {:.4f}, personalized {:.4f}".format(*in_table.mean(1)))
 
@@ -178,17 +180,20 @@ def with_spread(mean, spread):
 
 def ours_beside_paper(results):
     """Table 1 of these results; for handwriting the paper's beside it."""
-    found, paper = evidence.cells(results).groupby(KEYS), experiments.PAPER_TABLE_ONE
+    found, paper = (
+        evidence.table_one_cells(results).groupby(KEYS),
+        experiments.PAPER_TABLE_ONE,
+    )
     ours, theirs = {}, {}
     for name in ("initial", "personalized"):
         ours[name] = with_spread(found[name].mean(), found[name].std())
         theirs[name] = with_spread(paper[name], paper[f"{name}_spread"])
-    threshold = f"to {results[0]['config']['threshold']:g}"
+    threshold = f"to {results[0].config.threshold:g}"
     for name in ("initial", "personalized"):
         ours[f"{threshold}, {name[:4]}."] = found[f"rounds_{name}"].apply(rounds_to)
         theirs[f"to 0.8, {name[:4]}."] = paper[f"to_threshold_{name}"].map("{:g}".format)
     both = {"ours": pd.DataFrame(ours), "paper, EMNIST-62": pd.DataFrame(theirs)}
-    if "shakespeare" in results[0]["data"]["name"]:
+    if "shakespeare" in results[0].data.name:
         del both["paper, EMNIST-62"]
     beside = pd.concat(both, axis=1).reindex(both["ours"].index).fillna("")
     return beside.rename_axis(["clients", "E"])
@@ -208,7 +213,7 @@ for name, results in results_of.items():
 
 # %%
 for name, results in results_of.items():
-    held = sum(len(result["clients"]) for result in results)
+    held = sum(len(result.clients) for result in results)
     least = 100 * smallest_effect(evidence.PLANNED_SPREAD, held)
     print(f"{label_of[name]}: {held} held-out clients, {least:.1f} points")
 
@@ -222,11 +227,11 @@ for name, results in results_of.items():
 def gains(results):
     """A row per cell: mean gain with interval, spread over clients, share hurt."""
     rows = {}
-    for cells in zip(*(result["cells"] for result in results), strict=True):
-        accuracy = np.concatenate([cell["accuracy"] for cell in cells], axis=1)
+    for cells in zip(*(result.cells for result in results), strict=True):
+        accuracy = np.concatenate([cell.accuracy for cell in cells], axis=1)
         gain = 100 * (accuracy[1] - accuracy[0])
         found = bootstrap_mean(gain)
-        key = tuple(cells[0][name] for name in KEYS)
+        key = tuple(getattr(cells[0], name) for name in KEYS)
         rows[key] = (found.estimate, found.low, found.high, gain.std(), (gain < 0).mean())
     columns = ["gain", "low", "high", "spread", "share hurt"]
     return pd.DataFrame(rows, index=columns).T.rename_axis(["clients", "E"]).round(2)
@@ -281,10 +286,10 @@ text = clients_of(config["shakespeare"].setting)
 blank = (text.y == text.class_names.index(" ")).sum() / (text.y >= 0).sum()
 print(f"who always answers with a blank is right in {blank:.1%} of the cases")
 rows = [
-    (cell["clients_per_round"], cell["local_epochs"], *point)
+    (cell.clients_per_round, cell.local_epochs, *point)
     for result in results_of["shakespeare"]
-    for cell in result["cells"]
-    for point in cell["curve"]
+    for cell in result.cells
+    for point in cell.curve
 ]
 measures = ["initial", "personalized"]
 courses = pd.DataFrame(rows, columns=[*KEYS, "round", *measures])
@@ -324,7 +329,7 @@ same_fold = load_or_run(cheap, more, own_folder())
 # %%
 def spreads(results):
     """Over seeds, in points: of initial and personalized accuracy, and how many times as much."""
-    found = 100 * evidence.cells(results).groupby(KEYS)[measures].std()
+    found = 100 * evidence.table_one_cells(results).groupby(KEYS)[measures].std()
     return found.assign(ratio=found.initial / found.personalized)
 
 
@@ -369,7 +374,7 @@ VerdictTable(tuple(of_real_data))
 # %%
 for name, found in found_of.items():
     if found:
-        held = sum(len(result["clients"]) for result in found)
+        held = sum(len(result.clients) for result in found)
         least = 100 * smallest_effect(evidence.PLANNED_SPREAD, held)
         text = f"**{name}**: {len(found)} seeds, {held} held-out clients; can see {least:.1f} points"
         display(Markdown(text), ours_beside_paper(found), plots.table_plot(found))
@@ -423,7 +428,7 @@ def over_seeds(results):
     """Spread over seeds in points, root mean square over cells: as it is, and without seeds' means."""
     found = {}
     for name in measures:
-        table = 100 * evidence.cells(results).pivot_table(name, "seed", KEYS)
+        table = 100 * evidence.table_one_cells(results).pivot_table(name, "seed", KEYS)
         rest = table.sub(table.mean(axis=1), axis=0)
         number = table.shape[1]
         # One mean per seed is gone, so the mean square over cells has one degree of freedom less.
@@ -479,11 +484,11 @@ of_seeds[["as it is", "without the seeds' means"]].round(2)
 # %% tags=["solution"]
 rows = []
 for result in results_of["writers"]:
-    for cell in result["cells"]:
-        own = cell["local_epochs"]
+    for cell in result.cells:
+        own = cell.local_epochs
         last = max(one.local_epochs) * one.every // own
-        point = next(p for p in reversed(cell["curve"]) if p[0] <= last)
-        rows.append((cell["clients_per_round"], own, *point))
+        point = next(p for p in reversed(cell.curve) if p[0] <= last)
+        rows.append((cell.clients_per_round, own, *point))
 equal_work = pd.DataFrame(rows, columns=[*KEYS, "rounds", *measures])
 equal_work.groupby(KEYS).mean().round(3)
 
@@ -513,9 +518,9 @@ longer.summary()[
 luck = {}
 for name, results in everything.items():
     variances = [
-        np.var(cell["accuracy"], axis=1, ddof=1) / len(result["clients"])
+        np.var(cell.accuracy, axis=1, ddof=1) / len(result.clients)
         for result in results
-        for cell in result["cells"]
+        for cell in result.cells
     ]
     luck[name] = 100 * np.sqrt(np.mean(variances, axis=0))
 alone = pd.DataFrame(luck, index=measures).T
@@ -546,14 +551,17 @@ pd.concat(
 # %%
 def loss(results, clients):
     """Per held-out client: personalized accuracy of the E chosen by it − by the initial one."""
-    table, losses = evidence.cells(results).query("clients_per_round == @clients"), []
+    table, losses = (
+        evidence.table_one_cells(results).query("clients_per_round == @clients"),
+        [],
+    )
     for result in results:
-        others = table[table.seed != result["seed"]].groupby("local_epochs")
+        others = table[table.seed != result.seed].groupby("local_epochs")
         initial, personalized = others[measures].mean().idxmax()
         mine = {
-            cell["local_epochs"]: np.array(cell["accuracy"][1])
-            for cell in result["cells"]
-            if cell["clients_per_round"] == clients
+            cell.local_epochs: np.array(cell.accuracy[1])
+            for cell in result.cells
+            if cell.clients_per_round == clients
         }
         losses.append(mine[personalized] - mine[initial])
     return np.concatenate(losses)
@@ -571,7 +579,7 @@ YES_OR_NO = {
 sentences, decided = [], []
 for name, results in everything.items():
     verdicts = {one.claim: one for one in evidence.decide_table_one(results, profile)}
-    label, halves = results[0]["data"]["label"], results[0]["config"]["clients_per_round"]
+    label, halves = results[0].data.label, results[0].config.clients_per_round
     if name in results_of:
         decided += verdicts.values()
     else:

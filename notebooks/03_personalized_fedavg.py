@@ -57,7 +57,7 @@ from fl_meta.experiments import (
     RECORDED_COMPARISON,
     REPTILE,
     for_profile,
-    parts,
+    train_validation_held_out,
 )
 from fl_meta.models import add, norm, relative_error
 
@@ -89,7 +89,7 @@ stages
 # library train the first stage (only two rounds here), and do the rest by hand.
 
 # %%
-train, validation, held_out = parts(config.setting, 0, config.folds)
+train, validation, held_out = train_validation_held_out(config.setting, 0, config.folds)
 model = MODELS[config.setting.model](train)
 theta = fl_meta.train(model, train, [first], seed=seed, progress=False).params
 print(
@@ -172,7 +172,7 @@ print(
 # %%
 def of_each(name, field):
     """A field of one model, for every seed."""
-    return [evidence.model_named(result, name)[field] for result in found]
+    return [getattr(result.model_named(name), field) for result in found]
 
 
 def since_fork(name, field):
@@ -187,7 +187,7 @@ budget = {
     name: {
         "rounds": since_fork(name, "rounds"),
         "local gradients (up to 20 examples each)": since_fork(name, "local_gradients"),
-        "options tried": len(found[0]["search"].get(name, found[0]["search"][CONTINUED])),
+        "options tried": len(found[0].search.get(name, found[0].search[CONTINUED])),
         "chosen": of_each(name, "option"),
         "chosen by": "validation clients, personalized accuracy",
         "rate of personalization": of_each(name, "personalization_rate"),
@@ -213,11 +213,11 @@ pd.DataFrame(budget).T
 # %%
 sweep = pd.DataFrame(
     [
-        {"seed": r["seed"], "method": name, "option": str(one["option"])}
-        | {"accuracy": 100 * one["validation"]}
+        {"seed": r.seed, "method": name, "option": str(one.option)}
+        | {"accuracy": 100 * one.validation}
         for r in found
         for name in (REPTILE, CONTINUED)
-        for one in r["search"][name]
+        for one in r.search[name]
     ]
 )
 sweep.pivot(index=["method", "option"], columns="seed", values="accuracy").round(1)
@@ -348,7 +348,7 @@ kept = {
     if "shakespeare" not in name
 }
 of_record, tables = evidence.decide_recorded(kept, "2a")
-plots.effect_plot({found[0]["data"]["label"]: table} | tables)
+plots.effect_plot({found[0].data.label: table} | tables)
 
 # %% [markdown]
 # And the levels, initial → personalized in percent, means over the held-out clients:
@@ -357,12 +357,12 @@ plots.effect_plot({found[0]["data"]["label"]: table} | tables)
 # %%
 def level(results, name):
     """Initial → personalized accuracy of one model, in percent."""
-    accuracy = np.hstack([evidence.model_named(r, name)["accuracy"] for r in results])
+    accuracy = np.hstack([r.model_named(name).accuracy for r in results])
     return f"{100 * accuracy[0].mean():.1f} → {100 * accuracy[-1].mean():.1f}"
 
 
-runs = {found[0]["data"]["label"]: found}
-runs |= {f"{evidence.label_of(r[0])}, recorded": r for r in kept.values() if r}
+runs = {found[0].data.label: found}
+runs |= {f"{r[0].label}, recorded": r for r in kept.values() if r}
 pd.DataFrame(
     {
         label: {name: level(r, name) for name in ("FedAvg", *ways)}
@@ -442,7 +442,7 @@ print(
 
 # %% tags=["solution"]
 contrast = next(c for c in evidence.CONTRASTS if c.claim == "2a-personalized")
-difference = np.concatenate(evidence.differences(found, contrast))
+difference = np.concatenate(evidence.client_differences(found, contrast))
 for word, hit in {
     "better": difference > 0, "equal": difference == 0, "worse": difference < 0
 }.items():  # fmt: skip

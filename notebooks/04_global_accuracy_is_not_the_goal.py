@@ -58,8 +58,8 @@ from fl_meta.experiments import (
     SMALL_E,
     accuracies,
     for_profile,
-    parts,
     path,
+    train_validation_held_out,
 )
 
 config = for_profile(COMPARISON, profile)["writers"]
@@ -99,7 +99,7 @@ print(
 # %%
 def choose(result, method):
     """The option with the best score on the validation clients."""
-    return max(result["search"][method], key=lambda one: one["validation"])["option"]
+    return max(result.search[method], key=lambda one: one.validation).option
 
 
 # %%
@@ -110,9 +110,9 @@ tuned_for = {
     CONTINUED: "personalized",
 }
 for method, accuracy in tuned_for.items():
-    scores = {str(o["option"]): o["validation"] for o in found[0]["search"][method]}
+    scores = {str(o.option): o.validation for o in found[0].search[method]}
     chosen = choose(found[0], method)
-    assert chosen == evidence.model_named(found[0], method)["option"]
+    assert chosen == found[0].model_named(method).option
     print(f"{method}, {accuracy} accuracy: {scores} → {chosen}")
 
 # %% [markdown]
@@ -124,13 +124,13 @@ for method, accuracy in tuned_for.items():
 # %%
 def since_fork(name, field):
     """Rounds or local gradients since the fork, for every seed."""
-    models = [[evidence.model_named(r, n)[field] for n in ("FedAvg", name)] for r in found]
+    models = [[getattr(r.model_named(n), field) for n in ("FedAvg", name)] for r in found]
     return [own - at_fork for at_fork, own in models]
 
 
 def of_each(name, field):
     """A field of one model, for every seed."""
-    return [evidence.model_named(result, name)[field] for result in found]
+    return [getattr(result.model_named(name), field) for result in found]
 
 
 # %%
@@ -138,7 +138,7 @@ budget = {
     name: {
         "rounds": since_fork(name, "rounds"),
         "local gradients (up to 20 examples each)": since_fork(name, "local_gradients"),
-        "options tried": len(found[0]["search"][name]),
+        "options tried": len(found[0].search[name]),
         "tuned for": f"{accuracy} accuracy of validation clients",
         "chosen": of_each(name, "option"),
         "rate of personalization": of_each(name, "personalization_rate"),
@@ -179,11 +179,11 @@ plots.plane_plot(found, list(tuned_for))
 
 # %%
 rows = {
-    (name, result["seed"]): {
-        p["round"] - result["courses"][name][0]["round"]: (
-            f"{100 * p['personalized']:.1f} at {p['personalization_rate']:g}"
+    (name, result.seed): {
+        p.round - result.courses[name][0].round: (
+            f"{100 * p.personalized:.1f} at {p.personalization_rate:g}"
         )
-        for p in result["courses"][name]
+        for p in result.courses[name]
     }
     for name in tuned_for
     for result in found
@@ -221,8 +221,8 @@ plots.arrow_plot(found, ["FedAvg", *tuned_for])
 def difference(results, one, measure):
     """Mean paired difference over held-out clients, one − Reptile, in points, with its interval."""
     values = [
-        evidence.measured(evidence.model_named(r, one), measure)
-        - evidence.measured(evidence.model_named(r, REPTILE), measure)
+        r.model_named(one).accuracy_of(measure)
+        - r.model_named(REPTILE).accuracy_of(measure)
         for r in results
     ]
     return str(evaluation.bootstrap_mean(100 * np.concatenate(values)))
@@ -328,7 +328,7 @@ kept = {
     if "shakespeare" not in name
 }
 of_record, tables = evidence.decide_recorded(kept, "2b")
-plots.effect_plot({found[0]["data"]["label"]: table} | tables)
+plots.effect_plot({found[0].data.label: table} | tables)
 
 # %% [markdown]
 # And the premise, in points of initial accuracy: do those who chase it get it?
@@ -337,9 +337,7 @@ plots.effect_plot({found[0]["data"]["label"]: table} | tables)
 pd.DataFrame(
     {
         f"{name} − {REPTILE}": {
-            f"{evidence.label_of(results[0])}, recorded": difference(
-                results, name, "initial"
-            )
+            f"{results[0].label}, recorded": difference(results, name, "initial")
             for results in kept.values()
             if results
         }
@@ -399,7 +397,9 @@ pd.DataFrame(
 # %% tags=["solution"]
 for contrast in evidence.CONTRASTS:
     if contrast.claim.startswith("2b"):
-        for k, values in zip(seeds, evidence.differences(found, contrast), strict=True):
+        for k, values in zip(
+            seeds, evidence.client_differences(found, contrast), strict=True
+        ):
             one = evaluation.bootstrap_mean(100 * values)
             print(f"{contrast.claim}, seed {k}: {one} points, {len(values)} clients")
 
@@ -413,12 +413,12 @@ for contrast in evidence.CONTRASTS:
 changes = pd.DataFrame(
     [
         {
-            m: 100 * (p[m] - result["courses"][name][0][m])
+            m: 100 * (getattr(p, m) - getattr(result.courses[name][0], m))
             for m in ("initial", "personalized")
         }
         for result in found
         for name in tuned_for
-        for p in result["courses"][name][1:]
+        for p in result.courses[name][1:]
     ]
 )
 print(f"{len(changes)} points, correlation {changes.corr().iloc[0, 1]:.2f}")
@@ -434,24 +434,26 @@ changes.describe().loc[["mean", "std", "min", "max"]].round(2)
 
 # %% tags=["solution"]
 first = found[0]
-at_fork = evidence.model_named(first, "FedAvg")
-train, _, held_out = parts(config.setting, first["seed"] % config.folds, config.folds)
-model, local = MODELS[config.setting.model](train), fl_meta.SGD(at_fork["option"])
+at_fork = first.model_named("FedAvg")
+train, _, held_out = train_validation_held_out(
+    config.setting, first.seed % config.folds, config.folds
+)
+model, local = MODELS[config.setting.model](train), fl_meta.SGD(at_fork.option)
 fedavg = fl_meta.fedavg(
     config.local_epochs, client=local, server=fl_meta.SGD(1.0, momentum=0.9)
 )
-stage = fl_meta.Stage(fedavg, at_fork["rounds"], config.clients_per_round)
-(start,) = path(model, train, stage, first["seed"], {stage.rounds})
+stage = fl_meta.Stage(fedavg, at_fork.rounds, config.clients_per_round)
+(start,) = path(model, train, stage, first.seed, {stage.rounds})
 
 # %% tags=["solution"]
-server = fl_meta.Adam(evidence.model_named(first, FEDSGD)["option"])
-rounds, rate = config.fine_tuning_rounds, at_fork["personalization_rate"]
+server = fl_meta.Adam(first.model_named(FEDSGD).option)
+rounds, rate = config.fine_tuning_rounds, at_fork.personalization_rate
 longer = fl_meta.Stage(
     fl_meta.fedsgd(client=local, server=server), 5 * rounds, config.clients_per_round
 )
-for point in path(model, train, longer, first["seed"], {0, rounds, 5 * rounds}, start):
+for point in path(model, train, longer, first.seed, {0, rounds, 5 * rounds}, start):
     scores = accuracies(
-        model, point.params, held_out, rate, config.personalization_epochs, first["seed"]
+        model, point.params, held_out, rate, config.personalization_epochs, first.seed
     )
     initial, *_, personalized = scores.mean(1)
     after = point.round_number - start.round_number

@@ -64,7 +64,7 @@ from fl_meta.experiments import (
     REPTILE,
     SMALL_E,
     for_profile,
-    parts,
+    train_validation_held_out,
 )
 from fl_meta.models import add, relative_error
 
@@ -78,7 +78,7 @@ config
 # they are.
 
 # %%
-train, validation, held_out = parts(config.setting, 0, config.folds)
+train, validation, held_out = train_validation_held_out(config.setting, 0, config.folds)
 pool = train.pooled()
 print(
     f"{train.label}: {len(train)} clients with {train.train_counts.sum()} train examples;"
@@ -143,7 +143,7 @@ print(
 # %%
 def of_each(name, field):
     """A field of one model, for every seed."""
-    return [evidence.model_named(result, name)[field] for result in found]
+    return [getattr(result.model_named(name), field) for result in found]
 
 
 # %%
@@ -160,7 +160,7 @@ budget = {
         "planned": planned[name],
         "stopped at round or step": of_each(name, "rounds"),
         "gradients until then": of_each(name, "local_gradients"),
-        "options tried": len(found[0]["search"][name]),
+        "options tried": len(found[0].search[name]),
         "tuned for": "initial accuracy of validation clients",
         "chosen": of_each(name, "option"),
         "rate of personalization": of_each(name, "personalization_rate"),
@@ -181,11 +181,11 @@ pd.DataFrame(budget).T
 # %%
 pd.DataFrame(
     [
-        {"seed": r["seed"], "method": name, "rate": one["option"]}
-        | {"accuracy": 100 * one["validation"]}
+        {"seed": r.seed, "method": name, "rate": one.option}
+        | {"accuracy": 100 * one.validation}
         for r in found
         for name in rivals
-        for one in r["search"][name]
+        for one in r.search[name]
     ]
 ).pivot(index=["method", "rate"], columns="seed", values="accuracy").round(1)
 
@@ -336,7 +336,7 @@ kept = {
     if "shakespeare" not in name
 }
 of_record, tables = evidence.decide_recorded(kept, "3")
-shown = {found[0]["data"]["label"]: table} | tables
+shown = {found[0].data.label: table} | tables
 plots.effect_plot(shown)
 
 # %%
@@ -388,7 +388,7 @@ def gains_apart(result):
     """FedAvg's gain minus its matched rival's, after each epoch [epochs + 1, clients]."""
     rival = evidence.centralized(result)
     pair = f"FedAvg, matched to {rival}", f"{rival}, matched"
-    one, other = (100 * np.array(evidence.model_named(result, n)["accuracy"]) for n in pair)
+    one, other = (100 * np.array(result.model_named(n).accuracy) for n in pair)
     return (one - one[0]) - (other - other[0])
 
 
@@ -396,7 +396,7 @@ by_epoch = {}
 for results in [found, *filter(None, kept.values())]:
     clients_of_all = np.concatenate([gains_apart(r) for r in results], axis=1)
     effects_after = map(evaluation.bootstrap_mean, clients_of_all[1:])
-    by_epoch[evidence.label_of(results[0])] = {
+    by_epoch[results[0].label] = {
         epoch: f"{one.estimate:+.1f} [{one.low:+.1f}, {one.high:+.1f}]"
         for epoch, one in enumerate(effects_after, start=1)
     }
@@ -445,10 +445,12 @@ numbers = [
 rows = []
 for result in found:
     for name in [*rivals, *matched, *after_fork]:
-        one = evidence.model_named(result, name)
-        row = {"model": name, "seed": result["seed"]} | {k: one["why"][k] for k in numbers}
+        one = result.model_named(name)
+        row = {"model": name, "seed": result.seed} | {
+            k: getattr(one.why, k) for k in numbers
+        }
         initial, personalized = (
-            100 * evidence.measured(one, m).mean() for m in ("initial", "personalized")
+            100 * one.accuracy_of(m).mean() for m in ("initial", "personalized")
         )
         rows.append(row | {"initial": initial, "gain": personalized - initial})
 why = pd.DataFrame(rows)
@@ -516,9 +518,7 @@ why.groupby("model", sort=False)[[*numbers, "initial", "gain"]].mean().round(3)
 def difference(result, optimizer, measure):
     """FedAvg minus centralized at the match, for each held-out client, in points."""
     pair = f"FedAvg, matched to {optimizer}", f"{optimizer}, matched"
-    one, other = (
-        evidence.measured(evidence.model_named(result, name), measure) for name in pair
-    )
+    one, other = (result.model_named(name).accuracy_of(measure) for name in pair)
     return 100 * (one - other)
 
 
@@ -544,7 +544,7 @@ for optimizer in evidence.CENTRALIZED:
     at_match = [difference(result, optimizer, "gain") for result in found]
     at_best = [
         100 * np.subtract(
-            *(evidence.measured(evidence.model_named(r, n), "personalized") for n in ("FedAvg", optimizer))
+            *(r.model_named(n).accuracy_of("personalized") for n in ("FedAvg", optimizer))
         )
         for r in found
     ]  # fmt: skip

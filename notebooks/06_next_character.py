@@ -87,8 +87,10 @@ line_sheet(roles, roles.client_ids[::20], lines=2)
 # %%
 def who(fold):
     """How many roles do what in one fold, and how many held-out names also train."""
-    train, validation, held_out = experiments.parts(config.setting, fold, config.folds)
-    name = experiments.TOGETHER["shakespeare"]
+    train, validation, held_out = experiments.train_validation_held_out(
+        config.setting, fold, config.folds
+    )
+    name = experiments.PERSON_OF["shakespeare"]
     both = {name(r) for r in train.client_ids} & {name(r) for r in held_out.client_ids}
     return [len(train), len(validation), len(held_out), len(both)]
 
@@ -142,7 +144,7 @@ print(f"from {min(predictions)} to {max(predictions)}")
 # One more thing to know beforehand. A local batch has 20 examples. What is an epoch here?
 
 # %%
-steps = -(-roles.train_counts // experiments.BATCH)
+steps = -(-roles.train_counts // experiments.BATCH_SIZE)
 print(f"{(steps == 1).mean():.0%} of the roles take one gradient step per epoch")
 print(f"so FedAvg(E={config.local_epochs}) is FedAvg with {config.local_epochs} steps, and")
 print(f"personalization is {config.personalization_epochs} steps on at most", end=" ")
@@ -181,7 +183,7 @@ columns = {
 pd.DataFrame(
     {
         title: [
-            [evidence.model_named(result, name)[key] for result in found] for name in shown
+            [getattr(result.model_named(name), key) for result in found] for name in shown
         ]
         for title, key in columns.items()
     },
@@ -227,9 +229,7 @@ pd.DataFrame(
 # %%
 counts = [evidence.centralized(result) for result in found]
 alone = [
-    evidence.measured(
-        evidence.model_named(result, experiments.LOCAL_ONLY), "personalized"
-    ).mean()
+    result.model_named(experiments.LOCAL_ONLY).accuracy_of("personalized").mean()
     for result in found
 ]
 print("the centralized optimizer that counts, by seed:", ", ".join(counts))
@@ -306,14 +306,14 @@ pairs = []
 for result in found:
     for optimizer in evidence.CENTRALIZED:
         titles = (f"FedAvg, matched to {optimizer}", f"{optimizer}, matched")
-        models = [evidence.model_named(result, title) for title in titles]
+        models = [result.model_named(title) for title in titles]
         means = [
-            100 * evidence.measured(one, measure).mean()
+            100 * one.accuracy_of(measure).mean()
             for measure in ("initial", "gain")
             for one in models
         ]
         counting = "yes" if optimizer == evidence.centralized(result) else "no"
-        pairs.append([result["seed"], optimizer, counting, *means])
+        pairs.append([result.seed, optimizer, counting, *means])
 heads = ["FedAvg, initial %", "centralized, initial %", "FedAvg, gain", "centralized, gain"]
 match = pd.DataFrame(pairs, columns=["seed", "matched to", "counts", *heads])
 match.set_index(["seed", "matched to"]).round(2)
@@ -356,7 +356,7 @@ for label, one in tables.items():
 print({name: f"{len(results)} recorded results" for name, results in kept.items()})
 
 # %% tags=["figure-effects"]
-effects = plots.effect_plot({found[0]["data"]["label"]: table} | tables)
+effects = plots.effect_plot({found[0].data.label: table} | tables)
 effects.set_dpi(80)
 effects
 
@@ -414,9 +414,9 @@ effects
 # rate that the validation roles chose, so that there is something to read.
 
 # %%
-train, _, held_out = experiments.parts(config.setting, 0, config.folds)
+train, _, held_out = experiments.train_validation_held_out(config.setting, 0, config.folds)
 model = experiments.MODELS[config.setting.model](train)
-rate = evidence.model_named(found[0], "FedAvg")["option"]
+rate = found[0].model_named("FedAvg").option
 fedavg = fl_meta.fedavg(epochs=config.local_epochs, client=fl_meta.SGD(rate))
 stage = fl_meta.Stage(fedavg, 4 * config.rounds, config.clients_per_round)
 everybody = fl_meta.train(model, train, [stage], seed=seed).params
@@ -430,7 +430,7 @@ plays = fl_meta.load_dataset("shakespeare")
 role = max(held_out.client_ids, key=lambda one: len(plays[one].train_x))
 speaker = plays[role]
 adaptation = LocalTraining(
-    model, everybody, plays, fl_meta.SGD(0.1), experiments.BATCH, 20, None, seed
+    model, everybody, plays, fl_meta.SGD(0.1), experiments.BATCH_SIZE, 20, None, seed
 )
 *_, own = adapted(adaptation, role)
 print(f"{role}: {len(speaker.train_x)} examples to adapt with")
@@ -606,7 +606,7 @@ for temperature in (0.1, 0.8, 2.0):
 # wide open in the large one.
 
 # %% tags=["solution"]
-name = experiments.TOGETHER["shakespeare"]
+name = experiments.PERSON_OF["shakespeare"]
 every = experiments.clients_of(replace(config.setting, num_clients=None))
 for some in (roles, every):
     met = 0

@@ -150,11 +150,11 @@ display(plots.partition_plot(writers), plots.partition_plot(divided))
 
 # %%
 found = load_or_run(config, [seed], own_folder())
-table = experiments.beside_published(found)
+table = experiments.beside_published("synthetic", found)
 table.round(1)
 
 # %%
-print("differs from the published:", experiments.differences(config))
+print("differs from the published:", experiments.protocol_differences(config))
 
 
 # %% [markdown]
@@ -188,9 +188,10 @@ def recorded_of(name):
 kept = {name: recorded_of(name) for name in BENCHMARKS["laptop"]}
 for name, results in kept.items():
     if results:
-        label = results[0]["data"]["label"]
-        said = experiments.differences(BENCHMARKS["laptop"][name]["FedAvg"])
-        shown = experiments.beside_published(results).round(1)
+        label = results[0].data.label
+        said = experiments.protocol_differences(BENCHMARKS["laptop"][name]["FedAvg"])
+        dataset = results[0].config.setting.dataset
+        shown = experiments.beside_published(dataset, results).round(1)
         display(Markdown(f"**{label}**"), shown, Markdown(f"*Differs:* {said}."))
 print("not run:", ", ".join(name for name, results in kept.items() if not results))
 
@@ -258,8 +259,8 @@ table.loc[
 
 # %% tags=["solution"]
 result = found[0]
-accuracy = np.array(result["methods"][0]["accuracy"][0])
-weights = np.array(result["predictions"][: result["seen"]])
+accuracy = np.array(result.methods[0].accuracy[0])
+weights = np.array(result.predictions[: result.seen])
 print(
     f"by example {np.average(accuracy, weights=weights):.4f}, by client {accuracy.mean():.4f}"
 )

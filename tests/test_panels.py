@@ -19,7 +19,6 @@ from PIL import Image
 
 from fl_meta import laboratories
 from fl_meta.algorithms.optimizers import SGD
-from fl_meta.evidence import comparison_verdicts as claims
 from fl_meta.evidence.results import file_name, read_result
 from fl_meta.experiments.comparison_settings import FEDSGD, RECORDED_COMPARISON, REPTILE
 from fl_meta.laboratories.mixing import PRESETS
@@ -333,9 +332,7 @@ def test_a_seed_alone_is_shown_and_the_verdict_stays_that_of_all(made: dict[str,
     assert panel.words.value.endswith(verdict)
     config = RECORDED_COMPARISON["unipen62"]
     result = read_result(RESULTS / file_name(config, 2))
-    reptile, fedsgd = (
-        100 * np.array(claims.model_named(result, name)["accuracy"][-1]) for name in (REPTILE, FEDSGD)
-    )
+    reptile, fedsgd = (100 * np.array(result.model_named(name).accuracy[-1]) for name in (REPTILE, FEDSGD))
     alone = (reptile - fedsgd).mean()
     assert f"<b>Seed 2 alone</b> ({len(reptile)} held-out clients): effect {alone:+.2f} points" in (
         panel.words.value
@@ -355,12 +352,12 @@ def test_the_search_for_k_shows_every_option_and_who_chose_it(made: dict[str, Pa
     panel.set(claim="2a-personalized", steps=15)
     config = RECORDED_COMPARISON["mnist_by_writer"]
     results = [read_result(RESULTS / file_name(config, seed)) for seed in range(config.folds)]
-    options = [tuple(one["option"]) for one in results[0]["search"][REPTILE]]
+    options = [one.option for one in results[0].search[REPTILE]]
     axes = panel.figure.axes[0]
     for row, option in enumerate(options):
-        found = [100 * result["search"][REPTILE][row]["validation"] for result in results]
-        best = [max(result["search"][REPTILE], key=lambda one: one["validation"]) for result in results]
-        takers = [seed for seed, one in enumerate(best) if tuple(one["option"]) == option]
+        found = [100 * result.search[REPTILE][row].validation for result in results]
+        best = [max(result.search[REPTILE], key=lambda one: one.validation) for result in results]
+        takers = [seed for seed, one in enumerate(best) if one.option == option]
         dots, stars = ([one for one in axes.lines if one.get_marker() == marker][row] for marker in "o*")
         np.testing.assert_allclose(dots.get_xdata(), found)
         np.testing.assert_allclose(stars.get_xdata(), [found[seed] for seed in takers])
@@ -397,7 +394,7 @@ def test_what_was_not_run_is_reported(made: dict[str, Panel], values: dict[str, 
             "'SCAFFOLD'.*'MAML'",
         ),
         (lambda: laboratories.mix_your_own(g_3=float("nan")), ValueError, "g₃: nan .* from -1 to 5"),
-        (lambda: laboratories.claim_explorer("nowhere"), FileNotFoundError, "nowhere; give that of"),
+        (lambda: laboratories.claim_explorer("nowhere"), FileNotFoundError, "nowhere; give the folder of"),
         (lambda: laboratories.claim_explorer(RESULTS, claim="4"), ValueError, "claim: '4' .*'2b-FedSGD'"),
         (lambda: laboratories.claim_explorer(RESULTS, seed=5), ValueError, "seed: 5 .*'all', 0, 1, 2, 3, 4"),
     ],

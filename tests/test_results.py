@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,20 +13,24 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.evidence import results
-from fl_meta.evidence.results import (
+from fl_meta.evidence.json_records import from_json
+from fl_meta.evidence.recorded_table import recorded_table
+from fl_meta.evidence.result_types import (
+    ComparisonResult,
+    DataFingerprint,
     Experiment,
     Result,
+    TableOneResult,
+)
+from fl_meta.evidence.results import (
     ResultError,
     compute,
-    config_of,
     file_name,
-    kind_of,
     largest_difference,
     load_or_run,
     read_result,
@@ -32,9 +38,10 @@ from fl_meta.evidence.results import (
     write_result,
 )
 from fl_meta.experiments.comparison_settings import COMPARISON, RECORDED_COMPARISON
-from fl_meta.experiments.heterogeneity import RECORDED_HETEROGENEITY
+from fl_meta.experiments.heterogeneity_settings import RECORDED_HETEROGENEITY
+from fl_meta.experiments.outcomes import Accuracies, TableOneCell, TableOneOutcome, TrainedModel
 from fl_meta.experiments.settings import Setting
-from fl_meta.experiments.table_one import RECORDED_TABLE_ONE, TABLE_ONE, TableOne
+from fl_meta.experiments.table_one_settings import RECORDED_TABLE_ONE, TABLE_ONE, TableOne
 
 # Of the smallest size that can be computed for real.
 TINY = TableOne(
@@ -56,28 +63,29 @@ ALL = [
     *RECORDED_COMPARISON.values(),
     RECORDED_HETEROGENEITY,
 ]
+RESULTS = Path(__file__).parent.parent / "data" / "results"
 
 
-class Study:
-    """Takes the place of a study: says which seeds were computed, and fails where a test wants it to."""
+class FakeRun:
+    """Takes the place of Table 1: says which seeds were computed, and fails where a test wants it to."""
 
     def __init__(self) -> None:
         self.seeds: list[int] = []
         self.before: Callable[[int], object] = lambda seed: None
 
-    def __call__(self, config: Experiment, seed: int) -> Result:
+    def __call__(self, config: Experiment, seed: int) -> TableOneOutcome:
         self.seeds.append(seed)
         self.before(seed)
-        cell = {"accuracy": [[0.5, 0.25], [0.75, 1.0]], "curve": [[0, 0.1, 0.2]]}
-        return {"clients": ["a", "b"], "cells": [cell]}
+        cell = TableOneCell(2, 1, ((0, 0.1, 0.2),), ((0.5, 0.25), (0.75, 1.0)))
+        return TableOneOutcome(("a", "b"), (cell,))
 
 
 @pytest.fixture
-def study(monkeypatch: pytest.MonkeyPatch, tiny_images: FederatedDataset) -> Study:
-    one = Study()
-    kind = replace(results.STUDIES["table_one"], run=one, data=lambda config: tiny_images)
-    monkeypatch.setitem(results.STUDIES, "table_one", kind)
-    return one
+def fake_run(monkeypatch: pytest.MonkeyPatch, tiny_images: FederatedDataset) -> FakeRun:
+    run = FakeRun()
+    kind = replace(results.EXPERIMENTS["table_one"], run=run, data=lambda config: tiny_images)
+    monkeypatch.setitem(results.EXPERIMENTS, "table_one", kind)
+    return run
 
 
 @pytest.fixture
@@ -94,32 +102,34 @@ def files_in(folder: Path) -> set[str]:
 # Computed once --------------------------------------------------------------------------------------------
 
 
-def test_a_result_says_what_it_is_of(study: Study, tiny_images: FederatedDataset) -> None:
+def test_a_result_says_what_it_is_of(fake_run: FakeRun, tiny_images: FederatedDataset) -> None:
     result = compute(TINY, 3)
-    assert (result["kind"], result["seed"], config_of(result)) == ("table_one", 3, TINY)
-    label = {"name": "tiny images", "label": "tiny images (synthetic)"}
-    assert result["data"] == label | {"sha256": tiny_images.fingerprint}
-    assert result["cells"] == study(TINY, 3)["cells"] and result["seconds"] >= 0
-    assert {"format", "fl_meta", "torch", "machine", "clients"} <= set(result)
-    assert json.loads(json.dumps(result)) == result
+    assert isinstance(result, TableOneResult)
+    assert (result.kind, result.seed, result.config, result.format) == ("table_one", 3, TINY, 1)
+    label = "tiny images (synthetic)"
+    assert result.data == DataFingerprint("tiny images", label, tiny_images.fingerprint)
+    assert result.cells == fake_run(TINY, 3).cells and result.seconds >= 0
+    assert result.label == label
+    other = replace(TINY, setting=replace(TINY.setting, model="small_cnn"))
+    assert replace(result, config=other).label == f"{label}, small_cnn"
 
 
 def test_what_lies_in_the_folder_is_not_computed_again(
-    study: Study, executor: ThreadPoolExecutor, tmp_path: Path
+    fake_run: FakeRun, executor: ThreadPoolExecutor, tmp_path: Path
 ) -> None:
     folder = tmp_path / "new" / "results"
     first = load_or_run(TINY, [0, 2], folder, executor=executor, progress=False)
-    assert study.seeds == [0, 2] and [one["seed"] for one in first] == [0, 2]
+    assert fake_run.seeds == [0, 2] and [one.seed for one in first] == [0, 2]
     assert files_in(folder) == {file_name(TINY, seed) for seed in (0, 2)}
     again = load_or_run(TINY, [2, 1, 0], folder, executor=executor, progress=False)
-    assert study.seeds == [0, 2, 1], "only what is missing"
-    assert [one["seed"] for one in again] == [2, 1, 0]
+    assert fake_run.seeds == [0, 2, 1], "only what is missing"
+    assert [one.seed for one in again] == [2, 1, 0]
     assert (again[2], again[0]) == tuple(first)
     load_or_run(replace(TINY, rounds=2), [0], folder, executor=executor, progress=False)
-    assert study.seeds == [0, 2, 1, 0], "another experiment has a file of its own"
+    assert fake_run.seeds == [0, 2, 1, 0], "another experiment has a file of its own"
 
 
-def test_what_somebody_else_computes_at_the_moment_is_waited_for(study: Study, tmp_path: Path) -> None:
+def test_what_somebody_else_computes_at_the_moment_is_waited_for(fake_run: FakeRun, tmp_path: Path) -> None:
     begun = Event()
 
     def slow(_: int) -> None:
@@ -130,32 +140,32 @@ def test_what_somebody_else_computes_at_the_moment_is_waited_for(study: Study, t
         with ThreadPoolExecutor(1) as pool:
             return load_or_run(TINY, [0, 1], tmp_path, executor=pool, progress=False)
 
-    study.before = slow
+    fake_run.before = slow
     with ThreadPoolExecutor(1) as other:
         first = other.submit(ask)
         assert begun.wait(20)
         assert ask() == first.result()
-    assert study.seeds == [0, 1]
+    assert fake_run.seeds == [0, 1]
 
 
 def test_a_seed_that_fails_does_not_stop_the_others(
-    study: Study, executor: ThreadPoolExecutor, tmp_path: Path
+    fake_run: FakeRun, executor: ThreadPoolExecutor, tmp_path: Path
 ) -> None:
     def fail(seed: int) -> None:
         if seed == 1:
             raise ValueError("no luck")
 
-    study.before = fail
+    fake_run.before = fail
     with pytest.raises(ValueError, match="no luck"):
         load_or_run(TINY, range(4), tmp_path, executor=executor, progress=False)
     assert files_in(tmp_path) == {file_name(TINY, seed) for seed in (0, 2, 3)}
-    study.before = lambda seed: None
+    fake_run.before = lambda seed: None
     assert len(load_or_run(TINY, range(4), tmp_path, executor=executor, progress=False)) == 4
-    assert study.seeds == [0, 1, 2, 3, 1]
+    assert fake_run.seeds == [0, 1, 2, 3, 1]
 
 
 def test_an_interrupt_keeps_what_is_done_and_stops_the_rest(
-    study: Study, executor: ThreadPoolExecutor, tmp_path: Path
+    fake_run: FakeRun, executor: ThreadPoolExecutor, tmp_path: Path
 ) -> None:
     def interrupt(seed: int) -> None:
         deadline = time.monotonic() + 30
@@ -166,20 +176,20 @@ def test_an_interrupt_keeps_what_is_done_and_stops_the_rest(
         if seed > 1:
             time.sleep(0.5)  # so that the third is not over before the others are cancelled
 
-    study.before = interrupt
+    fake_run.before = interrupt
     with pytest.raises(KeyboardInterrupt):
         load_or_run(TINY, range(6), tmp_path, executor=executor, progress=False)
     assert files_in(tmp_path) == {file_name(TINY, 0)}
     executor.shutdown()
-    assert len(study.seeds) < 6
-    study.before = lambda seed: None
+    assert len(fake_run.seeds) < 6
+    fake_run.before = lambda seed: None
     with ThreadPoolExecutor(1) as pool:
         load_or_run(TINY, range(2), tmp_path, executor=pool, progress=False)
-    assert study.seeds.count(0) == 1
+    assert fake_run.seeds.count(0) == 1
 
 
 def test_progress_is_shown_unless_silenced(
-    study: Study, executor: ThreadPoolExecutor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fake_run: FakeRun, executor: ThreadPoolExecutor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     load_or_run(TINY, [0], tmp_path, executor=executor, progress=False)
     assert capsys.readouterr() == ("", "")
@@ -189,30 +199,31 @@ def test_progress_is_shown_unless_silenced(
 
 
 def test_a_folder_that_cannot_be_is_noticed_before_anything_is_computed(
-    study: Study, executor: ThreadPoolExecutor, tmp_path: Path
+    fake_run: FakeRun, executor: ThreadPoolExecutor, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError):
         load_or_run(TINY, [0], tmp_path / "file" / "x", executor=executor, progress=False)
     with pytest.raises(OSError):
         load_or_run(TINY, [0], tmp_path / "file", executor=executor, progress=False)
-    assert study.seeds == []
+    assert fake_run.seeds == []
 
 
 # Executors ------------------------------------------------------------------------------------------------
 
 
-def study_of(result: Result) -> Result:
+def timeless(result: Result) -> Result:
     """What does not depend on how long it took."""
-    return {name: value for name, value in result.items() if name != "seconds"}
+    return replace(result, seconds=0.0)
 
 
 def test_a_process_gives_the_same_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FL_META_CACHE", str(tmp_path / "cache"))
     expected, other = (compute(TINY, seed) for seed in (1, 0))
     (found,) = load_or_run(TINY, [1], tmp_path / "results", progress=False)
-    assert study_of(found) == study_of(expected)
-    assert expected["clients"] != other["clients"] and expected["cells"] != other["cells"]
+    assert timeless(found) == timeless(expected)
+    assert isinstance(expected, TableOneResult) and isinstance(other, TableOneResult)
+    assert expected.clients != other.clients and expected.cells != other.cells
 
 
 @pytest.mark.filterwarnings("ignore")  # whatever the cluster's own packages warn of
@@ -226,7 +237,7 @@ def test_a_dask_cluster_gives_the_same_results(tmp_path: Path, monkeypatch: pyte
     ):
         folder = tmp_path / "results"
         found = load_or_run(TINY, [0, 1], folder, executor=client.get_executor(), progress=False)
-    assert list(map(study_of, found)) == [study_of(compute(TINY, seed)) for seed in (0, 1)]
+    assert list(map(timeless, found)) == [timeless(compute(TINY, seed)) for seed in (0, 1)]
     assert files_in(folder) == {file_name(TINY, seed) for seed in (0, 1)}
 
 
@@ -235,70 +246,115 @@ def test_a_dask_cluster_gives_the_same_results(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("other", [(replace(TINY, threshold=0.6), 0), (TINY, 1)])
 def test_a_file_of_something_else_is_refused_and_kept(
-    study: Study, executor: ThreadPoolExecutor, tmp_path: Path, other: tuple[TableOne, int]
+    fake_run: FakeRun, executor: ThreadPoolExecutor, tmp_path: Path, other: tuple[TableOne, int]
 ) -> None:
     path = tmp_path / file_name(TINY, 0)
     write_result(compute(*other), path)
     before = path.read_bytes()
-    study.seeds.clear()
+    fake_run.seeds.clear()
     with pytest.raises(ResultError, match=r"-seed0\.json is of another experiment; delete it"):
         load_or_run(TINY, [0, 1], tmp_path, executor=executor, progress=False)
-    assert study.seeds == [] and path.read_bytes() == before
+    assert fake_run.seeds == [] and path.read_bytes() == before
 
 
 @pytest.fixture
-def good(study: Study) -> Result:
-    return compute(TINY, 0)
+def good(fake_run: FakeRun) -> TableOneResult:
+    result = compute(TINY, 0)
+    assert isinstance(result, TableOneResult)
+    return result
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"3", b"{}", b'"text"', b"\xff\xfe"])
-def test_what_is_no_result_is_refused(content: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"3", b"{}", b"NaN", b'"text"', b"\xff\xfe"])
+def test_what_is_not_a_result_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "one.json"
     path.write_bytes(content)
-    with pytest.raises(ResultError, match=r"one\.json is no result .*; delete it to compute it again"):
+    with pytest.raises(ResultError, match=r"one\.json is not a result file: .*; delete it to compute"):
         read_result(path)
+
+
+SETTING_JSON = asdict(TINY.setting)
+CELL_JSON = {"clients_per_round": 2, "local_epochs": 1, "curve": [[0, 0.1, 0.2]], "accuracy": [[0.5], [0.7]]}
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("changes", "message"),
     [
-        {"config": None},
-        {"config": []},
-        {"config": {}},
-        {"config": asdict(TINY) | {"setting": None}},
-        {"config": asdict(TINY) | {"setting": {}}},
-        {"config": asdict(TINY) | {"rate": 1}},
-        {"config": {k: v for k, v in asdict(TINY).items() if k != "rounds"}},
-        {"kind": "comparison"},
-        {"kind": "table_two"},
-        {"kind": ["table_one"]},
-        # Grids of different sizes.
-        {"kind": "comparison", "config": asdict(SMALL_COMPARISON) | {"adam_rates": [0.1, 0.2]}},
+        ({"config": None}, "config must be an object with the fields setting, folds, .*, got None"),
+        ({"config": []}, "config must be an object"),
+        ({"config": {}}, "config must be an object .*is missing"),
+        ({"config": asdict(TINY) | {"setting": {}}}, "config.setting must be .*dataset is missing"),
+        (
+            {"config": asdict(TINY) | {"setting": SETTING_JSON | {"most": "9"}}},
+            "config.setting.most must be an ",
+        ),
+        ({"config": asdict(TINY) | {"rate": 1}}, "config must be .*rate is unknown"),
+        ({"config": asdict(TINY) | {"rounds": 1.0}}, "config.rounds must be an integer, got 1.0"),
+        ({"config": asdict(TINY) | {"threshold": True}}, "config.threshold must be a number, got True"),
+        ({"config": asdict(TINY) | {"local_epochs": 3}}, "config.local_epochs must be a list, got 3"),
+        (
+            {"config": asdict(TINY) | {"setting": SETTING_JSON | {"num_clients": 1.5}}},
+            "config.setting.num_clients must be an integer or null, got 1.5",
+        ),
+        ({"kind": "comparison"}, "must be an object with the fields"),
+        ({"kind": "table_two"}, "kind must be one of table_one, .*, got 'table_two'"),
+        ({"kind": ["table_one"]}, "kind must be one of"),
+        ({"seed": None}, "seed must be an integer, got None"),
+        ({"data": {"name": "a", "label": "b", "sha256": 3}}, "data.sha256 must be a string, got 3"),
+        ({"clients": ["a", 2]}, r"clients\[1\] must be a string, got 2"),
+        (
+            {"cells": [CELL_JSON, CELL_JSON | {"curve": [[0, 0.1]]}]},
+            r"cells\[1\].curve\[0\] must be a list",
+        ),
+        (
+            {"cells": [CELL_JSON | {"accuracy": [[0.5], [None]]}]},
+            r"cells\[0\].accuracy\[1\]\[0\] must be a number, got None",
+        ),
+        # Grids of different sizes: the configuration refuses them.
+        (
+            {
+                "kind": "comparison",
+                "config": asdict(SMALL_COMPARISON) | {"adam_rates": [0.1, 0.2]},
+                "cells": ...,
+                "models": [],
+                "courses": {},
+                "search": {},
+            },
+            "grids of different sizes",
+        ),
     ],
 )
-def test_a_result_that_contradicts_itself_is_refused(
-    good: Result, change: dict[str, Any], tmp_path: Path
+def test_a_wrong_field_is_named_with_what_is_allowed(
+    good: TableOneResult, changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "one.json"
-    path.write_text(json.dumps(good | change))
-    with pytest.raises(ResultError, match=r"one\.json is no result"):
+    value = {name: value for name, value in (asdict(good) | changes).items() if value is not ...}
+    path.write_text(json.dumps(value))
+    with pytest.raises(ResultError, match=rf"one\.json is not a result file: .*{message}.*; delete it"):
         read_result(path)
 
 
-@pytest.mark.parametrize("field", ["format", "kind", "config", "seed", "data", "clients", "cells"])
-def test_a_result_without_a_field_is_refused(good: Result, field: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("field", [field.name for field in fields(TableOneResult)])
+def test_a_result_without_a_field_is_refused(good: TableOneResult, field: str, tmp_path: Path) -> None:
     path = tmp_path / "one.json"
     write_result(good, path)
     assert read_result(path) == good
-    del good[field]
-    path.write_text(json.dumps(good))
-    with pytest.raises(ResultError, match=f"is no result .*{field}"):
+    path.write_text(json.dumps({name: value for name, value in asdict(good).items() if name != field}))
+    with pytest.raises(ResultError, match=f"is not a result file: .*{field}"):
         read_result(path)
 
 
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.name)
+def test_every_recorded_file_is_written_again_as_it_is(path: Path, tmp_path: Path) -> None:
+    result = read_result(path)
+    write_result(result, tmp_path / path.name)
+    assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+    assert file_name(result.config, result.seed) == path.name
+    assert hash(result.config), "lists are tuples again"
+
+
 def test_a_result_of_another_format_is_refused(good: Result, tmp_path: Path) -> None:
-    write_result(good | {"format": 99}, tmp_path / "one.json")
-    with pytest.raises(ResultError, match="has format 99; this version reads 1"):
+    write_result(replace(good, format=99), tmp_path / "one.json")
+    with pytest.raises(ResultError, match="has format 99; this version reads format 1"):
         read_result(tmp_path / "one.json")
 
 
@@ -308,7 +364,7 @@ def test_a_truncated_file_is_refused_wherever_it_ends(good: Result, tmp_path: Pa
     whole = path.read_bytes().rstrip()
     for end in range(0, len(whole), 7):
         path.write_bytes(whole[:end])
-        with pytest.raises(ResultError, match="is no result"):
+        with pytest.raises(ResultError, match="is not a result file"):
             read_result(path)
 
 
@@ -323,7 +379,7 @@ def test_what_cannot_be_written_leaves_the_old_file(
     path = tmp_path / "one.json"
     write_result(good, path)
     with pytest.raises(ValueError, match="JSON"):
-        write_result(good | {"seconds": float("nan")}, path)
+        write_result(replace(good, seconds=float("nan")), path)
 
     def half(self: Path, text: str, **options: Any) -> int:
         with self.open("w") as file:
@@ -332,7 +388,7 @@ def test_what_cannot_be_written_leaves_the_old_file(
 
     monkeypatch.setattr(Path, "write_text", half)
     with pytest.raises(OSError, match="the disk is full"):
-        write_result(good | {"seed": 1}, path)
+        write_result(replace(good, seed=1), path)
     assert read_result(path) == good and files_in(tmp_path) == {"one.json"}
 
 
@@ -341,9 +397,8 @@ def test_what_cannot_be_written_leaves_the_old_file(
 
 @pytest.mark.parametrize("config", ALL, ids=lambda config: file_name(config, 0))
 def test_a_config_comes_back_from_its_json(config: Experiment) -> None:
-    back = config_of(json.loads(json.dumps({"kind": kind_of(config), "config": asdict(config)})))
-    assert back == config and type(back) is type(config)
-    assert hash(back) == hash(config), "lists are tuples again"
+    back = from_json(type(config), json.loads(json.dumps(asdict(config))))
+    assert back == config and hash(back) == hash(config), "lists are tuples again"
 
 
 def changed(value: Any) -> Any:
@@ -375,23 +430,23 @@ def test_all_experiments_have_names_of_their_own() -> None:
 
 
 def test_grids_of_different_sizes_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"grids of different sizes: .*every method has the same budget"):
+    with pytest.raises(ValueError, match=r"grids of different sizes: .*must have the same tuning budget"):
         replace(SMALL_COMPARISON, adam_rates=(1e-3, 1e-2))
 
 
 # Recorded -------------------------------------------------------------------------------------------------
 
 
-def test_recorded_results_are_those_of_all_folds_or_none(study: Study, tmp_path: Path) -> None:
+def test_recorded_results_are_those_of_all_folds_or_none(fake_run: FakeRun, tmp_path: Path) -> None:
     config = replace(TINY, folds=3)
     for seed in (2, 0):
         write_result(compute(config, seed), tmp_path / file_name(config, seed))
     assert recorded(config, tmp_path) == []
     write_result(compute(config, 1), tmp_path / file_name(config, 1))
-    assert [one["seed"] for one in recorded(config, tmp_path)] == [0, 1, 2]
+    assert [one.seed for one in recorded(config, tmp_path)] == [0, 1, 2]
     assert recorded(TINY, tmp_path) == recorded(TINY, tmp_path / "elsewhere") == []
     (tmp_path / file_name(config, 1)).write_text("{")
-    with pytest.raises(ResultError, match="is no result"):
+    with pytest.raises(ResultError, match="is not a result file"):
         recorded(config, tmp_path)
 
 
@@ -409,31 +464,86 @@ def test_ones_own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 # Agreement ------------------------------------------------------------------------------------------------
 
 
-def with_accuracies(good: Result, kind: str, parts: list[list[list[float]]]) -> Result:
-    names = {"table_one": "cells", "comparison": "models"}
-    return good | {"kind": kind, names[kind]: [{"accuracy": part} for part in parts]}
+def with_accuracies(good: TableOneResult, kind: str, accuracies: list[Accuracies]) -> Result:
+    if kind == "table_one":
+        cells = tuple(TableOneCell(2, 1, (), accuracy) for accuracy in accuracies)
+        return replace(good, cells=cells)
+    models = tuple(TrainedModel("a model", None, 1, 1, 0.1, None, accuracy, None) for accuracy in accuracies)
+    header = {name: value for name, value in vars(good).items() if name != "cells"}
+    header |= {"kind": kind, "config": SMALL_COMPARISON}
+    return ComparisonResult(**header, models=models, courses={}, search={})
 
 
 @pytest.mark.parametrize("kind", ["table_one", "comparison"])
-def test_the_largest_difference_is_of_means_over_clients(good: Result, kind: str) -> None:
-    one = with_accuracies(good, kind, [[[0.5, 0.7], [0.8, 0.8]], [[0.1, 0.1], [0.2, 0.2]]])
+def test_the_largest_difference_is_of_means_over_clients(good: TableOneResult, kind: str) -> None:
+    one = with_accuracies(good, kind, [((0.5, 0.7), (0.8, 0.8)), ((0.1, 0.1), (0.2, 0.2))])
     assert largest_difference(one, one) == 0
     # Clients differ by 0.2 and more, their means by 0.05, 0.1 and 0.
-    other = with_accuracies(good, kind, [[[0.7, 0.6], [0.6, 0.8]], [[0.0, 0.2], [0.2, 0.2]]])
+    other = with_accuracies(good, kind, [((0.7, 0.6), (0.6, 0.8)), ((0.0, 0.2), (0.2, 0.2))])
     assert largest_difference(one, other) == pytest.approx(0.1)
     assert largest_difference(other, one) == pytest.approx(0.1)
 
 
-@given(st.integers(0, 2), st.integers(0, 1), st.floats(0.001, 0.2))
-def test_a_difference_anywhere_is_noticed(part: int, epoch: int, size: float) -> None:
-    common: Result = {"config": {}, "seed": 0, "data": {}}
-    one = with_accuracies(common, "table_one", [[[0.5, 0.7], [0.8, 0.8]] for _ in range(3)])
-    other: Result = json.loads(json.dumps(one))
-    other["cells"][part]["accuracy"][epoch][1] -= size
-    assert largest_difference(one, other) == pytest.approx(size / 2)
+@pytest.mark.parametrize("cell", [0, 1, 2])
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_a_difference_anywhere_is_noticed(good: TableOneResult, cell: int, epoch: int) -> None:
+    accuracies = np.tile([[0.5, 0.7], [0.8, 0.8]], (3, 1, 1))
+    other = accuracies.copy()
+    other[cell, epoch, 1] -= 0.1
+
+    def result(values: Any) -> Result:
+        return with_accuracies(good, "table_one", [tuple(map(tuple, rows)) for rows in values.tolist()])
+
+    assert largest_difference(result(accuracies), result(other)) == pytest.approx(0.05)
 
 
-@pytest.mark.parametrize("field", ["kind", "config", "seed", "data"])
-def test_results_of_different_things_are_not_compared(good: Result, field: str) -> None:
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("kind", "another"),
+        ("config", replace(TINY, rounds=9)),
+        ("seed", 9),
+        ("data", DataFingerprint("tiny images", "", "")),
+    ],
+)
+def test_results_of_different_things_are_not_compared(good: Result, field: str, value: Any) -> None:
     with pytest.raises(ResultError, match=f"the results differ in {field}"):
-        largest_difference(good, good | {field: "another"})
+        largest_difference(good, replace(good, **{field: value}))
+
+
+# One table of everything ----------------------------------------------------------------------------------
+
+
+def test_the_table_of_everything_recorded_has_a_row_for_each_model_cell_and_method(tmp_path: Path) -> None:
+    table = recorded_table(RESULTS)
+    files = list(RESULTS.glob("*.json"))
+    assert set(table.file) == {path.name for path in files}
+    assert not table.duplicated(["file", "entry"]).any()
+    for kind, entries in (("table_one", 8), ("comparison", 13), ("heterogeneity", 48)):
+        assert set(table[table.kind == kind].groupby("file").size()) == {entries}
+    path = next(RESULTS.glob("comparison-*-seed2.json"))
+    result = read_result(path)
+    assert isinstance(result, ComparisonResult)
+    row = table[(table.file == path.name) & (table.entry == "FedAvg")].iloc[0]
+    accuracy = result.model_named("FedAvg").accuracy
+    assert (row.initial, row.personalized) == pytest.approx((np.mean(accuracy[0]), np.mean(accuracy[-1])))
+    assert (row.seed, row.clients, row.model) == (2, len(result.clients), result.config.setting.model)
+    # Of a benchmark each method has one number: the global model's, or the adapted one's.
+    methods = table[table.kind == "benchmark"].set_index("entry")
+    assert methods.loc["FedAvg"].personalized.isna().all() and methods.loc["FedAvg"].initial.notna().all()
+    for adapted in ("FedAvg+", "Local", "FedAvg+, as released"):
+        assert (
+            methods.loc[[adapted]].initial.isna().all() and methods.loc[[adapted]].personalized.notna().all()
+        )
+    assert recorded_table(tmp_path).empty and list(recorded_table(tmp_path)) == list(table)
+    with pytest.raises(FileNotFoundError, match="nowhere; give a folder of result files"):
+        recorded_table(tmp_path / "nowhere")
+
+
+def test_recorded_experiments_are_known_without_torch() -> None:
+    code = (
+        "import sys; from fl_meta.experiments import RECORDED_EXPERIMENTS as known; assert len(known) == 13\n"
+        "assert not {'torch', 'pandas', 'numpy'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")

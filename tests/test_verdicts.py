@@ -31,7 +31,7 @@ NOT_RUN = replace(
     [
         ({"verdict": "proved"}, "verdict 'proved' is not one of reproduced, direction only"),
         ({"profile": "huge"}, "profile 'huge' is not one of smoke, laptop, paper"),
-        ({"interval": (3, 1)}, "give the lower end first"),
+        ({"interval": (3, 1)}, "the lower end comes first"),
         ({"claim": ""}, "needs a claim"),
         ({"dataset": ""}, "needs a dataset"),
     ],
@@ -98,8 +98,8 @@ def test_collecting_a_damaged_output_is_an_error() -> None:
     for value, message in [
         ({"claim": "gain"}, "wrong fields: .*effect"),
         (GOOD.as_json() | {"score": 1}, "wrong fields: score"),
-        (GOOD.as_json() | {"effect": "big"}, "is no number"),
-        (GOOD.as_json() | {"interval": [1]}, "is no number"),
+        (GOOD.as_json() | {"effect": "big"}, "is not a number"),
+        (GOOD.as_json() | {"interval": [1]}, "is not a number"),
     ]:
         with pytest.raises(ValueError, match=message):
             collect([{"outputs": [{"data": {MIME: [value]}}]}], "01_a")

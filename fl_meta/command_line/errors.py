@@ -1,4 +1,4 @@
-"""Bad input as one line on standard error."""
+"""Report bad input in one line on standard error."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def _bad_input(
+def bad_input(
     errors: tuple[type[Exception], ...] = (ValueError, OSError, ModuleNotFoundError),
     status: int = 2,
 ) -> Iterator[None]:
-    """Turn an error about what the user gave into one line and exit status 2, or another."""
+    """Turn an error that the user's input caused into one line and an exit status.
+
+    Raises:
+        SystemExit: with `status`, in place of one of `errors`.
+    """
     try:
         yield
     except errors as error:

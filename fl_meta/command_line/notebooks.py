@@ -1,30 +1,38 @@
-"""`fl-meta reproduce`, `verdicts`, `lab`, `play` and `notebooks`."""
+"""`fl-meta reproduce`, `verdicts`, `play` and `notebooks`."""
 
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import os
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from fl_meta.command_line.errors import _bad_input
+from fl_meta.command_line.arguments import Subcommands, add_command, add_folder
+from fl_meta.command_line.errors import bad_input
+from fl_meta.experiments.settings import PROFILES
 
 REPRODUCE = """\
-Run every notebook headless, from its first cell to its last, and write a report. Nothing is
-taken from an earlier run, and no network is needed. A notebook that fails does not stop the
+Run every notebook without a browser, from its first cell to its last, and write a report. Nothing
+is taken from an earlier run, and no network is needed. A notebook that fails does not stop the
 others: the report shows the failing cell and its error, and the exit status is 1.
 
-The executed notebooks lie in OUTPUT/notebooks, beside their pages in HTML.
+The executed notebooks are in OUTPUT/notebooks, each with an HTML page beside it.
 """
+VERDICTS = "Show the verdicts of the last report."
+PLAY = "Show the playground in the browser, without code. Other arguments go to Voilà: --port=8900"
 NOTEBOOKS = """\
-Each notebook NN_name.ipynb, with outputs, has a twin NN_name.py beside it: the same cells as
-text. People edit and review the twin; `build` executes it and writes the notebook; `check`
+Each notebook NN_name.ipynb has its source NN_name.py beside it: the same cells as text, without
+outputs. People edit and review the source; `build` executes it and writes the notebook; `check`
 compares the two and says where they differ.
 """
-# Other computers cannot reach the page. It shows no solutions, and of JupyterLab's extensions it needs those
-# for widgets.
-PLAY = (
+BUILD = "Execute sources with the parameters written in them, and write the notebooks."
+CHECK = "Compare each notebook with its source, cell by cell; the exit status is 1 if any differ."
+
+# The page is for this computer alone. It shows no solutions, and needs only the JupyterLab extensions for
+# widgets.
+VOILA_OPTIONS = (
     "--Voila.ip=127.0.0.1",
     "--show-margins",
     "--VoilaConfiguration.extension_allowlist="
@@ -34,95 +42,127 @@ PLAY = (
 )
 
 
-def _reproduce(options: argparse.Namespace) -> int:
-    from fl_meta.reproduction import report
-    from fl_meta.reproduction import runner as notebooks
+def add_commands(subcommands: Subcommands) -> None:
+    """Add the subcommands of this module."""
+    parser = add_command(
+        subcommands, "reproduce", _reproduce, "run every notebook and write the report", REPRODUCE
+    )
+    parser.add_argument(
+        "--profile", choices=PROFILES, default="laptop", help="size of the experiments (default: laptop)"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        type=_assignment,
+        default=[],
+        metavar="NAME=VALUE",
+        help="another parameter for every notebook, for example seed=1; may be given more than once",
+    )
+    add_folder(parser, "--notebooks", "notebooks", "folder of the notebooks")
+    add_folder(parser, "--output", "build/report", "folder of the report")
 
-    with _bad_input():
-        plan = notebooks.plan(options.notebooks, {"profile": options.profile, **dict(options.set)})
-        folder = report.prepare(options.output, options.notebooks)
-    # Experiments that several notebooks share are computed once, but never found from an earlier run.
-    os.environ["FL_META_EXPERIMENTS"] = str((options.output / report.EXPERIMENTS).absolute())
-    runs: list[notebooks.NotebookRun] = []
-    stopped = False
+    parser = add_command(subcommands, "verdicts", _verdicts, "show the verdicts of the last report", VERDICTS)
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="a JSON list: claim, statement, dataset, verdict, effect, interval, …",
+    )
+    add_folder(parser, "--output", "build/report", "folder of the report")
+
+    summary = "the playground as a page, without code (Voilà)"
+    parser = add_command(subcommands, "play", _play, summary, PLAY, passes_on_arguments=True)
+    add_folder(parser, "--notebooks", "notebooks", "folder of the notebooks")
+
+    summary = "build the notebooks from their sources, or check them"
+    group = add_command(subcommands, "notebooks", None, summary, NOTEBOOKS)
+    kinds = group.add_subparsers(dest="kind", required=True, metavar="build|check")
+    parser = add_command(kinds, "build", _build, "write notebooks from their sources", BUILD)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="for example 01_name (default: all)")
+    add_folder(parser, "--notebooks", "notebooks", "folder of the notebooks and their sources")
+    parser = add_command(kinds, "check", _check, "compare notebooks with their sources", CHECK)
+    add_folder(parser, "--notebooks", "notebooks", "folder of the notebooks and their sources")
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    name, sign, value = text.partition("=")
+    if not (sign and name.isidentifier()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
+    if name == "profile":
+        raise argparse.ArgumentTypeError("choose the profile with --profile")
     try:
-        for run in notebooks.run_all(plan, folder, options.profile):
-            runs.append(run)
-    except KeyboardInterrupt:
-        stopped = True
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    with bad_input():
+        from fl_meta.reproduction import reproduce
+
+        report = reproduce(
+            options.notebooks,
+            options.output,
+            profile=options.profile,
+            parameters=dict(options.set),
+            command=options.command_line,
+        )
+    if report.stopped:
         print("fl-meta: stopped; the report has what was done", file=sys.stderr)
-    names = tuple(path.stem for path in plan.paths)
-    runs.sort(key=lambda run: run.name)
-    result = report.Report(options.profile, options.line, names, tuple(runs))
-    with _bad_input():
-        index = report.write(result, options.output)
-    print(f"\n{result.verdicts}\n")
-    if result.failed:
-        print(f"{'NOT DONE' if stopped else 'FAILED'}: {', '.join(result.failed)}\n")
-    print(f"report: {index}")
-    if stopped:
+    print(f"\n{report.verdicts}\n")
+    if report.failed:
+        print(f"{'NOT DONE' if report.stopped else 'FAILED'}: {', '.join(report.failed)}\n")
+    print(f"report: {options.output / 'index.html'}")
+    if report.stopped:
         return 130
-    return 1 if result.failed else 0
+    return 1 if report.failed else 0
 
 
 def _verdicts(options: argparse.Namespace) -> int:
-    from fl_meta.reproduction import report
+    with bad_input():
+        from fl_meta.reproduction import read_verdicts
 
-    with _bad_input():
-        table, failed = report.read_verdicts(options.output)
+        verdicts, failed = read_verdicts(options.output)
     if options.json:
-        print(json.dumps([verdict.as_json() for verdict in table], indent=1, ensure_ascii=False))
+        print(json.dumps([verdict.as_json() for verdict in verdicts], indent=1, ensure_ascii=False))
     else:
-        print(table)
+        print(verdicts)
     if failed:
         print(f"fl-meta: these notebooks failed in that report: {', '.join(failed)}", file=sys.stderr)
     return 0
-
-
-def _lab(options: argparse.Namespace) -> NoReturn:
-    from fl_meta.reproduction.runner import find
-
-    with _bad_input():
-        find(options.notebooks, "")
-    _become("jupyterlab", str(options.notebooks), *options.rest)
 
 
 def _play(options: argparse.Namespace) -> NoReturn:
     from importlib.util import find_spec
 
     playground = options.notebooks / "08_playground.ipynb"
-    with _bad_input():
+    with bad_input():
         if find_spec("voila") is None:
-            raise ModuleNotFoundError("Voilà is missing; run: pip install -e '.[play]', or make play")
+            raise ModuleNotFoundError(
+                "Voilà is not installed; run: pip install 'fl_meta[play]', or make play"
+            )
         if not playground.is_file():
             raise FileNotFoundError(f"no notebook {playground}; go to the root of the repository")
-    _become("voila", str(playground), *PLAY, *options.rest)
-
-
-def _become(server: str, *arguments: str) -> NoReturn:
     # The kernel of this environment, not one of the same name in the user's home.
     environment = {**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}
     # Replaces this process, so that Ctrl-C reaches the server alone, which then stops its kernels.
-    os.execve(sys.executable, [sys.executable, "-m", server, *arguments], environment)
+    command = [sys.executable, "-m", "voila", str(playground), *VOILA_OPTIONS, *options.unknown_arguments]
+    os.execve(sys.executable, command, environment)
 
 
 def _build(options: argparse.Namespace) -> int:
-    from fl_meta.reproduction import sources as twins
-
-    with _bad_input():
-        chosen = twins.choose(options.notebooks, options.names)
     failed = False
-    for twin in chosen:
-        with _bad_input():
-            run = twins.build(twin)
-        failed = failed or bool(run.failures)
+    with bad_input():
+        from fl_meta.reproduction import build_notebook, choose_sources
+
+        for source in choose_sources(options.notebooks, options.names):
+            failed = bool(build_notebook(source).failures) or failed
     return 1 if failed else 0
 
 
 def _check(options: argparse.Namespace) -> int:
-    from fl_meta.reproduction import sources as twins
+    with bad_input():
+        from fl_meta.reproduction import check_notebooks
 
-    with _bad_input():
-        problems = twins.check(options.notebooks)
-    print("\n".join(problems) or "every notebook agrees with its twin")
+        problems = check_notebooks(options.notebooks)
+    print("\n".join(problems) or "every notebook agrees with its source")
     return 1 if problems else 0

@@ -1,87 +1,121 @@
-"""`fl-meta record`, `rerun` and `bench`: recorded results."""
+"""`fl-meta published`, `record` and `rerun`."""
 
 from __future__ import annotations
 
 import argparse
 from contextlib import nullcontext
-from typing import Any
+from pathlib import Path
 
-from fl_meta.command_line.errors import _bad_input
+from fl_meta.command_line.arguments import Subcommands, add_command, add_folder, at_least_one
+from fl_meta.command_line.errors import bad_input
+from fl_meta.experiments.recorded import RECORDED_EXPERIMENTS
+from fl_meta.experiments.settings import PROFILES
 
-BENCH = """\
-Train and score methods on a row of the benchmarks in which this method is scored by others, and show
-the numbers beside the published ones, with all that differs. What is computed already is kept.
+PUBLISHED = """\
+Train and score methods on a data set for which others published scores of the same methods, and
+show our scores beside theirs, with all that differs. Results already computed are reused.
 """
 RECORD = """\
 Compute the experiments whose results the repository keeps, one file for each seed, several seeds
-at once. A file that is there is not computed again, so the same command goes on after Ctrl-C.
-All of them take many hours. Real data sets are read from the folder $FL_META_DATA.
+at once. A file that exists is not computed again, so the same command continues after Ctrl-C.
+All of them together take many hours. Real data sets are read from the folder $FL_META_DATA.
 
 names:
 """
 RERUN = """\
 Compute a recorded result again, from the config and the seed in its file, and say by how much the
-mean accuracies differ. A small difference agrees: another machine rounds otherwise. The data must
-be the same, by its sha256. The file stays as it is.
+mean accuracies differ. Small differences count as agreement, because machines round differently.
+The data must be the same, by their sha256. The file is not changed.
 """
 
 
-def _recorded() -> dict[str, Any]:
-    """The recorded experiments by name."""
-    from fl_meta.experiments.comparison_settings import RECORDED_COMPARISON
-    from fl_meta.experiments.heterogeneity import RECORDED_HETEROGENEITY
-    from fl_meta.experiments.table_one import RECORDED_TABLE_ONE
+def add_commands(subcommands: Subcommands) -> None:
+    """Add the subcommands of this module."""
+    summary = "our scores beside published ones"
+    parser = add_command(subcommands, "published", _published, summary, PUBLISHED)
+    parser.add_argument(
+        "--dataset",
+        required=True,
+        metavar="NAME",
+        help="a name that `fl-meta data list` shows, or cifar10_subset-mobilenet_v2",
+    )
+    parser.add_argument(
+        "--method", action="append", metavar="NAME", help="may be given several times (default: all)"
+    )
+    parser.add_argument("--profile", choices=PROFILES, default="laptop", help="size (default: %(default)s)")
+    parser.add_argument(
+        "--seeds", type=at_least_one, default=1, metavar="N", help="seeds 0 to N − 1 (default: 1)"
+    )
+    parser.add_argument(
+        "--results", type=Path, metavar="DIR", help="folder of the results (default: in your cache)"
+    )
 
-    tables: dict[str, dict[str, Any]] = {
-        "table_one": RECORDED_TABLE_ONE,
-        "comparison": RECORDED_COMPARISON,
-        "heterogeneity": {"writers": RECORDED_HETEROGENEITY},
-    }
-    return {f"{kind}-{name}": config for kind, table in tables.items() for name, config in table.items()}
+    summary = "compute the recorded results that are missing"
+    names = "\n".join(f"  {name}" for name in RECORDED_EXPERIMENTS)
+    parser = add_command(subcommands, "record", _record, summary, RECORD + names)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which experiments (default: all)")
+    parser.add_argument(
+        "--workers",
+        type=at_least_one,
+        metavar="N",
+        help="processes at once, each for one seed (default: one more than cores)",
+    )
+    add_folder(parser, "--results", "data/results", "folder of the results")
+
+    summary = "compute a recorded result again and compare"
+    parser = add_command(subcommands, "rerun", _rerun, summary, RERUN)
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="for example data/results/….json")
 
 
-def _bench(options: argparse.Namespace) -> int:
+def _published(options: argparse.Namespace) -> int:
     from fl_meta.evidence import results
-    from fl_meta.experiments import published_scores as benchmark
+    from fl_meta.experiments import published_scores
     from fl_meta.experiments.published_settings import BENCHMARKS
 
-    rows = BENCHMARKS[options.profile]
-    with _bad_input():
-        if options.dataset not in rows:
-            raise ValueError(f"no benchmark row {options.dataset!r}; there are {', '.join(rows)}")
-        row = rows[options.dataset]
+    benchmarks = BENCHMARKS[options.profile]
+    with bad_input():
+        if options.dataset not in benchmarks:
+            raise ValueError(
+                f"no published scores for {options.dataset!r}; there are some for {', '.join(benchmarks)}"
+            )
+        methods = benchmarks[options.dataset]
         for name in options.method or ():
-            if name not in row:
-                raise ValueError(f"no method {name!r}; there are {', '.join(map(repr, row))}")
-        configs = [row[name] for name in options.method or row]
-        # Data that are missing are noticed now, not in another process.
+            if name not in methods:
+                raise ValueError(f"no method {name!r}; there are {', '.join(map(repr, methods))}")
+        configs = [methods[name] for name in options.method or methods]
+        # Loaded here, so that missing data are noticed now and not in another process.
         data = results.data_of(configs[0])
-    found, folder = [], options.results or results.own_folder()
-    with _bad_input((results.ResultError, OSError)):
+    computed, folder = [], options.results or results.own_folder()
+    with bad_input((results.ResultError, OSError)):
         for config in configs:
-            found += results.load_or_run(config, range(options.seeds), folder)
+            computed += results.load_or_run(config, range(options.seeds), folder)
+    scores = published_scores.beside_published(configs[0].setting.dataset, computed)
     print(f"{data.label}: {len(data)} clients, accuracy in percent, weighted by test predictions")
-    print(benchmark.beside_published(found).round(1).to_string(na_rep="–"))
-    print(f"differs from the published: {benchmark.differences(configs[0])}")
+    print(scores.round(1).to_string(na_rep="–"))
+    print(f"differs from the published: {published_scores.protocol_differences(configs[0])}")
     return 0
 
 
 def _record(options: argparse.Namespace) -> int:
     from fl_meta.evidence import processes, results
 
-    known = _recorded()
-    chosen = {name: config for name, config in known.items() if name in options.names or not options.names}
-    with _bad_input():
+    chosen = {
+        name: config
+        for name, config in RECORDED_EXPERIMENTS.items()
+        if name in options.names or not options.names
+    }
+    with bad_input():
         for name in options.names:
-            if name not in known:
-                raise ValueError(f"no recorded experiment {name!r}; there are {', '.join(known)}")
-        # A data set that is missing is noticed now, not after hours.
+            if name not in RECORDED_EXPERIMENTS:
+                known = ", ".join(RECORDED_EXPERIMENTS)
+                raise ValueError(f"no recorded experiment {name!r}; there are {known}")
+        # Loaded here, so that missing data are noticed now and not after hours.
         for config in {config.setting: config for config in chosen.values()}.values():
             results.data_of(config)
     for number, (name, config) in enumerate(chosen.items(), start=1):
         seeds = range(config.folds)
         pool = processes.processes(options.workers) if options.workers else nullcontext()
-        with _bad_input((results.ResultError, OSError)), pool as executor:
+        with bad_input((results.ResultError, OSError)), pool as executor:
             results.load_or_run(config, seeds, options.results, executor=executor)
         print(f"[{number}/{len(chosen)}] {name}: seeds 0 to {config.folds - 1} in {options.results}")
     return 0
@@ -91,18 +125,18 @@ def _rerun(options: argparse.Namespace) -> int:
     from fl_meta.evidence import results
 
     recorded = {}
-    with _bad_input():
+    with bad_input():
         for path in options.files:
             recorded[path] = result = results.read_result(path)
-            data = results.data_of(results.config_of(result))
-            if data.fingerprint != result["data"]["sha256"]:
+            data = results.data_of(result.config)
+            if data.fingerprint != result.data.sha256:
                 raise ValueError(
-                    f"{path} was computed on other data: sha256 {result['data']['sha256']}, but "
+                    f"{path} was computed on other data: sha256 {result.data.sha256}, but "
                     f"{data.name!r} here has {data.fingerprint}"
                 )
     status = 0
     for path, result in recorded.items():
-        again = results.compute(results.config_of(result), result["seed"])
+        again = results.compute(result.config, result.seed)
         difference = results.largest_difference(result, again)
         agrees = difference <= results.AGREEMENT
         print(

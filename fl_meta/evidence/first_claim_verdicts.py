@@ -1,4 +1,4 @@
-"""Verdicts on claim 1, and the tolerances they rest on."""
+"""Verdicts on claim 1, and the tolerances by which it is decided."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from fl_meta.data.federated import FederatedDataset
 from fl_meta.evidence.verdicts import Verdict
 
 IDENTITY_TOLERANCE = 1e-12  # largest relative error, float64
-SLOPE_TOLERANCE = 0.1  # of 2, for the slope of log error over log β
-COEFFICIENT_TOLERANCE = 0.02  # of 1, for fitted over predicted coefficient
+SLOPE_TOLERANCE = 0.1  # allowed distance from 2 of the slope of log error over log β
+COEFFICIENT_TOLERANCE = 0.02  # allowed distance from 1 of the ratio fitted / predicted
 FINITE_DIFFERENCE_TOLERANCE = 1e-6  # largest relative error, float64
 STATEMENTS = {
     "1a": "FedAvg(K) = FedSGD + FOMAML(1) + … + FOMAML(K−1), and with equal client weights it is Reptile(K)",
@@ -25,9 +25,9 @@ STATEMENTS = {
 def decide_errors(
     claim: str, errors: pd.Series[float], tolerance: float, data: FederatedDataset, profile: str
 ) -> Verdict:
-    """Reproduced if the largest relative error is within the tolerance; the interval is its range.
+    """Reproduced if the largest relative error is within the tolerance; the interval is the errors' range.
 
-    A single NaN is an error beyond any tolerance.
+    A NaN exceeds any tolerance.
     """
     largest = float(errors.max(skipna=False))
     verdict = "reproduced" if largest <= tolerance else "not reproduced"
@@ -46,9 +46,9 @@ def decide_band(
 ) -> Verdict:
     """Reproduced if every value is within `expected` ± `tolerance`; the interval is the values' range.
 
-    The effect is the value furthest off. The expectations behind the values are computed, not sampled, so
-    a single one beyond the tolerance refutes; a mean over clients could hide it. Undecided if one is not
-    finite.
+    The effect is the value that is furthest off. The expectations behind the values are computed, not
+    sampled, so a single value beyond the tolerance refutes the claim; a mean over clients could hide it. The
+    verdict is undecided if a value is not finite.
     """
     unit = f"furthest off of {len(values)} (accepted: {expected:g} ± {tolerance:g})"
     verdict, effect, ends = "undecided", math.nan, (math.nan, math.nan)
@@ -66,7 +66,14 @@ def decide_claim_one(
     data: FederatedDataset,
     profile: str,
 ) -> list[Verdict]:
-    """The four verdicts on claim 1 for one data set, from the three tables of measurements."""
+    """The four verdicts on claim 1 for one data set, from the three tables of measurements.
+
+    Example:
+        >>> identities = identity_errors(models, data, config)
+        >>> expansions = expansion_rows(models[0], data, config)
+        >>> differences = finite_difference_errors(models, data, config)
+        >>> decide_claim_one(identities, expansions, differences, data, "smoke")
+    """
     slopes, ratios = expansions.slope, expansions.coefficient_ratio
     return [
         decide_errors("1a", identities.relative_error, IDENTITY_TOLERANCE, data, profile),

@@ -13,10 +13,14 @@ import torch
 
 @contextmanager
 def processes(number: int) -> Iterator[Executor]:
-    """A pool of so many processes that share the cores; at Ctrl-C they end at once, without a word.
+    """A pool of processes that share the cores; Ctrl-C ends them at once and silently.
 
-    They start afresh, since with a copy of our threads they would hang. Where the system can, they are copies
-    of one process that has imported all and computed nothing.
+    The processes do not start as copies of this one: with a copy of its threads they would hang. Where the
+    system can, they are copies of a process that has imported everything and computed nothing.
+
+    Example:
+        >>> with processes(2) as pool:
+        ...     load_or_run(config, range(4), folder, executor=pool)
     """
     others = set(active_children())
     threads = max(1, torch.get_num_threads() // number)

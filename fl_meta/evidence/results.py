@@ -1,4 +1,4 @@
-"""Results of experiments as files: computed once, found again, computed again and compared."""
+"""Results of experiments as files: computed once, read again, recomputed and compared."""
 
 from __future__ import annotations
 
@@ -14,74 +14,77 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Never, overload
 
 import torch
 from filelock import FileLock
 from tqdm import tqdm
 
 from fl_meta.data.federated import FederatedDataset
+from fl_meta.evidence.json_records import FieldError, from_json
 from fl_meta.evidence.processes import processes
+from fl_meta.evidence.result_types import (
+    BenchmarkResult,
+    ComparisonResult,
+    DataFingerprint,
+    Experiment,
+    HeterogeneityResult,
+    Result,
+    TableOneResult,
+)
 from fl_meta.experiments.clients import clients_of
 from fl_meta.experiments.comparison import compare
-from fl_meta.experiments.comparison_settings import (
-    Comparison,
-)
-from fl_meta.experiments.heterogeneity import Heterogeneity, heterogeneity
+from fl_meta.experiments.comparison_settings import Comparison
+from fl_meta.experiments.heterogeneity import heterogeneity
+from fl_meta.experiments.heterogeneity_settings import Heterogeneity
+from fl_meta.experiments.outcomes import Accuracies
 from fl_meta.experiments.published_scores import benchmark, clients_of_row
 from fl_meta.experiments.published_settings import Benchmark
-from fl_meta.experiments.settings import Setting
-from fl_meta.experiments.table_one import TableOne, table_one
+from fl_meta.experiments.table_one import table_one
+from fl_meta.experiments.table_one_settings import TableOne
 from fl_meta.support.atomic_files import write_atomically
 
-USUAL_MODELS = ("mlp", "char_mlp")
-
-
-def label_of(result: dict[str, Any]) -> str:
-    """The data set's label, with the model where it is not the usual one."""
-    model, label = result["config"]["setting"]["model"], str(result["data"]["label"])
-    return label if model in USUAL_MODELS else f"{label}, {model}"
-
-
-Experiment = TableOne | Comparison | Benchmark | Heterogeneity
-Result = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Study:
-    """A kind of experiment.
-
-    Attributes:
-        config: its type.
-        data: a config to the clients that take part.
-        run: a config and a seed to what is found out.
-        parts: where in that the accuracies are.
-    """
-
-    config: type[Experiment]
-    data: Callable[[Any], FederatedDataset]
-    run: Callable[[Any, int], Result]
-    parts: str
-
-
 FORMAT = 1
-STUDIES = {
-    "table_one": Study(TableOne, lambda config: clients_of(config.setting), table_one, "cells"),
-    "comparison": Study(Comparison, lambda config: clients_of(config.setting), compare, "models"),
-    "benchmark": Study(Benchmark, clients_of_row, benchmark, "methods"),
-    # Of the many data sets of its cells the header names the one that all knobs at 1 would draw.
-    "heterogeneity": Study(Heterogeneity, lambda config: clients_of(config.setting), heterogeneity, "cells"),
-}
-AGREEMENT = 0.02  # largest difference of a mean accuracy that another machine's rounding may make
+AGREEMENT = 0.02  # largest difference in a mean accuracy that rounding on another machine may cause
 
 
 class ResultError(ValueError):
-    """A file of results that cannot be used: damaged, or of something else."""
+    """A result file that cannot be used: it is damaged or belongs to something else."""
+
+
+@dataclass(frozen=True)
+class ExperimentKind:
+    """A kind of experiment.
+
+    Attributes:
+        config: type of its configurations.
+        result: type of its results.
+        data: gives the clients that take part, for a configuration.
+        run: gives the outcome, for a configuration and a seed.
+    """
+
+    config: type[Experiment]
+    result: type[Result]
+    data: Callable[[Any], FederatedDataset]
+    run: Callable[[Any, int], Any]
+
+
+def _clients(config: Experiment) -> FederatedDataset:
+    return clients_of(config.setting)
+
+
+EXPERIMENTS = {
+    "table_one": ExperimentKind(TableOne, TableOneResult, _clients, table_one),
+    "comparison": ExperimentKind(Comparison, ComparisonResult, _clients, compare),
+    "benchmark": ExperimentKind(Benchmark, BenchmarkResult, clients_of_row, benchmark),
+    # Its cells have many data sets. The result names the one in which all knobs are 1.
+    "heterogeneity": ExperimentKind(Heterogeneity, HeterogeneityResult, _clients, heterogeneity),
+}
 
 
 def kind_of(config: Experiment) -> str:
-    """The name of an experiment's kind, as files have it."""
-    return next(name for name, study in STUDIES.items() if isinstance(config, study.config))
+    """The name of the experiment's kind, as in files."""
+    return next(name for name, kind in EXPERIMENTS.items() if isinstance(config, kind.config))
 
 
 def data_of(config: Experiment) -> FederatedDataset:
@@ -90,121 +93,167 @@ def data_of(config: Experiment) -> FederatedDataset:
     Raises:
         FileNotFoundError, ModuleNotFoundError, ValueError: if they cannot be loaded.
     """
-    return STUDIES[kind_of(config)].data(config)
+    return EXPERIMENTS[kind_of(config)].data(config)
 
 
 def compute(config: Experiment, seed: int) -> Result:
-    """Run one experiment for one seed; what comes out is JSON.
+    """Run one experiment for one seed.
 
-    Beside what the study gives: format, kind, config, seed, versions, machine, seconds, and of the data its
-    name, label and sha256.
+    Raises:
+        FileNotFoundError, ModuleNotFoundError, ValueError: if the data cannot be loaded.
     """
     begin = time.perf_counter()
     kind, data = kind_of(config), data_of(config)
-    header = {
-        "format": FORMAT,
-        "kind": kind,
-        "config": _as_json(asdict(config)),
-        "seed": seed,
-        "data": {"name": data.name, "label": data.label, "sha256": data.fingerprint},
-        "fl_meta": version("fl_meta"),
-        "torch": torch.__version__,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
-    }
-    found = STUDIES[kind].run(config, seed)
-    return header | {"seconds": round(time.perf_counter() - begin, 1)} | found
+    outcome = EXPERIMENTS[kind].run(config, seed)
+    return EXPERIMENTS[kind].result(
+        format=FORMAT,
+        kind=kind,
+        config=config,
+        seed=seed,
+        data=DataFingerprint(data.name, data.label, data.fingerprint),
+        fl_meta=version("fl_meta"),
+        torch=torch.__version__,
+        machine=f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        seconds=round(time.perf_counter() - begin, 1),
+        **vars(outcome),
+    )
 
 
 def file_name(config: Experiment, seed: int) -> str:
-    """Of a result: what it is, and 8 digits that change with every field of the config."""
+    """The name of a result file: what it is of, and 8 digits that change with every field of the config.
+
+    Example:
+        >>> file_name(RECORDED_COMPARISON["unipen62"], seed=0)
+        'comparison-unipen62-mlp-3c231648-seed0.json'
+    """
     digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:8]
     return f"{kind_of(config)}-{config.setting.dataset}-{config.setting.model}-{digest}-seed{seed}.json"
 
 
 def read_result(path: Path) -> Result:
-    """A result from its file.
+    """Read a result file.
 
     Raises:
-        ResultError: if the file is damaged or of another format.
+        ResultError: if the file is damaged or has another format; the message names file and field.
+
+    Example:
+        >>> result = read_result(Path("data/results", file_name(config, seed=0)))
+        >>> result.label, result.seed
     """
     try:
-        result: Result = json.loads(path.read_text(encoding="utf-8"))
-        if result["format"] != FORMAT:
-            raise ResultError(f"{path} has format {result['format']}; this version reads {FORMAT}")
-        config_of(result)
-        for field in ("seed", "data", "clients", STUDIES[result["kind"]].parts):
-            result[field]  # a KeyError names what is missing
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        kind = _kind_in(value, path)
+        return from_json(EXPERIMENTS[kind].result, value)
     except ResultError:
         raise
-    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ResultError(f"{path} is no result ({error!r}); delete it to compute it again") from error
-    return result
+    except (OSError, ValueError) as error:
+        raise ResultError(f"{path} is not a result file: {error}; delete it to compute it again") from error
 
 
-def config_of(result: Result) -> Experiment:
-    """The experiment that a result is of.
+def _kind_in(value: Any, path: Path) -> str:
+    """The kind of a result, if its format is the one that this version reads."""
+    if type(value) is not dict or "format" not in value or "kind" not in value:
+        raise FieldError("", "an object with the fields format and kind", value)
+    if value["format"] != FORMAT:
+        raise ResultError(f"{path} has format {value['format']}; this version reads format {FORMAT}")
+    if value["kind"] not in tuple(EXPERIMENTS):
+        raise FieldError("kind", f"one of {', '.join(EXPERIMENTS)}", value["kind"])
+    return str(value["kind"])
+
+
+def _refuse_constant(name: str) -> Never:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def write_result(result: Result, path: Path) -> None:
+    """Write a result atomically.
 
     Raises:
-        KeyError, TypeError, ValueError: if it is of none.
+        OSError: if the folder cannot be written to.
+        ValueError: if a number is not finite.
     """
-    fields = {name: _tuples(value) for name, value in result["config"].items()}
-    return STUDIES[result["kind"]].config(**fields | {"setting": Setting(**result["config"]["setting"])})
+    text = json.dumps(asdict(result), ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
+Seeds = Sequence[int]
+
+
+@overload
+def load_or_run(
+    config: TableOne, seeds: Seeds, folder: Path, *, executor: Executor | None = None, progress: bool = True
+) -> list[TableOneResult]: ...
+@overload
+def load_or_run(
+    config: Comparison, seeds: Seeds, folder: Path, *, executor: Executor | None = None, progress: bool = True
+) -> list[ComparisonResult]: ...
+@overload
+def load_or_run(
+    config: Benchmark, seeds: Seeds, folder: Path, *, executor: Executor | None = None, progress: bool = True
+) -> list[BenchmarkResult]: ...
+@overload
+def load_or_run(
+    config: Experiment, seeds: Seeds, folder: Path, *, executor: Executor | None = None, progress: bool = True
+) -> Sequence[Result]: ...
 def load_or_run(
     config: Experiment,
-    seeds: Sequence[int],
+    seeds: Seeds,
     folder: Path,
     *,
     executor: Executor | None = None,
     progress: bool = True,
-) -> list[Result]:
-    """The results of all seeds: those that lie in the folder, and the others computed, side by side.
+) -> Sequence[Result]:
+    """The results of all seeds: read those that are in the folder, compute the others side by side.
 
-    Each is written when it is there, so that after a stop the same call computes only what is missing. A seed
-    that fails does not stop the others; its error comes at the end.
+    Each result is written as soon as it is computed, so that after an interruption the same call computes
+    only what is missing. A seed that fails does not stop the others; its error is raised at the end.
 
     Args:
         config: the experiment.
-        seeds: one result each.
-        folder: of the files.
-        executor: runs the seeds, for example dask's `Client.get_executor()`; None takes a process per core.
+        seeds: one result for each.
+        folder: where the files are.
+        executor: runs the seeds, for example dask's `Client.get_executor()`; None starts a process per core.
         progress: whether to show a progress bar.
 
     Raises:
         ResultError: if a file in the folder cannot be used.
         OSError: if the folder cannot be written to; nothing is computed then.
-        Exception: what a seed raised.
+        Exception: the first error that a seed raised.
+
+    Example:
+        >>> config = COMPARISON["smoke"]["writers"]
+        >>> results = load_or_run(config, range(2), own_folder())
+        >>> results[0].model_named("FedAvg").accuracy_of("personalized").mean()
     """
-    found = _found(config, seeds, folder)
-    if len(found) < len(seeds):
-        # A folder that cannot be written to is noticed now, not after hours.
+    results = _in_folder(config, seeds, folder)
+    if len(results) < len(seeds):
+        # Find out now, not after hours, whether the folder can be written to.
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
-        # Two notebooks may ask for the same at the same time: one computes, the other waits and finds it.
+        # Two notebooks may ask for the same results at the same time: one computes, the other waits for it.
         name = hashlib.sha256(str((folder / file_name(config, 0)).absolute()).encode()).hexdigest()
         with FileLock(Path(tempfile.gettempdir(), f"fl_meta-{name}.lock")):
-            found = _found(config, seeds, folder)
-            if missing := [seed for seed in seeds if seed not in found]:
-                found |= _computed(config, missing, folder, executor, progress)
-    return [found[seed] for seed in seeds]
+            results = _in_folder(config, seeds, folder)
+            if missing := [seed for seed in seeds if seed not in results]:
+                results |= _computed(config, missing, folder, executor, progress)
+    return [results[seed] for seed in seeds]
 
 
-def _found(config: Experiment, seeds: Sequence[int], folder: Path) -> dict[int, Result]:
-    """By seed the results that lie in the folder."""
+def _in_folder(config: Experiment, seeds: Seeds, folder: Path) -> dict[int, Result]:
+    """The results in the folder by seed."""
     paths = {seed: folder / file_name(config, seed) for seed in seeds}
-    found = {seed: read_result(path) for seed, path in paths.items() if path.exists()}
-    for seed, result in found.items():
-        if (config_of(result), result["seed"]) != (config, seed):
+    results = {seed: read_result(path) for seed, path in paths.items() if path.exists()}
+    for seed, result in results.items():
+        if (result.config, result.seed) != (config, seed):
             raise ResultError(f"{paths[seed]} is of another experiment; delete it to compute it again")
-    return found
+    return results
 
 
 def _computed(
-    config: Experiment, seeds: Sequence[int], folder: Path, executor: Executor | None, progress: bool
+    config: Experiment, seeds: Seeds, folder: Path, executor: Executor | None, progress: bool
 ) -> dict[int, Result]:
-    """By seed new results, each written into the folder when it is there."""
-    found: dict[int, Result] = {}
+    """Newly computed results by seed, each written into the folder as soon as it is there."""
+    results: dict[int, Result] = {}
     errors: list[Exception] = []
     # One process more than cores: three seeds then leave no core idle for long.
     number = min(len(seeds), (os.cpu_count() or 1) + 1)
@@ -222,67 +271,72 @@ def _computed(
                     errors.append(error)
                     continue
                 write_result(result, folder / file_name(config, seed))
-                found[seed] = result
+                results[seed] = result
         finally:
             for future in futures:
                 future.cancel()
     if errors:
         raise errors[0]
-    return found
+    return results
 
 
-def recorded(config: Experiment, folder: Path) -> list[Result]:
-    """The results that the repository keeps of an experiment, one per fold; none if one is missing.
+@overload
+def recorded(config: TableOne, folder: Path) -> list[TableOneResult]: ...
+@overload
+def recorded(config: Comparison, folder: Path) -> list[ComparisonResult]: ...
+@overload
+def recorded(config: Heterogeneity, folder: Path) -> list[HeterogeneityResult]: ...
+@overload
+def recorded(config: Experiment, folder: Path) -> Sequence[Result]: ...
+def recorded(config: Experiment, folder: Path) -> Sequence[Result]:
+    """The results that the repository keeps of an experiment, one per fold; empty if any is missing.
 
     Raises:
         ResultError: if a file cannot be used.
+
+    Example:
+        >>> results = recorded(RECORDED_COMPARISON["unipen62"], Path("data/results"))
     """
     paths = [folder / file_name(config, seed) for seed in range(config.folds)]
     return [read_result(path) for path in paths] if all(path.exists() for path in paths) else []
 
 
 def own_folder() -> Path:
-    """Where one's own results are kept: `$FL_META_EXPERIMENTS`, else in the user's cache folder."""
+    """The folder of one's own results: `$FL_META_EXPERIMENTS`, or a folder in the user's cache.
+
+    Example:
+        >>> list(own_folder().glob("*.json"))
+    """
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("FL_META_EXPERIMENTS") or Path(cache) / "fl_meta" / "experiments")
 
 
-def write_result(result: Result, path: Path) -> None:
-    """Write a result atomically.
-
-    Raises:
-        OSError: if the folder cannot be written to.
-    """
-    text = json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def largest_difference(one: Result, other: Result) -> float:
-    """Of all mean accuracies of two results of one experiment and seed; 0.02 are two points.
+def largest_difference(result: Result, other: Result) -> float:
+    """The largest difference in any mean accuracy of two results; 0.02 are two points.
 
     Raises:
         ResultError: if they are not of the same experiment, seed and data.
     """
     for field in ("kind", "config", "seed", "data"):
-        if one[field] != other[field]:
-            raise ResultError(f"the results differ in {field}: {one[field]} and {other[field]}")
+        ours, theirs = getattr(result, field), getattr(other, field)
+        if ours != theirs:
+            raise ResultError(f"the results differ in {field}: {ours} and {theirs}")
     differences = [0.0]
-    for a, b in zip(_accuracies(one), _accuracies(other), strict=True):
-        differences += [abs(_mean(x) - _mean(y)) for x, y in zip(a, b, strict=True)]
+    for ours, theirs in zip(_accuracies(result), _accuracies(other), strict=True):
+        differences += [abs(_mean(a) - _mean(b)) for a, b in zip(ours, theirs, strict=True)]
     return max(differences)
 
 
-def _accuracies(result: Result) -> list[list[list[float]]]:
-    return [part["accuracy"] for part in result[STUDIES[result["kind"]].parts]]
+def _accuracies(result: Result) -> list[Accuracies]:
+    match result:
+        case TableOneResult() | HeterogeneityResult():
+            return [cell.accuracy for cell in result.cells]
+        case ComparisonResult():
+            return [model.accuracy for model in result.models]
+        case BenchmarkResult():
+            return [method.accuracy for method in result.methods]
+    raise TypeError(f"a result of an unknown kind: {type(result).__name__}")
 
 
-def _mean(values: list[float]) -> float:
+def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
-
-
-def _as_json(value: Any) -> Any:
-    return json.loads(json.dumps(value))
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value

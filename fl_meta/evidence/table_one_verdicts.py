@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from fl_meta.evaluation.bootstrap import bootstrap_mean
+from fl_meta.evidence.result_types import TableOneResult
 from fl_meta.evidence.statistics import sign_flip_p
 from fl_meta.evidence.verdicts import Verdict, verdict_of
 from fl_meta.support.array_types import FloatArray
 from fl_meta.support.random_streams import random_stream
 
-SEVERAL = 2.0  # times larger: the spread over seeds of the initial accuracy than of the personalized one
-SURE = 0.975  # share of bootstrap samples; there are two halves of Table 1
-TABLE_ONE = {
+SEVERAL = 2.0  # how many times larger the spread over seeds must be: initial / personalized accuracy
+SURE = 0.975  # share of bootstrap samples; Table 1 has two halves
+TABLE_ONE_CLAIMS = {
     "T1-gain": "Personalization helps for every number of local epochs E and of clients a round",
     "T1-spread": "From seed to seed the initial accuracy varies several times as much as the personalized",
     "T1-best-E": "The best E for the initial model is not always the best for the personalized one",
@@ -25,37 +25,54 @@ TABLE_ONE = {
 }
 
 
-def cells(results: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Table 1 in long form: a row per seed and cell.
+def table_one_cells(results: Sequence[TableOneResult]) -> pd.DataFrame:
+    """Table 1 in long form: one row per seed and cell.
 
-    Columns seed, clients_per_round, local_epochs, initial, personalized, and `rounds_initial` and
-    `rounds_personalized` to the config's threshold; NaN where it was not reached.
+    The columns are seed, clients_per_round, local_epochs, initial, personalized (means over held-out clients)
+    and `rounds_initial` and `rounds_personalized`, the rounds until the config's threshold; NaN if it was not
+    reached.
+
+    Example:
+        >>> table_one_cells(results).groupby(["clients_per_round", "local_epochs"]).personalized.mean()
     """
     rows = []
     for result in results:
-        threshold = result["config"]["threshold"]
-        for cell in result["cells"]:
-            initial, personalized = np.mean(cell["accuracy"], axis=1)
-            row = {"seed": result["seed"], "initial": initial, "personalized": personalized}
-            for i, name in enumerate(("initial", "personalized"), start=1):
-                row[f"rounds_{name}"] = next((p[0] for p in cell["curve"] if p[i] >= threshold), math.nan)
-            rows.append({key: cell[key] for key in ("clients_per_round", "local_epochs")} | row)
+        threshold = result.config.threshold
+        for cell in result.cells:
+            initial, personalized = np.mean(cell.accuracy, axis=1)
+            rows.append(
+                {
+                    "clients_per_round": cell.clients_per_round,
+                    "local_epochs": cell.local_epochs,
+                    "seed": result.seed,
+                    "initial": initial,
+                    "personalized": personalized,
+                    "rounds_initial": next((r for r, mean, _ in cell.curve if mean >= threshold), math.nan),
+                    "rounds_personalized": next(
+                        (r for r, _, mean in cell.curve if mean >= threshold), math.nan
+                    ),
+                }
+            )
     return pd.DataFrame(rows)
 
 
-def _accuracy(results: Sequence[dict[str, Any]]) -> dict[tuple[int, int], FloatArray]:
-    """For each cell (clients a round, E) the held-out clients' accuracies of all seeds [2, clients]."""
-    found: dict[tuple[int, int], list[FloatArray]] = {}
+def _accuracy_by_cell(results: Sequence[TableOneResult]) -> dict[tuple[int, int], FloatArray]:
+    """By clients per round and E, the accuracies of all seeds' held-out clients [2, clients]."""
+    by_cell: dict[tuple[int, int], list[FloatArray]] = {}
     for result in results:
-        for cell in result["cells"]:
-            key = (cell["clients_per_round"], cell["local_epochs"])
-            found.setdefault(key, []).append(np.array(cell["accuracy"]))
-    return {key: np.concatenate(parts, axis=1) for key, parts in found.items()}
+        for cell in result.cells:
+            key = (cell.clients_per_round, cell.local_epochs)
+            by_cell.setdefault(key, []).append(np.array(cell.accuracy))
+    return {key: np.concatenate(by_seed, axis=1) for key, by_seed in by_cell.items()}
 
 
-def decide_table_one(results: Sequence[dict[str, Any]], profile: str) -> list[Verdict]:
-    """The four verdicts on Table 1 for one data set, from one result per seed."""
-    accuracy = _accuracy(results)
+def decide_table_one(results: Sequence[TableOneResult], profile: str) -> list[Verdict]:
+    """The four verdicts on Table 1 for one data set, from one result per seed.
+
+    Example:
+        >>> VerdictTable(tuple(decide_table_one(results, "laptop")))
+    """
+    accuracy = _accuracy_by_cell(results)
     gains = {key: bootstrap_mean(values[1] - values[0]) for key, values in accuracy.items()}
     least = min(gains.values(), key=lambda gain: gain.estimate)
     if min(gain.low for gain in gains.values()) > 0:
@@ -65,9 +82,10 @@ def decide_table_one(results: Sequence[dict[str, Any]], profile: str) -> list[Ve
     else:
         helps = "direction only" if least.estimate > 0 else "undecided"
 
-    spread = cells(results).groupby(["clients_per_round", "local_epochs"])[["initial", "personalized"]].std()
+    cells = table_one_cells(results)
+    spread = cells.groupby(["clients_per_round", "local_epochs"])[["initial", "personalized"]].std()
     ratio = (spread.initial / spread.personalized).to_numpy()
-    # Bootstrap over cells, of the median: eight numbers say no more.
+    # The interval of the median is a bootstrap over cells: eight numbers allow no more.
     picks = random_stream(0, "cells").integers(len(ratio), size=(5000, len(ratio)))
     low, high = np.quantile(np.median(ratio[picks], axis=1), [0.025, 0.975])
     median = float(np.median(ratio))
@@ -105,9 +123,9 @@ def decide_table_one(results: Sequence[dict[str, Any]], profile: str) -> list[Ve
             f"points, E = {epochs[-2]} − E = {epochs[-1]}",
         ),
     }
-    label = results[0]["data"]["label"]
+    label = results[0].data.label
     return [
-        Verdict(claim, TABLE_ONE[claim], label, verdict, effect, interval, unit, profile)
+        Verdict(claim, TABLE_ONE_CLAIMS[claim], label, verdict, effect, interval, unit, profile)
         for claim, (verdict, effect, interval, unit) in numbers.items()
     ]
 
@@ -120,6 +138,6 @@ def _share_of_other_best(accuracy: dict[tuple[int, int], FloatArray], clients: i
     return float((best[:, 0] != best[:, 1]).mean())
 
 
-def _by_seed(values: FloatArray, results: Sequence[dict[str, Any]]) -> list[float]:
-    ends = np.cumsum([len(result["clients"]) for result in results])
+def _by_seed(values: FloatArray, results: Sequence[TableOneResult]) -> list[float]:
+    ends = np.cumsum([len(result.clients) for result in results])
     return [float(part.mean()) for part in np.split(values, ends[:-1])]

@@ -1,8 +1,8 @@
-"""Verdicts: what a run says about each claim of the paper, and how a notebook shows them.
+"""Verdicts: what a run says about each claim of the paper, and how a notebook shows it.
 
-A notebook shows a `VerdictTable`; besides text and HTML its output carries the verdicts themselves. A report
-reads them back from the outputs of the notebooks that it has just run, so there is no file of verdicts that
-could be shown in place of computed ones.
+A notebook shows a `VerdictTable`. Besides text and HTML, its output carries the verdicts themselves. The
+report reads them back from the outputs of the notebooks that it has just run, so there is no file of verdicts
+that could be shown instead of computed ones.
 """
 
 from __future__ import annotations
@@ -17,11 +17,7 @@ import numpy as np
 
 from fl_meta.experiments.settings import PROFILES, RECORDED
 
-"""Sizes of a run: a check that it works, a machine without a GPU, the paper's own settings."""
-
-"""The profile of a verdict on results that the repository keeps; it was not computed in this run."""
-
-LEVEL = 0.05  # of corrected p values
+LEVEL = 0.05  # significance level for corrected p values
 MARKS = {
     "reproduced": "✔",
     "direction only": "↗",
@@ -29,11 +25,11 @@ MARKS = {
     "undecided": "?",
     "not run": "–",
 }
-"""Every verdict there is, each with a sign, so that none is told by its colour alone."""
+"""All verdicts, each with a mark, so that colour alone does not tell them apart."""
 
 MIME = "application/vnd.fl-meta.verdicts+json"
 
-# Okabe and Ito's palette, told apart by colour-blind readers: (text, background).
+# From the palette of Okabe and Ito, which colour-blind readers can tell apart: (text, background).
 _COLOURS = {
     "reproduced": ("#004d75", "#d6ebf7"),
     "direction only": ("#6b4e00", "#fbeccb"),
@@ -56,7 +52,10 @@ class Verdict:
         interval: lower and upper end of the effect's interval; NaN where there is none.
         unit: unit of effect and interval.
         profile: one of `PROFILES`, or `RECORDED`.
-        notebook: name of the notebook that shows it; the report fills it in.
+        notebook: name of the notebook that shows the verdict; the report fills it in.
+
+    Example:
+        >>> Verdict("3-best", "…", "writers", "reproduced", 1.2, (0.4, 2.0), "points", "laptop")
     """
 
     claim: str
@@ -70,10 +69,10 @@ class Verdict:
     notebook: str = ""
 
     def __post_init__(self) -> None:
-        """Check the values.
+        """Check the values and make the numbers plain floats.
 
         Raises:
-            ValueError: for an unknown verdict or profile, or an interval whose ends are swapped.
+            ValueError: if a value is unknown or empty, or the interval's ends are swapped.
         """
         for name in ("claim", "dataset"):
             if not getattr(self, name):
@@ -84,13 +83,13 @@ class Verdict:
             raise ValueError(f"profile {self.profile!r} is not one of {', '.join((*PROFILES, RECORDED))}")
         low, high = (float(end) for end in self.interval)
         if low > high:
-            raise ValueError(f"interval ({low}, {high}) of claim {self.claim!r}: give the lower end first")
-        # NumPy's numbers would not survive the way into JSON.
+            raise ValueError(f"interval ({low}, {high}) of claim {self.claim!r}: the lower end comes first")
+        # NumPy's numbers cannot be written as JSON.
         object.__setattr__(self, "effect", float(self.effect))
         object.__setattr__(self, "interval", (low, high))
 
     def as_json(self) -> dict[str, Any]:
-        """The verdict as JSON has it: NaN and infinity become null."""
+        """The verdict as a JSON value; NaN and infinity become null."""
         return asdict(self) | {
             "effect": _to_json(self.effect),
             "interval": [_to_json(end) for end in self.interval],
@@ -98,10 +97,10 @@ class Verdict:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Verdict:
-        """The verdict that `as_json` wrote.
+        """Read the verdict that `as_json` wrote.
 
         Raises:
-            ValueError: if a field is missing, unknown or of another kind.
+            ValueError: if a field is missing, unknown or of another type.
         """
         known, given = {field.name for field in fields(cls)}, set(value)
         if given != known:
@@ -114,12 +113,12 @@ class Verdict:
             }
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"effect or interval of claim {value['claim']!r} is no number: {error}"
+                f"effect or interval of claim {value['claim']!r} is not a number: {error}"
             ) from error
         return cls(**{**value, **numbers})
 
     def numbers(self) -> tuple[str, str]:
-        """Effect and interval as text, with as many decimals as the largest of them deserves."""
+        """Effect and interval as text, with a number of decimals that suits the largest of them."""
         values = (self.effect, *self.interval)
         largest = max((abs(x) for x in values if math.isfinite(x)), default=0.0)
         if 0 < largest < 1e-3:
@@ -132,10 +131,13 @@ class Verdict:
 
 @dataclass(frozen=True)
 class VerdictTable:
-    """Verdicts as a table: the value of a notebook's last cell.
+    """Verdicts as a table, to be the value of a notebook's last cell.
 
     Attributes:
-        verdicts: its rows, in the order of the table.
+        verdicts: the rows of the table.
+
+    Example:
+        >>> VerdictTable(tuple(decide_table_one(results, "laptop")))
     """
 
     verdicts: tuple[Verdict, ...]
@@ -150,9 +152,10 @@ class VerdictTable:
         if not self.verdicts:
             return "(no verdicts)"
         rows = [("claim", "data set", "verdict", "effect", "interval", "unit", "profile")]
-        for one in self.verdicts:
-            mark = f"{MARKS[one.verdict]} {one.verdict}"
-            rows.append((one.claim, one.dataset, mark, *one.numbers(), one.unit, one.profile))
+        for verdict in self.verdicts:
+            mark = f"{MARKS[verdict.verdict]} {verdict.verdict}"
+            numbers = verdict.numbers()
+            rows.append((verdict.claim, verdict.dataset, mark, *numbers, verdict.unit, verdict.profile))
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         rows.insert(1, tuple("─" * width for width in widths))  # type: ignore[arg-type]
         return "\n".join(
@@ -161,29 +164,34 @@ class VerdictTable:
         )
 
     def to_html(self) -> str:
-        """The table as a piece of HTML with its own style."""
+        """The table as HTML with inline styles."""
         heads = ("claim", "data set", "verdict", "effect, interval", "profile")
         style = "text-align:left;white-space:normal;vertical-align:top"
         rows = []
-        for one in self.verdicts:
-            claim = f"<b>{escape(one.claim)}</b><br>{escape(one.statement)}"
-            effect, interval = map(escape, one.numbers())
-            numbers = f"{effect}&ensp;{interval}<br>{escape(one.unit)}"
-            cells = (claim, escape(one.dataset), badge(one.verdict), numbers, escape(one.profile))
+        for verdict in self.verdicts:
+            claim = f"<b>{escape(verdict.claim)}</b><br>{escape(verdict.statement)}"
+            effect, interval = map(escape, verdict.numbers())
+            numbers = f"{effect}&ensp;{interval}<br>{escape(verdict.unit)}"
+            label = badge(verdict.verdict)
+            cells = (claim, escape(verdict.dataset), label, numbers, escape(verdict.profile))
             rows.append("<tr>" + "".join(f'<td style="{style}">{cell}</td>' for cell in cells) + "</tr>")
         head = "".join(f'<th style="text-align:left">{name}</th>' for name in heads)
         return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
     def to_matrix_html(self, link: Callable[[Verdict], str]) -> str:
-        """Claims as rows, data sets as columns; `link` gives the piece of HTML that leads to the notebook."""
-        datasets = list(dict.fromkeys(one.dataset for one in self.verdicts))
-        statements = {one.claim: one.statement for one in self.verdicts}
+        """A table of claims × data sets; `link` gives the HTML that links a verdict to its notebook."""
+        datasets = list(dict.fromkeys(verdict.dataset for verdict in self.verdicts))
+        statements = {verdict.claim: verdict.statement for verdict in self.verdicts}
         rows = []
         for claim, statement in statements.items():
             cells = [f'<th scope="row">{escape(claim)}<p>{escape(statement)}</p></th>']
             for dataset in datasets:
-                here = [one for one in self.verdicts if (one.claim, one.dataset) == (claim, dataset)]
-                cells.append(f"<td>{''.join(_entry(one, link(one)) for one in here) or '·'}</td>")
+                entries = [
+                    _entry(verdict, link(verdict))
+                    for verdict in self.verdicts
+                    if (verdict.claim, verdict.dataset) == (claim, dataset)
+                ]
+                cells.append(f"<td>{''.join(entries) or '·'}</td>")
             rows.append(f"<tr>{''.join(cells)}</tr>")
         head = "".join(f'<th scope="col">{escape(dataset)}</th>' for dataset in datasets)
         return (
@@ -195,12 +203,12 @@ class VerdictTable:
         return {
             "text/plain": str(self),
             "text/html": self.to_html(),
-            MIME: [one.as_json() for one in self.verdicts],
+            MIME: [verdict.as_json() for verdict in self.verdicts],
         }
 
 
 def badge(verdict: str) -> str:
-    """The verdict as a small coloured label in HTML."""
+    """The verdict as a small coloured HTML label."""
     text, background = _COLOURS[verdict]
     style = f"color:{text};background:{background};padding:1px 7px;border-radius:9px;white-space:nowrap"
     return f'<span style="{style}">{MARKS[verdict]} {escape(verdict)}</span>'
@@ -210,21 +218,21 @@ def collect(cells: Iterable[Mapping[str, Any]], notebook: str) -> tuple[Verdict,
     """The verdicts in the outputs of a notebook's cells, each with the notebook's name.
 
     Raises:
-        ValueError: if an output says that it holds verdicts, but does not.
+        ValueError: if an output claims to hold verdicts but does not.
     """
-    found: list[Verdict] = []
-    for cell in cells:
-        for output in cell.get("outputs", ()):
-            for value in output.get("data", {}).get(MIME, ()):
-                found.append(Verdict.from_json({**value, "notebook": notebook}))
-    return tuple(found)
+    return tuple(
+        Verdict.from_json({**value, "notebook": notebook})
+        for cell in cells
+        for output in cell.get("outputs", ())
+        for value in output.get("data", {}).get(MIME, ())
+    )
 
 
-def _entry(one: Verdict, link: str) -> str:
-    numbers = "" if math.isnan(one.effect) else escape(" ".join((*one.numbers(), one.unit)))
+def _entry(verdict: Verdict, link: str) -> str:
+    numbers = "" if math.isnan(verdict.effect) else escape(" ".join((*verdict.numbers(), verdict.unit)))
     return (
-        f'<div class="verdict">{badge(one.verdict)}<div class="numbers">{numbers}</div>'
-        f'<div class="origin">{escape(one.profile)} · {link}</div></div>'
+        f'<div class="verdict">{badge(verdict.verdict)}<div class="numbers">{numbers}</div>'
+        f'<div class="origin">{escape(verdict.profile)} · {link}</div></div>'
     )
 
 
@@ -240,10 +248,10 @@ def verdict_of(effect: float, interval: tuple[float, float], p: float, seeds: Se
     """The verdict on one effect, by the rule at the top of `comparison_verdicts`.
 
     Args:
-        effect: positive speaks for the claim.
-        interval: of the effect, 95 %.
-        p: corrected.
-        seeds: the effect for each seed.
+        effect: a positive effect supports the claim.
+        interval: 95 % interval of the effect.
+        p: corrected p value.
+        seeds: the effect of each seed.
     """
     low, high = interval
     agree = sum(np.sign(seed) == np.sign(effect) for seed in seeds)

@@ -1,8 +1,9 @@
-from .clients import MODELS, TOGETHER, clients_of, parts
+from .clients import MODELS, PERSON_OF, clients_of, train_validation_held_out
 from .comparison_settings import (
     COMPARISON,
     CONTINUED,
     CONTINUED_GRADIENTS,
+    FEDAVG,
     FEDSGD,
     LOCAL_ONLY,
     RECORDED_COMPARISON,
@@ -12,32 +13,36 @@ from .comparison_settings import (
 )
 from .expansion import average_gradient, average_gradient_inner, expected_update, measure_expansion
 from .first_claim import CLAIM_ONE, expansion_rows, finite_difference_errors, fixed_batches, identity_errors
-from .published_scores import ROWS, beside_published, differences
+from .published_scores import ROWS, beside_published, protocol_differences
 from .published_settings import BENCHMARKS
+from .recorded import RECORDED_EXPERIMENTS
 from .settings import FIRST_LOOK, RECORDED, Setting, for_profile
-from .table_one import PAPER_TABLE_ONE, RECORDED_TABLE_ONE, TABLE_ONE, TableOne
-from .trajectories import BATCH, Snapshot, accuracies, path
+from .table_one import PAPER_TABLE_ONE
+from .table_one_settings import RECORDED_TABLE_ONE, TABLE_ONE, TableOne
+from .trajectories import BATCH_SIZE, Snapshot, accuracies, path
 
 __all__ = [
-    "BATCH",
+    "BATCH_SIZE",
     "BENCHMARKS",
     "CLAIM_ONE",
     "COMPARISON",
     "CONTINUED",
     "CONTINUED_GRADIENTS",
+    "FEDAVG",
     "FEDSGD",
     "FIRST_LOOK",
     "LOCAL_ONLY",
     "MODELS",
     "PAPER_TABLE_ONE",
+    "PERSON_OF",
     "RECORDED",
     "RECORDED_COMPARISON",
+    "RECORDED_EXPERIMENTS",
     "RECORDED_TABLE_ONE",
     "REPTILE",
     "ROWS",
     "SMALL_E",
     "TABLE_ONE",
-    "TOGETHER",
     "Comparison",
     "Setting",
     "Snapshot",
@@ -47,7 +52,6 @@ __all__ = [
     "average_gradient_inner",
     "beside_published",
     "clients_of",
-    "differences",
     "expansion_rows",
     "expected_update",
     "finite_difference_errors",
@@ -55,6 +59,7 @@ __all__ = [
     "for_profile",
     "identity_errors",
     "measure_expansion",
-    "parts",
     "path",
+    "protocol_differences",
+    "train_validation_held_out",
 ]

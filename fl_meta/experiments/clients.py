@@ -1,4 +1,4 @@
-"""The clients of an experiment: which take part, which are held out."""
+"""The clients of an experiment: which ones train, which ones are held out."""
 
 from __future__ import annotations
 
@@ -20,18 +20,22 @@ MODELS: dict[str, Callable[[FederatedDataset], Model]] = {
     "char_lstm": models.char_lstm,
     "small_lstm": lambda data: models.char_lstm(data, hidden=64),
 }
-# A character of several plays is one person: on both sides of a split it would be no stranger.
-TOGETHER: dict[str, Callable[[str], str]] = {
+# The person behind a client id. A character who speaks in several plays is one person and must not appear on
+# both sides of a split.
+PERSON_OF: dict[str, Callable[[str], str]] = {
     "shakespeare": lambda role: role.split("/")[1],
     "shakespeare_tff": lambda role: role.removeprefix(play_of(role)),
 }
 
 
 def clients_of(setting: Setting) -> FederatedDataset:
-    """The clients that take part, with as many examples of each as the setting allows.
+    """The clients that take part, each with as many examples as the setting allows.
 
     Raises:
         ValueError: for an unknown data set, or if no client has enough examples.
+
+    Example:
+        >>> clients_of(Setting("writers", "mlp", least=20, most=60, num_clients=24)).client_ids
     """
     number, synthetic = setting.num_clients, setting.dataset == "writers"
     options = {"num_writers": number} if synthetic and number else {}
@@ -42,12 +46,20 @@ def clients_of(setting: Setting) -> FederatedDataset:
 
 
 def fold_of(setting: Setting, fold: int, folds: int) -> tuple[FederatedDataset, FederatedDataset]:
-    """The other clients, and those of this fold, who are held out."""
-    return clients_of(setting).fold(fold, folds, TOGETHER.get(setting.dataset, str))
+    """Divide the clients into those that train and those of one fold, which are held out."""
+    return clients_of(setting).fold(fold, folds, PERSON_OF.get(setting.dataset, str))
 
 
-def parts(setting: Setting, fold: int, folds: int) -> tuple[FederatedDataset, ...]:
-    """Clients that train, that choose hyper-parameters (a fifth of the rest), and that are held out."""
+def train_validation_held_out(
+    setting: Setting, fold: int, folds: int
+) -> tuple[FederatedDataset, FederatedDataset, FederatedDataset]:
+    """Divide the clients into those that train, those that choose hyper-parameters, and those held out.
+
+    The held-out clients are one fold; a fifth of the others are the validation clients.
+
+    Example:
+        >>> train, validation, held_out = train_validation_held_out(setting, fold=0, folds=5)
+    """
     rest, held_out = fold_of(setting, fold, folds)
-    train, validation = rest.fold(0, 5, TOGETHER.get(setting.dataset, str))
+    train, validation = rest.fold(0, 5, PERSON_OF.get(setting.dataset, str))
     return train, validation, held_out

@@ -18,28 +18,32 @@ from fl_meta.experiments.settings import (
 
 @dataclass(frozen=True)
 class Comparison:
-    """Notebooks 03 to 06, claims 2 and 3: one start, several ways on from it, and centralized training.
+    """Claims 2 and 3 (notebooks 03 to 06): one start, several branches from it, and centralized training.
 
-    Every rate is chosen among as many values as every other method has, on a fifth of the training clients,
-    which then take no part in training.
+    Every method chooses its rate among the same number of values, on a fifth of the training clients. These
+    validation clients take no part in training.
+
+    Example:
+        >>> config = replace(COMPARISON["laptop"]["writers"], rounds=20)
 
     Attributes:
         setting: data and model.
-        folds: seed k holds out fold k of so many.
-        clients_per_round: sampled in each round.
+        folds: the clients are divided into this many folds; seed k holds out fold k.
+        clients_per_round: clients sampled in each round.
         local_epochs: E of FedAvg before and after the fork.
         rounds: rounds of FedAvg before the fork.
         fine_tuning_rounds: rounds of each method after the fork.
-        client_rates: of FedAvg's local SGD before the fork; that of the best goes on.
-        reptile: pairs of K and Adam's rate at the server.
-        server_rates: of FedAvg's SGD at the server after the fork, with momentum 0.9.
-        adam_rates: of FedSGD's Adam at the server after the fork.
-        centralized_rates: of centralized SGD with momentum 0.9.
-        centralized_adam_rates: of centralized Adam.
-        centralized_batch: examples per centralized batch; it sees as many examples as FedAvg before the fork.
-        personalization_rates: of local SGD in personalization, chosen for each model by itself.
-        personalization_epochs: of the personalized accuracy.
-        local_only_epochs: of training without any federation.
+        client_rates: rates tried for FedAvg's local SGD before the fork; the best is kept afterwards.
+        reptile: pairs tried for Reptile, each K and the rate of Adam at the server.
+        server_rates: rates tried for FedAvg's SGD at the server after the fork, with momentum 0.9.
+        adam_rates: rates tried for FedSGD's Adam at the server after the fork.
+        centralized_rates: rates tried for centralized SGD with momentum 0.9.
+        centralized_adam_rates: rates tried for centralized Adam.
+        centralized_batch: examples in a centralized batch. Centralized training sees as many examples as
+            FedAvg before the fork.
+        personalization_rates: rates tried for local SGD in personalization, for each model separately.
+        personalization_epochs: epochs of personalization.
+        local_only_epochs: epochs of training without any federation.
     """
 
     setting: Setting
@@ -71,11 +75,11 @@ class Comparison:
         sizes = {name: len(getattr(self, name)) for name in grids}
         if len(set(sizes.values())) > 1:
             raise ValueError(
-                f"grids of different sizes: {sizes}; every method has the same budget for tuning"
+                f"grids of different sizes: {sizes}; every method must have the same tuning budget"
             )
 
 
-# Rates of handwriting and of text differ in scale; every method has as many values to choose from.
+# Good rates for handwriting and for text differ in scale; every method has three values to choose from.
 HANDWRITING = Comparison(
     WRITERS,
     folds=3,
@@ -150,7 +154,7 @@ COMPARISON = {
         ),
     },
 }
-# What the repository keeps the results of: five folds, every client of a data set held out once.
+# The repository keeps the results of these: five folds, so that every client is held out once.
 _RECORDED: dict[str, Any] = {
     "folds": 5,
     "fine_tuning_rounds": 25,
@@ -163,7 +167,7 @@ RECORDED_COMPARISON = {
     name: replace(_RECORDED_TEXT if "shakespeare" in name else _RECORDED_HANDWRITING, setting=setting)
     for name, setting in RECORDED_SETTINGS.items()
 }
-# The same questions put to other models, which take several times as long: fewer clients, rounds and folds.
+# The same comparison with models that take several times as long: fewer clients, rounds and folds.
 RECORDED_COMPARISON["mnist_by_writer-small_cnn"] = replace(
     _RECORDED_HANDWRITING,
     setting=replace(RECORDED_SETTINGS["mnist_by_writer"], model="small_cnn", num_clients=100),
@@ -178,7 +182,8 @@ RECORDED_COMPARISON["shakespeare_tff-small_lstm"] = replace(
     rounds=40,
 )
 
-# Names of models in a comparison, beside "FedAvg" and "centralized SGD" and "… Adam".
+# Names of the models in a comparison; those of claim 3 follow from `CENTRALIZED`.
+FEDAVG = "FedAvg"
 CONTINUED = "FedAvg, continued"
 CONTINUED_GRADIENTS = "FedAvg, continued for as many gradients"
 REPTILE = "Reptile with Adam"

@@ -1,6 +1,6 @@
 """The expansion of FedAvg, FOMAML and MAML in the client rate β, measured without sampling error.
 
-For one client with two or more fixed batches, each local step draws one of them with equal chance. The
+For one client with two or more fixed batches, each local step draws one of them with equal probability. The
 expectation over the draws is a finite sum over all sequences of batches, so it is computed, not sampled:
 
     E[FedAvg(K)] = K · AvgGrad − ½K(K−1) · β · AvgGradInner + O(β²)
@@ -26,15 +26,15 @@ from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params, add, dot, norm, scale
 
 Method = Literal["FedAvg", "FOMAML", "MAML"]
-Known = dict[tuple[float, tuple[int, ...]], list[Params]]
-"""A client's gradients by client rate and the batches drawn before: methods and K meet the same ones."""
+GradientCache = dict[tuple[float, tuple[int, ...]], list[Params]]
+"""A client's gradients by client rate and batches drawn so far, shared by methods and by numbers of steps."""
 
 COEFFICIENTS: dict[Method, Callable[[int], float]] = {
     "FedAvg": lambda K: -K * (K - 1) / 2,
     "FOMAML": lambda K: -K,
     "MAML": lambda K: -2 * K,
 }
-"""What multiplies β · AvgGradInner in the expansion."""
+"""The factor of β · AvgGradInner in the expansion, as a function of K."""
 
 
 def _mean(trees: Sequence[Params]) -> Params:
@@ -45,12 +45,20 @@ def _mean(trees: Sequence[Params]) -> Params:
 
 
 def average_gradient(model: Model, params: Params, batches: Sequence[Batch]) -> Params:
-    """AvgGrad: the mean of the batches' gradients at `params`."""
+    """AvgGrad: the mean of the batches' gradients at `params`.
+
+    Example:
+        >>> norm(average_gradient(model, params, batches))
+    """
     return _mean([gradient(model, params, batch)[1] for batch in batches])
 
 
 def average_gradient_inner(model: Model, params: Params, batches: Sequence[Batch]) -> Params:
-    """AvgGradInner: half the gradient of the mean inner product of two independently drawn gradients."""
+    """AvgGradInner: half the gradient of the mean inner product of two independently drawn gradients.
+
+    Example:
+        >>> norm(average_gradient_inner(model, params, batches))
+    """
     mean_gradient = average_gradient(model, params, batches)
     return _mean([hessian_vector_product(model, params, batch, mean_gradient) for batch in batches])
 
@@ -63,25 +71,38 @@ def expected_update(
     steps: int,
     rate: float,
     *,
-    known: Known | None = None,
+    gradient_cache: GradientCache | None = None,
     drawn: tuple[int, ...] = (),
 ) -> Params:
     """The expectation of what a client sends, over all sequences of equally likely batches.
 
-    A client at `params` that draws batch b goes on from params − β g_b with one step less to take. FedAvg
-    adds g_b to what comes of that, MAML multiplies it by I − β∇²L_b, FOMAML passes it on. The cost grows
-    as `len(batches) ** steps`. What is in `known`, where `drawn` has been drawn, is not computed again.
+    A client at `params` that draws batch b continues from params − β g_b with one step fewer to take. FedAvg
+    adds g_b to the outcome of that, MAML multiplies it by I − β∇²L_b, FOMAML passes it on. The cost grows as
+    `len(batches) ** steps`. Gradients that are in the cache, after the batches `drawn`, are not computed
+    again.
+
+    Example:
+        >>> batches = fixed_batches(data, data.client_ids[0], 2, 10, seed=0)
+        >>> expected_update(model, params, batches, "FedAvg", steps=2, rate=0.01)
     """
-    known = {} if known is None else known
-    if (rate, drawn) not in known:
-        known[rate, drawn] = [gradient(model, params, batch)[1] for batch in batches]
-    gradients = known[rate, drawn]
+    cache = {} if gradient_cache is None else gradient_cache
+    if (rate, drawn) not in cache:
+        cache[rate, drawn] = [gradient(model, params, batch)[1] for batch in batches]
+    gradients = cache[rate, drawn]
     if steps == (1 if method == "FedAvg" else 0):
         return _mean(gradients)
     outcomes = []
     for number, (inner_gradient, batch) in enumerate(zip(gradients, batches, strict=True)):
-        there, then = add(params, inner_gradient, -rate), (*drawn, number)
-        outcome = expected_update(model, there, batches, method, steps - 1, rate, known=known, drawn=then)
+        outcome = expected_update(
+            model,
+            add(params, inner_gradient, -rate),
+            batches,
+            method,
+            steps - 1,
+            rate,
+            gradient_cache=cache,
+            drawn=(*drawn, number),
+        )
         if method == "FedAvg":
             outcome = add(inner_gradient, outcome)
         elif method == "MAML":
@@ -92,13 +113,15 @@ def expected_update(
 
 @dataclass(frozen=True)
 class Expansion:
-    """How one client's expected update leaves `steps` · AvgGrad or AvgGrad behind as β grows.
+    """How far one client's expected update departs from its leading term as β grows.
+
+    The leading term is K · AvgGrad for FedAvg and AvgGrad for the others.
 
     Attributes:
-        method: whose update it is.
+        method: the method that makes the update.
         steps: K.
         rates: the client rates β [rates].
-        errors: relative error of the expansion up to the term in β, divided by ‖AvgGrad‖ [rates].
+        errors: error of the expansion up to the term in β, divided by ‖AvgGrad‖ [rates].
         coefficient: the coefficient of β · AvgGradInner, fitted at β → 0.
     """
 
@@ -110,7 +133,7 @@ class Expansion:
 
     @property
     def slope(self) -> float:
-        """Slope of log error over log β: 2 if what is left is O(β²)."""
+        """Slope of log error over log β: 2 if the remainder is O(β²)."""
         return float(np.polyfit(np.log(self.rates), np.log(self.errors), 1)[0])
 
     @property
@@ -127,21 +150,25 @@ def measure_expansion(
     steps: int,
     relative_rates: Sequence[float],
     *,
-    known: Known | None = None,
+    gradient_cache: GradientCache | None = None,
 ) -> Expansion:
     """Compare `expected_update` with its expansion at several client rates.
 
     Args:
-        model: the model; use float64 parameters, the errors are tiny.
-        params: where to expand.
-        batches: the client's fixed batches, each drawn with equal chance.
-        method: whose update.
+        model: the model.
+        params: where to expand; use float64, because the errors are tiny.
+        batches: the client's fixed batches, each drawn with equal probability.
+        method: the method that makes the update.
         steps: K, at least 2 for FedAvg (K = 1 has no term in β) and 1 for the others.
         relative_rates: β in units of ‖AvgGrad‖ / ‖AvgGradInner‖, so that they suit any model; at least two.
-        known: of the same model, parameters and batches; it grows.
+        gradient_cache: gradients of the same model, parameters and batches; the call adds to it.
 
     Raises:
         ValueError: if `steps` is too small or there are fewer than two rates or batches.
+
+    Example:
+        >>> expansion = measure_expansion(model, params, batches, "MAML", 2, (1e-4, 1e-3))
+        >>> expansion.slope, expansion.coefficient_ratio
     """
     least = 2 if method == "FedAvg" else 1
     if steps < least or len(relative_rates) < 2 or len(batches) < 2:
@@ -155,7 +182,7 @@ def measure_expansion(
     rates = tuple(unit * relative for relative in relative_rates)
     errors, slopes = [], []
     for rate in rates:
-        update = expected_update(model, params, batches, method, steps, rate, known=known)
+        update = expected_update(model, params, batches, method, steps, rate, gradient_cache=gradient_cache)
         difference = add(update, mean_gradient, -float(steps if method == "FedAvg" else 1))
         remainder = add(difference, inner, -COEFFICIENTS[method](steps) * rate)
         errors.append(norm(remainder) / norm(mean_gradient))

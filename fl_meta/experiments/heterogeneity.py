@@ -1,4 +1,4 @@
-"""Synthetic writers who differ by more or by less, and what personalization gains on them."""
+"""What personalization gains on synthetic writers who differ more or less from one another."""
 
 from __future__ import annotations
 
@@ -16,63 +16,14 @@ from fl_meta.data.federated import FederatedDataset
 from fl_meta.data.synthetic.writers import load_writers
 from fl_meta.evaluation.bootstrap import Interval, bootstrap_mean
 from fl_meta.experiments.clients import MODELS
-from fl_meta.experiments.settings import Setting
-from fl_meta.experiments.trajectories import BATCH, accuracies, path, rounded
+from fl_meta.experiments.heterogeneity_settings import KNOBS, Heterogeneity
+from fl_meta.experiments.outcomes import HeterogeneityCell, HeterogeneityOutcome, rounded
+from fl_meta.experiments.trajectories import BATCH_SIZE, accuracies, path
 from fl_meta.support.array_types import FloatArray
 
 
-@dataclass(frozen=True)
-class Heterogeneity:
-    """Notebook 08: synthetic writers who differ by more or by less, in every cell of a grid.
-
-    Attributes:
-        setting: the synthetic writers, how many, and the model.
-        folds: seed k holds out fold k of so many; seeds from `folds` on have other writers.
-        style: how far hands differ, see `data.handwriting.Knobs`.
-        label_skew: how far class frequencies differ.
-        mean_examples: of each writer, train and test together; all have as many.
-        clients_per_round: sampled in each round.
-        steps: local steps K in each round, in every cell the same.
-        rounds: of FedAvg.
-        client_rate: of local SGD, in training and in personalization; tuned for no cell.
-        server_momentum: of SGD with rate 1 at the server.
-        personalization_epochs: of the personalized accuracy.
-    """
-
-    setting: Setting
-    folds: int
-    style: tuple[float, ...]
-    label_skew: tuple[float, ...]
-    mean_examples: tuple[int, ...]
-    clients_per_round: int
-    steps: int
-    rounds: int
-    client_rate: float
-    server_momentum: float
-    personalization_epochs: int
-
-
-RECORDED_HETEROGENEITY = Heterogeneity(
-    Setting("writers", "logistic", least=1, most=1000, num_clients=60),
-    folds=3,
-    style=(0.0, 0.5, 1.0, 2.0),
-    label_skew=(0.0, 1.0, 2.0, 4.0),
-    mean_examples=(25, 100, 300),
-    clients_per_round=10,
-    steps=5,
-    rounds=20,
-    client_rate=0.5,
-    server_momentum=0.8,
-    personalization_epochs=3,
-)
-
-
-KNOBS = ("style", "label_skew", "mean_examples")
-"""Of `load_writers`; `size_skew` is 0, so that every writer has as many examples as all others."""
-
-
-def cells(config: Heterogeneity) -> Iterator[dict[str, Any]]:
-    """The knobs' values in each cell of the grid."""
+def grid_settings(config: Heterogeneity) -> Iterator[dict[str, Any]]:
+    """The values of the knobs in each cell of the grid."""
     for values in product(*(getattr(config, knob) for knob in KNOBS)):
         yield dict(zip(KNOBS, values, strict=True))
 
@@ -81,9 +32,9 @@ def writers_of(config: Heterogeneity, knobs: Mapping[str, Any], population: int)
     """The writers of a cell. Their images are drawn when they are read, so that no step takes long.
 
     Args:
-        config: how many there are.
-        knobs: by the names in `KNOBS`.
-        population: a number, the seed of the writers; each has other writers.
+        config: gives the number of writers.
+        knobs: values by the names in `KNOBS`.
+        population: seed of the writers; each seed makes other writers.
     """
     setting = config.setting
     data = load_writers(setting.num_clients or 200, seed=population, size_skew=0.0, on_demand=True, **knobs)
@@ -99,8 +50,8 @@ def measure(config: Heterogeneity, data: FederatedDataset, seed: int) -> Iterato
     train, held_out = data.fold(seed % config.folds, config.folds)
     model = MODELS[config.setting.model](train)
     client, server = SGD(config.client_rate), SGD(1.0, momentum=config.server_momentum)
-    # FedAvg with a number of steps: nobody has more examples than others, so all weigh the same.
-    algorithm = reptile(config.steps, client=client, server=server, batch_size=BATCH)
+    # FedAvg with a number of steps: everybody has the same number of examples, so all weigh the same.
+    algorithm = reptile(config.steps, client=client, server=server, batch_size=BATCH_SIZE)
     stage = Stage(algorithm, config.rounds, config.clients_per_round)
     for snapshot in path(model, train, stage, seed, range(1, config.rounds + 1)):
         params = snapshot.params
@@ -109,29 +60,29 @@ def measure(config: Heterogeneity, data: FederatedDataset, seed: int) -> Iterato
     yield accuracies(model, params, held_out, config.client_rate, epochs, seed, ends=True)
 
 
-def heterogeneity(config: Heterogeneity, seed: int) -> dict[str, Any]:
-    """All cells for one seed, as JSON values; so many seeds as there are folds share their writers.
+def heterogeneity(config: Heterogeneity, seed: int) -> HeterogeneityOutcome:
+    """Train and personalize in every cell of the grid for one seed.
 
-    Each cell has the values of its knobs, and `accuracy` [2, clients]: initial and personalized.
+    The writers come from seed // folds, so that the seeds of one population share them.
     """
-    found = []
-    for knobs in cells(config):
+    cells = []
+    for knobs in grid_settings(config):
         data = writers_of(config, knobs, seed // config.folds)
         for accuracy in measure(config, data, seed):
             if accuracy is not None:
-                found.append({**knobs, "accuracy": rounded(accuracy)})
+                cells.append(HeterogeneityCell(**knobs, accuracy=rounded(accuracy)))
     held_out = data.fold(seed % config.folds, config.folds)[1]
-    return {"clients": list(held_out.client_ids), "cells": found}
+    return HeterogeneityOutcome(held_out.client_ids, tuple(cells))
 
 
 @dataclass(frozen=True)
 class Gain:
-    """What personalization gained in a cell, in per cent and points, every writer weighing the same.
+    """What personalization gained in a cell; every writer weighs the same.
 
     Attributes:
-        initial: mean test accuracy of the global model.
-        personalized: the same after adaptation.
-        gain: personalized − initial, with its 95 % paired bootstrap interval over writers.
+        initial: mean test accuracy of the global model, percent.
+        personalized: mean test accuracy after adaptation, percent.
+        gain: personalized − initial, points, with its 95 % paired bootstrap interval over writers.
         writers: number of held-out writers.
     """
 
@@ -149,38 +100,38 @@ class Gain:
 
     @classmethod
     def of(cls, accuracy: FloatArray) -> Gain:
-        """Of test accuracies in [0, 1], initial and personalized [2, writers]."""
+        """Summarize test accuracies in [0, 1], initial and personalized [2, writers]."""
         initial, personalized = 100 * accuracy
         gain = bootstrap_mean(personalized - initial)
         return cls(float(initial.mean()), float(personalized.mean()), gain, len(initial))
 
 
-def gains(results: Sequence[Mapping[str, Any]]) -> dict[tuple[float, ...], Gain]:
-    """The writers of all seeds together, by the values of the knobs in the order of `KNOBS`.
+def gains(outcomes: Sequence[HeterogeneityOutcome]) -> dict[tuple[float, ...], Gain]:
+    """The gain in each cell over the writers of all seeds; keys are the knobs' values, in `KNOBS` order.
 
     Args:
-        results: of `heterogeneity`, one per seed.
+        outcomes: one per seed, of the same grid.
     """
-    found = {}
-    for same in zip(*(result["cells"] for result in results), strict=True):
-        accuracy = np.concatenate([np.array(cell["accuracy"]) for cell in same], axis=1)
-        found[tuple(same[0][knob] for knob in KNOBS)] = Gain.of(accuracy)
-    return found
+    gain_of = {}
+    for cells in zip(*(outcome.cells for outcome in outcomes), strict=True):
+        accuracy = np.concatenate([np.array(cell.accuracy) for cell in cells], axis=1)
+        gain_of[tuple(getattr(cells[0], knob) for knob in KNOBS)] = Gain.of(accuracy)
+    return gain_of
 
 
 def recompute(
     config: Heterogeneity, knobs: Mapping[str, Any], population: int, keep: Callable[[Gain], None]
 ) -> Iterator[float]:
-    """One cell with other writers, each of them held out once.
+    """Compute one cell with other writers, each of them held out once.
 
-    Yields the share that is done after every round; `keep` gets the outcome, at the end.
+    Yields the share of the work that is done after every round; `keep` receives the gain at the end.
     """
     data = writers_of(config, knobs, population)
-    each, parts = config.rounds + 1, []
+    steps_per_fold, accuracies_by_fold = config.rounds + 1, []
     for fold in range(config.folds):
         steps = measure(config, data, population * config.folds + fold)
         for done, accuracy in enumerate(steps, start=1):
             if accuracy is not None:
-                parts.append(accuracy)
-            yield (fold * each + done) / (config.folds * each)
-    keep(Gain.of(np.concatenate(parts, axis=1)))
+                accuracies_by_fold.append(accuracy)
+            yield (fold * steps_per_fold + done) / (config.folds * steps_per_fold)
+    keep(Gain.of(np.concatenate(accuracies_by_fold, axis=1)))

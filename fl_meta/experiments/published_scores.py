@@ -1,9 +1,10 @@
-"""The benchmark rows in which this method is scored by others: one method on one row, for one seed.
+"""One method on one row of a published benchmark that lists this method, for one seed.
 
-The protocol is FedEM's (Marfoq et al. 2021, arXiv 2108.10252): full participation, one local epoch a round,
-client momentum 0.9 that goes on from round to round, weight decay 5e-4, the client rate times 0.1 after half
-and after three quarters of the rounds, plain averaging by number of train examples. A fifth of the clients
-is unseen: it takes no part in training. Accuracies are weighted by test predictions.
+The protocol is that of FedEM (Marfoq et al. 2021, arXiv 2108.10252): full participation, one local epoch per
+round, client momentum 0.9 that is carried from round to round, weight decay 5e-4, a client rate that falls to
+a tenth after half and again after three quarters of the rounds, and plain averaging weighted by the number of
+train examples. A fifth of the clients is unseen: they take no part in training. Accuracies are weighted by
+the number of test predictions.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,8 @@ from fl_meta.data.partition import by_labels_dirichlet, pachinko
 from fl_meta.data.published.cifar import COARSE_OF_FINE
 from fl_meta.evaluation.bootstrap import bootstrap_mean
 from fl_meta.evaluation.personalization import Evaluation, PersonalizationTable, personalize
-from fl_meta.experiments.clients import MODELS, TOGETHER
+from fl_meta.experiments.clients import MODELS, PERSON_OF
+from fl_meta.experiments.outcomes import BenchmarkOutcome, MethodScore
 from fl_meta.experiments.published_settings import Benchmark
 from fl_meta.models.mobilenet import mobilenet_v2
 from fl_meta.training.train import train
@@ -52,14 +53,14 @@ PARTITIONS: dict[str, Callable[[FederatedDataset, int], FederatedDataset]] = {
 
 
 @dataclass(frozen=True)
-class Row:
+class PublishedRow:
     """A row of the published table.
 
     Attributes:
         published: average accuracy by method, percent; only numbers that we could confirm.
-        model: a name in `BENCHMARK_MODELS`, the nearest to the published model.
-        client_rate: the published one, of FedAvg+.
-        data: how the data differ from the published row's, empty if they do not.
+        model: the name in `BENCHMARK_MODELS` that is nearest to the published model.
+        client_rate: the published client rate of FedAvg+.
+        data: how our data differ from those of the published row; empty if they do not differ.
     """
 
     published: Mapping[str, float]
@@ -68,7 +69,7 @@ class Row:
     data: str
 
 
-ROUNDS, BATCH_SIZE = 200, 128  # of every published row
+PUBLISHED_ROUNDS, PUBLISHED_BATCH_SIZE = 200, 128  # the same in every row
 FEMNIST = {"Local": 71.0, "FedAvg": 78.6, "FedAvg+": 75.3, "FedEM": 79.9}
 EMNIST = {"Local": 71.9, "FedAvg": 82.6, "FedAvg+": 83.1, "FedEM": 83.5}
 CIFAR10 = {"Local": 70.2, "FedAvg": 78.2, "FedAvg+": 82.3, "FedEM": 84.3}
@@ -81,48 +82,56 @@ LINES = "lines of 80 characters, scored at every position (published: windows, o
 
 # Source: FedEM's own README; for Synthetic the list of benchmarks that cites the method.
 ROWS = {
-    "synthetic": Row(
+    "synthetic": PublishedRow(
         {"FedAvg+": 68.9},
         "linear_binary",
         0.1,
         "labels as the authors' program makes them (which is not as their paper says), from other seeds",
     ),
-    "shakespeare_tff": Row(SHAKESPEARE, "char_lstm", 0.01, f"TFF's files, not LEAF's; {LINES}"),
-    "mnist_by_writer": Row(
+    "shakespeare_tff": PublishedRow(SHAKESPEARE, "char_lstm", 0.01, f"TFF's files, not LEAF's; {LINES}"),
+    "mnist_by_writer": PublishedRow(
         FEMNIST, "fedem_cnn", 0.03, "a STAND-IN for FEMNIST: digits only, 10 classes and not 62"
     ),
-    "emnist_tff": Row(FEMNIST, "fedem_cnn", 0.03, f"the first 539 writers of TFF's files; {UNTRIED}"),
-    "unipen62": Row(EMNIST, "fedem_cnn", 0.01, "a STAND-IN for EMNIST: characters drawn from pen strokes"),
-    "emnist": Row(EMNIST, "fedem_cnn", 0.01, UNTRIED),
-    "cifar10_subset": Row(CIFAR10, "mobilenet_v2", 0.01, f"12,000 of 60,000 images; {SCRATCH}"),
-    "cifar10": Row(CIFAR10, "mobilenet_v2", 0.01, f"{UNTRIED}; {SCRATCH}"),
-    "cifar100_subset": Row(CIFAR100, "mobilenet_v2", 0.01, f"12,000 of 60,000 images; {SCRATCH}"),
-    "cifar100": Row(CIFAR100, "mobilenet_v2", 0.01, f"{UNTRIED}; {SCRATCH}"),
+    "emnist_tff": PublishedRow(
+        FEMNIST, "fedem_cnn", 0.03, f"the first 539 writers of TFF's files; {UNTRIED}"
+    ),
+    "unipen62": PublishedRow(
+        EMNIST, "fedem_cnn", 0.01, "a STAND-IN for EMNIST: characters drawn from pen strokes"
+    ),
+    "emnist": PublishedRow(EMNIST, "fedem_cnn", 0.01, UNTRIED),
+    "cifar10_subset": PublishedRow(CIFAR10, "mobilenet_v2", 0.01, f"12,000 of 60,000 images; {SCRATCH}"),
+    "cifar10": PublishedRow(CIFAR10, "mobilenet_v2", 0.01, f"{UNTRIED}; {SCRATCH}"),
+    "cifar100_subset": PublishedRow(CIFAR100, "mobilenet_v2", 0.01, f"12,000 of 60,000 images; {SCRATCH}"),
+    "cifar100": PublishedRow(CIFAR100, "mobilenet_v2", 0.01, f"{UNTRIED}; {SCRATCH}"),
 }
 
 
-def differences(config: Benchmark) -> str:
-    """What is different here from the published protocol of the row, in one line."""
+def protocol_differences(config: Benchmark) -> str:
+    """How a configuration differs from the published protocol of its row, in one line.
+
+    Example:
+        >>> protocol_differences(BENCHMARKS["paper"]["synthetic"]["FedAvg"])
+    """
     row = ROWS[config.setting.dataset]
-    found = [row.data] if row.data else []
-    for what, here, there in (
+    differences = [row.data] if row.data else []
+    for what, ours, published in (
         ("model", config.setting.model, row.model),
-        ("rounds", config.rounds, ROUNDS),
+        ("rounds", config.rounds, PUBLISHED_ROUNDS),
         ("client rate", config.client_rate, row.client_rate),
-        ("batch size", config.batch_size, BATCH_SIZE),
+        ("batch size", config.batch_size, PUBLISHED_BATCH_SIZE),
     ):
-        if here != there:
-            found.append(f"{what} {here} (published: {there})")
-    found.append("a fifth of the clients does not train")
-    return "; ".join(found)
+        if ours != published:
+            differences.append(f"{what} {ours} (published: {published})")
+    differences.append("a fifth of the clients does not train")
+    return "; ".join(differences)
 
 
 def clients_of_row(config: Benchmark) -> FederatedDataset:
-    """The clients of a row, its examples divided among them where the data set has none of its own.
+    """The clients of a row; where the data set has none of its own, its examples are divided among some.
 
     Raises:
         ValueError: for an unknown data set, or if no client has enough examples.
-        FileNotFoundError: if the files of the data set are not here.
+        FileNotFoundError: if the files of the data set are missing.
     """
     setting = config.setting
     data = load_dataset(setting.dataset)
@@ -133,29 +142,31 @@ def clients_of_row(config: Benchmark) -> FederatedDataset:
     return data.limited(setting.least, setting.most)
 
 
-def _steps(config: Benchmark, data: FederatedDataset) -> int:
-    """As many local steps as an epoch of the average client has."""
+def _steps_per_epoch(config: Benchmark, data: FederatedDataset) -> int:
+    """Local steps in an epoch of the average client."""
     return max(1, round(float(data.train_counts.mean()) / config.batch_size))
 
 
-def _kept(config: Benchmark) -> dict[str, Any]:
-    client = SGD(config.client_rate, momentum=0.9, weight_decay=5e-4)
-    return {"client": client, "server": AVERAGE, "batch_size": config.batch_size, "keeps_momentum": True}
+def _fedem_client(config: Benchmark) -> SGD:
+    return SGD(config.client_rate, momentum=0.9, weight_decay=5e-4)
 
 
-def _in_epochs(config: Benchmark, algorithm: Algorithm) -> list[Stage]:
+def _in_epochs(make: Callable[..., Algorithm], config: Benchmark, data: FederatedDataset) -> list[Stage]:
+    algorithm = make(
+        client=_fedem_client(config), server=AVERAGE, batch_size=config.batch_size, keeps_momentum=True
+    )
     stage = Stage(algorithm, config.rounds, clients_per_round=None)
     return decayed(stage, at=(config.rounds // 2, 3 * config.rounds // 4))
 
 
-def _in_steps(config: Benchmark, row: Callable[..., Algorithm], steps: int, rounds: int) -> Stage:
-    algorithm = row(steps, client=SGD(config.client_rate), server=Adam(1e-3), batch_size=config.batch_size)
+def _in_steps(config: Benchmark, make: Callable[..., Algorithm], steps: int, rounds: int) -> Stage:
+    algorithm = make(steps, client=SGD(config.client_rate), server=Adam(1e-3), batch_size=config.batch_size)
     return Stage(algorithm, rounds, clients_per_round=None)
 
 
-def _per_fedavg(row: Callable[..., Algorithm], config: Benchmark, data: FederatedDataset) -> list[Stage]:
-    # These rows evaluate one gradient more than they make steps.
-    return [_in_steps(config, row, max(1, _steps(config, data) - 1), config.rounds)]
+def _per_fedavg(make: Callable[..., Algorithm], config: Benchmark, data: FederatedDataset) -> list[Stage]:
+    # These algorithms evaluate one more gradient than they take steps.
+    return [_in_steps(config, make, max(1, _steps_per_epoch(config, data) - 1), config.rounds)]
 
 
 def _personalized_fedavg(config: Benchmark, data: FederatedDataset) -> list[Stage]:
@@ -163,31 +174,34 @@ def _personalized_fedavg(config: Benchmark, data: FederatedDataset) -> list[Stag
     first = fedavg(1, client=SGD(config.client_rate), batch_size=config.batch_size)
     return [
         Stage(first, config.rounds - second, clients_per_round=None),
-        _in_steps(config, reptile, _steps(config, data), second),
+        _in_steps(config, reptile, _steps_per_epoch(config, data), second),
     ]
 
 
-# How each method trains. Where local steps are counted, there are about as many as in one epoch.
+# How each method trains. Methods that count local steps take about as many as there are in one epoch.
 METHODS: dict[str, Callable[[Benchmark, FederatedDataset], list[Stage]]] = {
     "Local": lambda config, data: [],
-    "FedAvg": lambda config, data: _in_epochs(config, fedavg(1, **_kept(config))),
-    "FedProx": lambda config, data: _in_epochs(config, fedprox(MU, 1, **_kept(config))),
+    "FedAvg": partial(_in_epochs, partial(fedavg, 1)),
+    "FedProx": partial(_in_epochs, partial(fedprox, MU, 1)),
     "Per-FedAvg (FOMAML)": partial(_per_fedavg, fomaml),
     "Per-FedAvg (MAML)": partial(_per_fedavg, maml),
     "Personalized FedAvg": _personalized_fedavg,
 }
 
 
-def benchmark(config: Benchmark, seed: int) -> dict[str, Any]:
-    """One method on one row for one seed, as JSON values; fold `seed` is unseen.
+def benchmark(config: Benchmark, seed: int) -> BenchmarkOutcome:
+    """Train and score one method on one row of the published table for one seed; fold `seed` is unseen.
 
-    `clients` are the ids, of which the first `seen` trained. `predictions` is how many the test part of each
-    asks for. `methods` has name and `accuracy`, of the seen clients and then, where there is one, of the
-    unseen: the global model's, and under the name with a `+` that after one local epoch. FedAvg+ takes the
-    decayed rate and a fresh momentum; "as released" is the variant of FedEM's code, see `Evaluation`.
+    Each method is scored as the global model and, under its name with a `+`, after one local epoch. FedAvg+
+    adapts with the decayed rate and a fresh momentum; "as released" is what FedEM's code does, see
+    `Evaluation`.
+
+    Example:
+        >>> outcome = benchmark(BENCHMARKS["smoke"]["synthetic"]["FedAvg"], seed=0)
+        >>> [method.name for method in outcome.methods]
     """
     data = clients_of_row(config)
-    seen, unseen = data.fold(seed % config.folds, config.folds, TOGETHER.get(config.setting.dataset, str))
+    seen, unseen = data.fold(seed % config.folds, config.folds, PERSON_OF.get(config.setting.dataset, str))
     model = BENCHMARK_MODELS[config.setting.model](data)
     stages, evaluation = METHODS[config.method](config, seen), None
     if config.method == "FedAvg":
@@ -197,7 +211,12 @@ def benchmark(config: Benchmark, seed: int) -> dict[str, Any]:
         run = train(model, seen, stages, seed=seed, evaluation=evaluation, progress=False)
         params, released, epochs, client = run.params, run.table, 1, stages[-1].algorithm.client
     else:  # alone, from a fresh model
-        params, released, epochs, client = model.init(seed), None, config.rounds, _kept(config)["client"]
+        params, released, epochs, client = (
+            model.init(seed),
+            None,
+            config.rounds,
+            _fedem_client(config),
+        )
     tables = [
         personalize(
             model,
@@ -213,66 +232,71 @@ def benchmark(config: Benchmark, seed: int) -> dict[str, Any]:
     ]
     initial, adapted = zip(*map(_ends, tables), strict=True)
     if stages:
-        methods = [
-            {"name": config.method, "accuracy": list(initial)},
-            {"name": config.method + ADAPTED, "accuracy": list(adapted)},
-        ]
+        methods = [MethodScore(config.method, initial), MethodScore(config.method + ADAPTED, adapted)]
     else:
-        methods = [{"name": config.method, "accuracy": list(adapted)}]
+        methods = [MethodScore(config.method, adapted)]
     if released is not None:
-        methods.append({"name": AS_RELEASED, "accuracy": [_ends(released)[1]]})
-    predictions = [
-        table.rows[table.rows.epoch == 0].num_test_predictions.astype(int).tolist() for table in tables
-    ]
-    return {
-        "clients": [*seen.client_ids, *unseen.client_ids],
-        "seen": len(seen),
-        "predictions": predictions[0] + predictions[1],
-        "methods": methods,
-    }
+        methods.append(MethodScore(AS_RELEASED, (_ends(released)[1],)))
+    predictions = [table.rows[table.rows.epoch == 0].num_test_predictions for table in tables]
+    return BenchmarkOutcome(
+        clients=(*seen.client_ids, *unseen.client_ids),
+        seen=len(seen),
+        predictions=tuple(int(number) for numbers in predictions for number in numbers),
+        methods=tuple(methods),
+    )
 
 
-def _ends(table: PersonalizationTable) -> tuple[list[float], list[float]]:
+def _ends(table: PersonalizationTable) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Accuracy of each client before and after adaptation, in the order of the data set."""
     first, last = (
         table.rows[table.rows.epoch == epoch].test_accuracy for epoch in (0, int(table.rows.epoch.max()))
     )
-    return first.round(5).tolist(), last.round(5).tolist()
+    return tuple(first.round(5).tolist()), tuple(last.round(5).tolist())
 
 
-def beside_published(results: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """The table "ours | published" of one row, in percent, from results of any methods and seeds.
+def beside_published(dataset: str, outcomes: Sequence[BenchmarkOutcome]) -> pd.DataFrame:
+    """Our scores beside the published ones of one row, in percent.
 
-    A row per method; columns seen, low and high (the average over clients, weighted by test predictions, with
-    its 95 % bootstrap interval over the clients of all seeds), spread (standard deviation over seeds), decile
-    (10 % quantile over seen clients), unseen, published. NaN is what was not measured or not published.
+    Args:
+        dataset: a name in `ROWS`.
+        outcomes: outcomes or results on that data set, of any methods and seeds.
+
+    Returns:
+        One row per method, and the columns seeds, seen, low, high (average over the clients of all seeds,
+        weighted by test predictions, with its 95 % bootstrap interval over clients), spread (standard
+        deviation over seeds), decile (10 % quantile over seen clients), unseen, published. NaN marks what was
+        not measured or not published.
+
+    Example:
+        >>> outcomes = [benchmark(config, seed) for seed in range(3)]
+        >>> beside_published(config.setting.dataset, outcomes).round(1)
     """
-    by_method: dict[str, list[tuple[list[list[float]], dict[str, Any]]]] = {}
-    for result in results:
-        for method in result["methods"]:
-            by_method.setdefault(method["name"], []).append((method["accuracy"], result))
-    published = ROWS[results[0]["config"]["setting"]["dataset"]].published
+    by_method: dict[str, list[tuple[MethodScore, BenchmarkOutcome]]] = {}
+    for outcome in outcomes:
+        for score in outcome.methods:
+            by_method.setdefault(score.name, []).append((score, outcome))
+    published = ROWS[dataset].published
     rows = {}
     for name in [*by_method, *(name for name in published if name not in by_method)]:
         rows[name] = {"published": published.get(name, np.nan)}
-        found = by_method.get(name, [])
-        if not found:
+        scores = by_method.get(name, [])
+        if not scores:
             continue
-        seen = np.concatenate([accuracy[0] for accuracy, _ in found])
-        weights = np.concatenate([result["predictions"][: result["seen"]] for _, result in found])
+        seen = np.concatenate([score.accuracy[0] for score, _ in scores])
+        weights = np.concatenate([outcome.predictions[: outcome.seen] for _, outcome in scores])
         interval = bootstrap_mean(seen, weights.astype(float))
-        means = [np.average(a[0], weights=r["predictions"][: r["seen"]]) for a, r in found]
+        means = [np.average(score.accuracy[0], weights=o.predictions[: o.seen]) for score, o in scores]
         rows[name] |= {
             "seen": 100 * interval.estimate,
             "low": 100 * interval.low,
             "high": 100 * interval.high,
             "spread": 100 * float(np.std(means, ddof=1)) if len(means) > 1 else np.nan,
             "decile": 100 * float(np.quantile(seen, 0.1)),
-            "seeds": len(found),
+            "seeds": len(scores),
         }
-        if len(found[0][0]) > 1:
-            unseen = np.concatenate([accuracy[1] for accuracy, _ in found])
-            others = np.concatenate([result["predictions"][result["seen"] :] for _, result in found])
-            rows[name]["unseen"] = 100 * float(np.average(unseen, weights=others))
+        if len(scores[0][0].accuracy) > 1:
+            unseen = np.concatenate([score.accuracy[1] for score, _ in scores])
+            weights = np.concatenate([outcome.predictions[outcome.seen :] for _, outcome in scores])
+            rows[name]["unseen"] = 100 * float(np.average(unseen, weights=weights))
     columns = ["seeds", "seen", "low", "high", "spread", "decile", "unseen", "published"]
     return pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns).rename_axis("method")

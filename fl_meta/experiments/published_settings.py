@@ -1,4 +1,4 @@
-"""Settings of the benchmark beside FedEM's published scores."""
+"""Settings of the comparison with FedEM's published scores."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from fl_meta.experiments.settings import Setting
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Notebook 07: one method on one row of the published table.
+    """One method on one row of the published table (notebook 07).
 
     Attributes:
-        setting: data and model; where there is a partition, `num_clients` is among how many to divide.
-        folds: seed k leaves fold k of so many unseen.
-        partition: a name in `benchmark.PARTITIONS`; None takes the data set's own clients.
-        method: a name in `benchmark.METHODS`.
-        rounds: rounds with all clients; of local training, epochs.
-        client_rate: of local SGD at the beginning.
-        batch_size: examples per local batch.
+        setting: data and model; with a partition, the examples are divided among `num_clients`.
+        folds: the clients are divided into this many folds; seed k leaves fold k unseen.
+        partition: a name in `published_scores.PARTITIONS`; None keeps the data set's own clients.
+        method: a name in `BENCHMARK_METHODS`.
+        rounds: rounds with all clients; for local training, epochs.
+        client_rate: learning rate of local SGD at the beginning.
+        batch_size: examples in a local batch.
+
+    Example:
+        >>> config = BENCHMARKS["smoke"]["synthetic"]["FedAvg"]
     """
 
     setting: Setting
@@ -38,7 +41,7 @@ BENCHMARK_METHODS = (
     "Per-FedAvg (MAML)",
     "Personalized FedAvg",
 )
-# Data set, most examples of a client's part, how its examples are divided and among how many clients.
+# Data set, largest number of examples in a client's part, partition, and number of clients.
 _HANDWRITING_ROWS = (
     ("mnist_by_writer", 400, None, None),
     ("emnist_tff", 400, None, 539),
@@ -85,7 +88,7 @@ BENCHMARKS = {
     | _benchmarks(_HANDWRITING_ROWS, "small_cnn", 0.03, 128, 100)
     | _benchmarks(_IMAGE_ROWS, "colour_cnn", 0.03, 20, 100)
     | _benchmarks((("shakespeare_tff", 40, None, None),), "char_mlp", 0.3, 20, 60)
-    # The published model takes two minutes of a core for one round.
+    # One round of the published model takes two minutes of one core.
     | {MOBILENET: _benchmarks(_IMAGE_ROWS[:1], "mobilenet_v2", 0.01, 128, 10)["cifar10_subset"]}
     | {WHOLE_TEXT: _benchmarks(_WHOLE_TEXT_ROW, "char_mlp", 0.3, 20, 200)["shakespeare_tff"]},
     "paper": _benchmarks(_SYNTHETIC_ROWS, "linear_binary", 0.1, 128, 200)

@@ -1,4 +1,4 @@
-"""Frozen configurations of the notebooks' experiments, in a size for each profile."""
+"""Profiles, data settings and the first look: what the experiments' own settings build on."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 PROFILES = ("smoke", "laptop", "paper")
+"""Sizes of a run: a check that everything works, a machine without a GPU, the paper's own settings."""
 RECORDED = "recorded"
+"""The profile of results that the repository keeps; they are not computed in the run that shows them."""
 
-
-Config = TypeVar("Config")
+Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,8 @@ class FirstLook:
     """Notebook 00: one global model per data set, personalized to held-out clients.
 
     Attributes:
-        num_writers: size of the synthetic data set.
-        num_roles: how many speaking roles take part.
+        num_writers: number of synthetic writers.
+        num_roles: number of speaking roles.
         rounds: rounds of FedAvg per data set.
         clients_per_round: clients sampled in each round.
         local_epochs: E on handwriting; on text E is 1.
@@ -35,15 +36,19 @@ class FirstLook:
 
 @dataclass(frozen=True)
 class Setting:
-    """Which clients, and which model.
+    """Which clients take part, and which model they train.
 
     Attributes:
         dataset: a name that `load_dataset` knows.
-        model: a name in `clients.MODELS`.
-        least: clients with fewer train examples take no part.
-        most: of each client's train part and test part at most so many examples are used.
-        num_clients: how many take part, of the synthetic writers the first ones, of others evenly chosen
-            among those with enough examples; None takes all.
+        model: a name in `MODELS`.
+        least: clients with fewer train examples are left out.
+        most: at most this many examples of each client's train part, and of its test part, are used.
+        num_clients: how many clients take part; None takes all. Of the synthetic writers these are the first
+            ones; in other data sets they are spread evenly over the clients with enough examples.
+
+    Example:
+        >>> setting = Setting("mnist_by_writer", "mlp", least=20, most=60, num_clients=50)
+        >>> clients = clients_of(setting)
     """
 
     dataset: str
@@ -77,12 +82,15 @@ RECORDED_SETTINGS = {
 }
 
 
-def for_profile(table: dict[str, Config], profile: str) -> Config:
-    """The configuration of a profile.
+def for_profile(settings: dict[str, Settings], profile: str) -> Settings:
+    """The settings of a profile.
 
     Raises:
-        ValueError: if there is no such profile; the message lists those there are.
+        ValueError: if there is no such profile; the message lists the profiles there are.
+
+    Example:
+        >>> config = for_profile(COMPARISON, "laptop")["writers"]
     """
-    if profile not in table:
+    if profile not in settings:
         raise ValueError(f"profile={profile!r} is unknown; choose one of {', '.join(map(repr, PROFILES))}")
-    return table[profile]
+    return settings[profile]

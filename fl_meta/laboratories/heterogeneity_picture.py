@@ -11,14 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fl_meta.evidence.results import recorded
-from fl_meta.experiments.heterogeneity import (
-    KNOBS,
-    RECORDED_HETEROGENEITY,
-    Gain,
-    Heterogeneity,
-    gains,
-    recompute,
-)
+from fl_meta.experiments.heterogeneity import Gain, gains, recompute
+from fl_meta.experiments.heterogeneity_settings import KNOBS, RECORDED_HETEROGENEITY, Heterogeneity
 from fl_meta.laboratories.animated_figure import animate
 from fl_meta.laboratories.panel import Panel, stops
 from fl_meta.plots.style import PALETTE
@@ -70,7 +64,7 @@ def heterogeneity_panel(
         knob: stops(label, values[knob], getattr(config, knob))
         for knob, label in zip(KNOBS, labels, strict=True)
     }
-    grid, label = gains(results), results[0]["data"]["label"]
+    grid, label = gains(results), results[0].data.label
     computed: dict[GridPoint, Gain] = {}
     picture, populations = GridPicture(config, grid), count(1)
 

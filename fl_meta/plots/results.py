@@ -1,4 +1,4 @@
-"""Figures of the results of experiments. Each function returns a Figure; accuracies are in percent."""
+"""Figures of experiments' results. Each function returns a Figure; accuracies are in percent."""
 
 from __future__ import annotations
 
@@ -12,31 +12,26 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from fl_meta.evaluation.bootstrap import bootstrap_mean
-from fl_meta.evidence.comparison_verdicts import model_named
-from fl_meta.evidence.table_one_verdicts import cells
+from fl_meta.evidence.result_types import ComparisonResult, Result, TableOneResult
+from fl_meta.evidence.table_one_verdicts import table_one_cells
 from fl_meta.evidence.verdicts import LEVEL
 from fl_meta.experiments.comparison_settings import LOCAL_ONLY
 from fl_meta.experiments.table_one import PAPER_TABLE_ONE
 from fl_meta.plots.style import PALETTE
+from fl_meta.support.array_types import FloatArray
 
-Results = Sequence[dict[str, Any]]
+Comparisons = Sequence[ComparisonResult]
 MARKERS = "osD^vPX"
 
-"""The paper's own Table 1, on EMNIST-62; its threshold is 0.8, counted in what it calls epochs."""
 
-
-def _label(results: Results) -> str:
-    """The name of the data, for a title.
-
-    Raises:
-        ValueError: if there are no results, or results of several data sets.
-    """
-    labels = {result["data"]["label"] for result in results}
+def _label(results: Sequence[Result], label: str | None) -> str:
+    """What the title calls the data; the data set's label unless another is given."""
+    labels = {result.data.label for result in results}
     if len(labels) != 1:
         raise ValueError(
             f"a figure shows the results of one data set, not of {len(labels)}: {sorted(labels)}"
         )
-    return str(labels.pop())
+    return label or labels.pop()
 
 
 def _styled(names: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
@@ -44,19 +39,23 @@ def _styled(names: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
     return zip(names, cycle(PALETTE), cycle(MARKERS), strict=False)
 
 
-def _percent(results: Results, name: str) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
-    """For each seed a model's accuracies [epochs + 1, clients]."""
-    return [100 * np.array(model_named(result, name)["accuracy"]) for result in results]
+def _percent(results: Comparisons, name: str) -> list[FloatArray]:
+    """For each seed a model's accuracies in percent [epochs + 1, clients]."""
+    return [100 * np.array(result.model_named(name).accuracy) for result in results]
 
 
-def arrow_plot(results: Results, names: Sequence[str]) -> Figure:
-    """From initial to personalized accuracy: one thick arrow per model, and a thin one for each seed.
+def arrow_plot(results: Comparisons, names: Sequence[str], *, label: str | None = None) -> Figure:
+    """Arrows from initial to personalized accuracy: a thick one per model, and a thin one for each seed.
 
     Args:
-        results: of a comparison, one per seed.
-        names: of models, from top to bottom.
+        results: results of a comparison, one per seed.
+        names: names of models, from top to bottom.
+        label: what the title calls the data; by default the data set's label.
+
+    Example:
+        >>> arrow_plot(results, ["FedAvg", "Reptile with Adam"])
     """
-    label = _label(results)
+    label = _label(results, label)
     figure = Figure(figsize=(8, 0.62 * len(names) + 1.1), layout="constrained")
     axes = figure.add_subplot()
     for row, name in enumerate(names):
@@ -90,25 +89,28 @@ def arrow_plot(results: Results, names: Sequence[str]) -> Figure:
     return figure
 
 
-def plane_plot(results: Results, names: Sequence[str]) -> Figure:
-    """The ways of several methods from one start in the plane of initial and personalized accuracy.
+def plane_plot(results: Comparisons, names: Sequence[str], *, label: str | None = None) -> Figure:
+    """Branches from one start, in the plane of initial and personalized accuracy.
 
-    Means over the seeds; a marker for each evaluation, the largest at the end.
+    The points are means over the seeds. Each evaluation has a marker; the largest is at the end.
 
     Args:
-        results: of a comparison, one per seed.
-        names: of courses after the fork.
+        results: results of a comparison, one per seed.
+        names: names of courses after the fork.
+        label: what the title calls the data; by default the data set's label.
+
+    Example:
+        >>> plane_plot(results, ["FedAvg, continued", "Reptile with Adam"])
     """
-    label = _label(results)
+    label = _label(results, label)
     figure = Figure(figsize=(6.6, 4.8), layout="constrained")
     axes = figure.add_subplot()
     for name, colour, marker in _styled(names):
-        way = 100 * np.mean(
-            [[[p["initial"], p["personalized"]] for p in result["courses"][name]] for result in results],
-            axis=0,
+        branch = 100 * np.mean(
+            [[[p.initial, p.personalized] for p in result.courses[name]] for result in results], axis=0
         )
-        axes.plot(*way.T, color=colour, marker=marker, markersize=4, label=name)
-        axes.plot(*way[-1], color=colour, marker=marker, markersize=10)
+        axes.plot(*branch.T, color=colour, marker=marker, markersize=4, label=name)
+        axes.plot(*branch[-1], color=colour, marker=marker, markersize=10)
     axes.set(
         xlabel="initial accuracy, %",
         ylabel="personalized accuracy, %",
@@ -119,27 +121,31 @@ def plane_plot(results: Results, names: Sequence[str]) -> Figure:
     return figure
 
 
-def course_plot(results: Results, names: Sequence[str]) -> Figure:
+def course_plot(results: Comparisons, names: Sequence[str], *, label: str | None = None) -> Figure:
     """Initial and personalized accuracy and the gain over the course of training, one line per model.
 
-    A line is the mean of the seeds, a band reaches from the lowest to the highest seed. Points are matched
-    from the last one backwards: seeds may differ by a step in how long they train.
+    A line is the mean over seeds; its band extends from the lowest to the highest seed. Points of different
+    seeds are matched from the last one backwards, since seeds may train for slightly different times.
 
     Args:
-        results: of a comparison, one per seed.
-        names: of courses from the beginning of training.
+        results: results of a comparison, one per seed.
+        names: names of courses from the beginning of training.
+        label: what the title calls the data; by default the data set's label.
+
+    Example:
+        >>> course_plot(results, ["FedAvg", "centralized SGD"])
     """
-    label = _label(results)
+    label = _label(results, label)
     figure = Figure(figsize=(12, 3.9), layout="constrained")
     panels = figure.subplots(1, 3)
     for name, colour, marker in _styled(names):
-        courses = [result["courses"][name] for result in results]
+        courses = [result.courses[name] for result in results]
         length = min(map(len, courses))
         points = np.array(
             [
                 [
-                    (p["round"] / course[-1]["round"], p["initial"], p["personalized"])
-                    for p in course[-length:]
+                    (point.round / course[-1].round, point.initial, point.personalized)
+                    for point in course[-length:]
                 ]
                 for course in courses
             ]
@@ -164,28 +170,32 @@ def course_plot(results: Results, names: Sequence[str]) -> Figure:
     return figure
 
 
-def adaptation_plot(results: Results, names: Sequence[str]) -> Figure:
+def adaptation_plot(results: Comparisons, names: Sequence[str], *, label: str | None = None) -> Figure:
     """Mean accuracy of all seeds' held-out clients after every epoch of adaptation, one line per model.
 
-    The band is the 95 % bootstrap interval of the paired gain, drawn around the mean: how sure we are of the
-    change, not of the level. Epoch 0 is the initial model. The local-only floor, which has epochs of its own,
-    is a dashed line at its end.
+    The band is the 95 % bootstrap interval of the paired gain, drawn around the mean: it shows how certain
+    the change is, not the level. Epoch 0 is the initial model. Training without federation, which has its
+    own number of epochs, is a dashed line at its final accuracy.
 
     Args:
-        results: of a comparison, one per seed.
-        names: of models.
+        results: results of a comparison, one per seed.
+        names: names of models.
+        label: what the title calls the data; by default the data set's label.
+
+    Example:
+        >>> adaptation_plot(results, ["FedAvg", "centralized SGD"])
     """
-    label = _label(results)
+    label = _label(results, label)
     figure = Figure(figsize=(9.5, 4), layout="constrained")
     axes = figure.add_subplot()
     for name, colour, marker in _styled(names):
         accuracy = np.concatenate(_percent(results, name), axis=1)
         mean = accuracy.mean(1)
         # By seed, or one for all of them.
-        rates = [f"{model_named(result, name)['personalization_rate']:g}" for result in results]
+        rates = [f"{result.model_named(name).personalization_rate:g}" for result in results]
         chosen = f"rate {rates[0]}" if len(set(rates)) == 1 else f"rates {', '.join(rates)}"
         if name == LOCAL_ONLY:
-            epochs = results[0]["config"]["local_only_epochs"]
+            epochs = results[0].config.local_only_epochs
             title = f"{name}, {epochs} epochs ({chosen})"
             axes.axhline(mean[-1], color="0.4", linestyle="--", label=title)
             continue
@@ -210,14 +220,18 @@ def adaptation_plot(results: Results, names: Sequence[str]) -> Figure:
     return figure
 
 
-def gain_plot(results: Results, names: Sequence[str]) -> Figure:
-    """How the gain from personalization is spread over all seeds' held-out clients, a panel for each model.
+def gain_plot(results: Comparisons, names: Sequence[str], *, label: str | None = None) -> Figure:
+    """Histograms of the gain from personalization over all seeds' held-out clients, a panel for each model.
 
     Args:
-        results: of a comparison, one per seed.
-        names: of models.
+        results: results of a comparison, one per seed.
+        names: names of models.
+        label: what the title calls the data; by default the data set's label.
+
+    Example:
+        >>> gain_plot(results, ["FedAvg", "centralized SGD"])
     """
-    label = _label(results)
+    label = _label(results, label)
     gains = {}
     for name in names:
         accuracy = np.concatenate(_percent(results, name), axis=1)
@@ -241,24 +255,28 @@ def gain_plot(results: Results, names: Sequence[str]) -> Figure:
     return figure
 
 
-def table_plot(results: Results) -> Figure:
-    """Table 1: accuracy against the number of local epochs, a panel for each number of clients a round.
+def table_plot(results: Sequence[TableOneResult], *, label: str | None = None) -> Figure:
+    """Table 1: accuracy against the number of local epochs, a panel for each number of clients per round.
 
-    A line is the mean of the seeds, each small dot a seed. Below in grey the paper's own values, on other
-    data and after other training: shapes can be compared, levels cannot.
+    A line is the mean over seeds, each small dot a seed. The paper's own values are below in grey. They are
+    on other data and after other training, so shapes can be compared but levels cannot.
 
     Args:
-        results: of Table 1, one per seed.
+        results: results of Table 1, one per seed.
+        label: what the title calls the data; by default the data set's label.
+
+    Example:
+        >>> table_plot(load_or_run(TABLE_ONE["smoke"]["writers"], range(2), own_folder()))
     """
-    label = _label(results)
+    label = _label(results, label)
     measures = {"initial": (PALETTE[0], "o"), "personalized": (PALETTE[1], "s")}
-    table, paper = cells(results), PAPER_TABLE_ONE.reset_index()
-    halves = sorted(table.clients_per_round.unique())
+    cells, paper = table_one_cells(results), PAPER_TABLE_ONE.reset_index()
+    halves = sorted(cells.clients_per_round.unique())
     papers = sorted(paper.clients_per_round.unique())
     figure = Figure(figsize=(9, 6.4), layout="constrained")
     grid = figure.subplots(2, max(len(halves), len(papers)), sharey="row", squeeze=False)
     for axes, clients in zip(grid[0], halves, strict=False):
-        half = table[table.clients_per_round == clients]
+        half = cells[cells.clients_per_round == clients]
         for name, (colour, marker) in measures.items():
             mean = 100 * half.groupby("local_epochs")[name].mean()
             axes.plot(mean.index, mean, color=colour, marker=marker, label=name)
@@ -278,7 +296,7 @@ def table_plot(results: Results) -> Figure:
                 label=f"paper, {name}",
             )
         axes.set_title(f"paper: EMNIST-62, {clients} clients a round", color="0.4")
-    for row, panels, source in zip(grid, (halves, papers), (table, paper), strict=True):
+    for row, panels, source in zip(grid, (halves, papers), (cells, paper), strict=True):
         ticks = sorted(source.local_epochs.unique())
         for axes in row[: len(panels)]:
             axes.set_xscale("log", base=2)
@@ -294,15 +312,19 @@ def table_plot(results: Results) -> Figure:
 
 
 def effect_plot(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """A forest plot: for each claim and data set the effect with its 95 % interval, and each seed's.
+    """A forest plot: for each claim and data set the effect with its 95 % interval, and each seed's effect.
 
-    An effect to the right of 0 speaks for the claim. Full markers: p below 0.05 after Holm's correction.
+    An effect to the right of 0 supports the claim. Full markers: p below 0.05 after Holm's correction.
 
     Args:
-        tables: for each data set's label the second value of `claims.decide_comparison`.
+        tables: by label of the data set, the tables of `decide_comparison`.
 
     Raises:
         ValueError: if there is nothing to show.
+
+    Example:
+        >>> verdicts, table = decide_comparison(results, "laptop")
+        >>> effect_plot({results[0].label: table})
     """
     claims = list(dict.fromkeys(claim for table in tables.values() for claim in table.index))
     if not claims:

@@ -1,1 +1,8 @@
-"""Notebooks: run, built from their sources, and reported."""
+"""Run the notebooks, build them from their sources, and report what they found."""
+
+import lazy_loader
+
+from fl_meta.support.extras import explain_missing
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__ = explain_missing("notebooks", __getattr__)

@@ -1,4 +1,4 @@
-"""An executed notebook as one HTML file that needs no network."""
+"""Turn an executed notebook into one HTML file that needs no network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nbformat import NotebookNode
 from fl_meta.reproduction.runner import WIDGET_STATE, WIDGET_VIEW
 from fl_meta.support.atomic_files import write_atomically
 
-# The template of nbconvert without the scripts that it would fetch. Formulas then stay as they were typed.
+# nbconvert's template without the scripts that a browser would have to fetch. Formulas appear as typed.
 _OFFLINE = """{% extends 'lab/index.html.j2' %}
 {% block html_head_js %}{% endblock %}
 {% block html_head_js_mathjax %}{% endblock %}
@@ -27,7 +27,7 @@ _OFFLINE = """{% extends 'lab/index.html.j2' %}
 def write_page(notebook_path: Path, page: Path) -> None:
     """Convert an executed notebook to HTML.
 
-    A slider cannot move without a kernel; the page shows what it showed at the end of the run.
+    A slider cannot move without a kernel; the page has what it showed at the end of the run.
 
     Raises:
         OSError: if the page cannot be written.
@@ -41,7 +41,7 @@ def write_page(notebook_path: Path, page: Path) -> None:
 
 
 def _unfold_widgets(notebook: NotebookNode) -> None:
-    """Put in place of each view of a widget its picture, if it has one, and the outputs that it held."""
+    """Replace each view of a widget by its picture, if it has one, and by the outputs inside it."""
     widgets = notebook.metadata.pop("widgets", {})
     states = widgets.get(WIDGET_STATE, {}).get("state", {})
     for cell in notebook.cells:
@@ -60,13 +60,13 @@ def _unfold(output: NotebookNode, states: dict[str, Any]) -> list[NotebookNode]:
     # A panel comes with a still of itself: its picture, or HTML if it has a page of text.
     pictures = {kind: data for kind, data in output.data.items() if kind.startswith(("image/", "text/html"))}
     still = [nbformat.v4.new_output("display_data", pictures)] if pictures else []
-    return [note, *still, *_held(view["model_id"], states)]
+    return [note, *still, *_outputs_inside(view["model_id"], states)]
 
 
-def _held(model: str, states: dict[str, Any]) -> list[NotebookNode]:
-    """The outputs of a widget and of those inside it."""
+def _outputs_inside(model: str, states: dict[str, Any]) -> list[NotebookNode]:
+    """The outputs that a widget and its children hold."""
     state = states.get(model, {}).get("state", {})
-    held = [nbformat.from_dict(output) for output in state.get("outputs", ())]
+    outputs = [nbformat.from_dict(output) for output in state.get("outputs", ())]
     for child in state.get("children", ()):
-        held += _held(child.removeprefix("IPY_MODEL_"), states)
-    return held
+        outputs += _outputs_inside(child.removeprefix("IPY_MODEL_"), states)
+    return outputs

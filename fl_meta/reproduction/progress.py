@@ -1,4 +1,4 @@
-"""The progress of a run of notebooks: one bar, with the running notebook's own progress inside it."""
+"""Progress of a run of notebooks: one bar for all, which also shows the running notebook's own bar."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ _BAR = re.compile(r"^(?:(?P<title>.*?):)?\s*\d+%\|.*\|\s*(?P<count>\S+/\S+) \[.*
 
 
 def plain(text: str) -> str:
-    """The text without the codes that colour it or move the cursor."""
+    """The text without the control codes that colour it or move the cursor."""
     return _ANSI.sub("", text)
 
 
 def is_progress_line(line: str) -> bool:
-    """Whether tqdm wrote it."""
+    """Whether tqdm wrote the line."""
     return _BAR.match(plain(line)) is not None
 
 
 class Progress:
-    """One bar over notebooks; beside it what was last heard of one that runs.
+    """One bar over all notebooks, with the latest news of one that is running.
 
     Where there is no terminal, as in a log, there is no bar: only a line for each finished notebook.
+
+    Args:
+        total: how many notebooks there are.
     """
 
     def __init__(self, total: int) -> None:
@@ -50,50 +53,56 @@ class Progress:
         self._bar.close()
 
     def start(self, name: str) -> NotebookProgress:
-        """A notebook starts."""
-        one = NotebookProgress(name, self.draw)
-        self._running.append(one)
+        """Start a notebook."""
+        notebook = NotebookProgress(name, self.draw)
+        self._running.append(notebook)
         self.draw(name)
-        return one
+        return notebook
 
-    def finish(self, one: NotebookProgress, line: str) -> None:
-        """A notebook is done: leave a line about it."""
-        self._running.remove(one)
+    def finish(self, notebook: NotebookProgress, line: str) -> None:
+        """Count a notebook as done and print a line about it."""
+        self._running.remove(notebook)
         self._done += 1
         tqdm.write(f"[{self._done}/{self._total}] {line}", file=sys.stderr)
 
     def draw(self, text: str) -> None:
-        """Show how far all are, and a text."""
-        self._bar.n = self._done + sum(one.share for one in self._running)
+        """Draw the bar with a text beside it."""
+        self._bar.n = self._done + sum(notebook.fraction_done for notebook in self._running)
         self._bar.set_description_str(f"{text} ({self._done} of {self._total} done)")
 
 
 class NotebookProgress:
-    """Where one notebook is. papermill hands it each cell, and what the notebook writes to stderr."""
+    """How far one notebook is. papermill hands it each cell, and what the notebook writes to stderr.
+
+    Attributes:
+        cells: number of cells; 0 until the kernel is ready.
+        position: number of the running cell, from 1; 0 before the first.
+        source: code of the running cell.
+    """
 
     def __init__(self, name: str, draw: Callable[[str], None]) -> None:
         self.cells = 0
-        self.position = 0  # of the running cell, from 1; 0 before the first
+        self.position = 0
         self.source = ""
         self._name, self._draw = name, draw
         self._drawn = 0.0
 
     @property
-    def share(self) -> float:
-        """Of the cells that are done."""
+    def fraction_done(self) -> float:
+        """The fraction of its cells that are done."""
         return max(self.position - 1, 0) / max(self.cells, 1)
 
-    def notebook(self, notebook: NotebookNode) -> None:
-        """Its kernel is ready."""
+    def start_notebook(self, notebook: NotebookNode) -> None:
+        """Called by papermill when the kernel is ready."""
         self.cells = len(notebook.cells)
 
-    def cell(self, cell: NotebookNode, cell_index: int) -> None:
-        """A cell starts."""
+    def start_cell(self, cell: NotebookNode, cell_index: int) -> None:
+        """Called by papermill when a cell starts."""
         self.position, self.source = cell_index + 1, cell.source
         self._show()
 
     def write(self, text: str) -> None:
-        """The notebook wrote to stderr: show the state of its own bar, if that is what it is."""
+        """Called with what the notebook writes to stderr: show its own bar, at most five times a second."""
         if time.monotonic() - self._drawn < 0.2:
             return
         bars = [bar for line in re.split(r"[\r\n]", text) if (bar := _BAR.match(plain(line)))]
@@ -101,9 +110,9 @@ class NotebookProgress:
             self._show(f"{bars[-1]['title'] or ''} {bars[-1]['count']}".strip())
 
     def flush(self) -> None:
-        """Nothing waits to be written; a file has this, and papermill calls it."""
+        """Do nothing; papermill calls it, as on a file."""
 
-    def _show(self, inner: str = "") -> None:
+    def _show(self, inner_bar: str = "") -> None:
         self._drawn = time.monotonic()
-        parts = (self._name, f"cell {self.position} of {self.cells}", inner)
-        self._draw(" · ".join(part for part in parts if part))
+        texts = (self._name, f"cell {self.position} of {self.cells}", inner_bar)
+        self._draw(" · ".join(text for text in texts if text))

@@ -1,4 +1,4 @@
-"""Run notebooks headless through papermill, and tell in full what failed."""
+"""Run notebooks through papermill, two at a time, and report in full what failed."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from fl_meta.support.atomic_files import write_atomically
 
 KERNEL = "python3"
 CELL_SECONDS = {"smoke": 300, "laptop": 1800, "paper": None}
-"""Seconds after which a cell counts as hanging, by profile."""
+"""Seconds after which a cell counts as hanging, by profile; None sets no limit."""
 
 AT_ONCE = 2
-"""Notebooks that run at the same time."""
+"""How many notebooks run at the same time."""
 
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -49,11 +49,11 @@ class Failure:
     """What went wrong in a notebook.
 
     Attributes:
-        place: where, for example "cell 5 of 12".
-        source: the code of the failing cell; empty if no cell is to blame.
-        error: name of the error.
-        message: its message.
-        traceback: its traceback without colours.
+        place: where it happened, for example "cell 5 of 12".
+        source: the code of the failing cell; empty if the failure belongs to no cell.
+        error: the name of the error's class.
+        message: the error's message.
+        traceback: the error's traceback, without colours.
     """
 
     place: str
@@ -68,12 +68,12 @@ class NotebookRun:
     """One executed notebook.
 
     Attributes:
-        name: file name without its suffix.
+        name: its file name without the suffix.
         path: the executed notebook.
         seconds: how long it took.
-        parameters: the values that its parameters had.
+        parameters: its parameters by name, with the values they had in this run.
         failures: what went wrong; empty if nothing did.
-        verdicts: what its outputs say about the claims.
+        verdicts: the verdicts on the claims in its outputs.
     """
 
     name: str
@@ -91,7 +91,7 @@ class Plan:
     Attributes:
         paths: the notebooks, in the order of their numbers.
         given: the parameters passed to every notebook.
-        parameters: the parameters of each notebook with the values that they will have.
+        parameters: for each notebook, all its parameters with the values they will have.
     """
 
     paths: tuple[Path, ...]
@@ -100,7 +100,7 @@ class Plan:
 
 
 class _InterpretersOwnKernel(AsyncKernelManager):
-    """Starts the kernel of this interpreter; one of the same name in the user's home does not count."""
+    """Starts the kernel of this interpreter, never one of the same name in the user's home."""
 
     kernel_spec_manager = Instance(KernelSpecManager, args=(), kw={"kernel_dirs": []})
     existing: ClassVar[WeakSet[_InterpretersOwnKernel]] = WeakSet()
@@ -110,13 +110,13 @@ class _InterpretersOwnKernel(AsyncKernelManager):
         self.existing.add(self)
 
     async def kill(self) -> None:
-        """End the kernel, if it runs, and the processes that it has started."""
+        """Kill the kernel, if it is running, and the processes that it has started."""
         if self.has_kernel:
             await self.signal_kernel(signal.SIGKILL)
 
 
 def find(folder: Path, suffix: str) -> tuple[Path, ...]:
-    """The notebooks, or their twins, in a folder, in the order of their numbers.
+    """The notebooks of a folder (suffix `.ipynb`) or their sources (`.py`), in the order of their numbers.
 
     Raises:
         FileNotFoundError: if there are none.
@@ -133,11 +133,11 @@ def find(folder: Path, suffix: str) -> tuple[Path, ...]:
 def plan(folder: Path, given: Mapping[str, Any]) -> Plan:
     """Find the notebooks `NN_*.ipynb` and check that each of them has the given parameters.
 
-    papermill only warns of a parameter that a notebook does not have, and then runs it with its defaults.
+    papermill itself only warns of an unknown parameter, and then runs the notebook with its defaults.
 
     Raises:
         FileNotFoundError: if there are no notebooks.
-        ValueError: if a file is no notebook, or a notebook does not have one of the parameters, or has one of
+        ValueError: if a file is not a notebook, or a notebook lacks one of the parameters or declares it with
             another type.
     """
     paths = find(folder, ".ipynb")
@@ -151,23 +151,24 @@ def plan(folder: Path, given: Mapping[str, Any]) -> Plan:
             kind = type(default)
             if not isinstance(value, (int, float) if kind is float else kind):
                 raise ValueError(
-                    f"{name}={value!r} is no {kind.__name__}, but {path.name} needs one, such as {default!r}"
+                    f"{name} must be of type {kind.__name__} in {path.name} (default: {default!r}), "
+                    f"got {value!r}"
                 )
         parameters.append({**known, **given})
     return Plan(paths, dict(given), tuple(parameters))
 
 
 def parameters_of(path: Path) -> dict[str, Any]:
-    """The parameters of a notebook, those in its cell with the tag 'parameters', with the values there.
+    """A notebook's parameters with their defaults, read from its cell with the tag 'parameters'.
 
     Raises:
-        ValueError: if the file is no notebook.
+        ValueError: if the file is not a notebook.
     """
     try:
-        found = papermill.inspect_notebook(path)
+        declared = papermill.inspect_notebook(path)
     except (ValueError, nbformat.ValidationError) as error:
         raise ValueError(f"{path} cannot be read as a notebook: {error}") from error
-    return {name: _value(one["default"]) for name, one in found.items()}
+    return {name: _value(parameter["default"]) for name, parameter in declared.items()}
 
 
 def _unknown(notebook: str, name: str, known: Sequence[str]) -> str:
@@ -184,28 +185,32 @@ def _value(text: str) -> Any:
         return text
 
 
-def run_all(plan: Plan, output: Path, profile: str) -> Iterator[NotebookRun]:
-    """Execute the planned notebooks where they lie, two at a time; write each with outputs into `output`.
+def run_all(
+    plan: Plan, output: Path, profile: str, environment: Mapping[str, str] | None = None
+) -> Iterator[NotebookRun]:
+    """Execute the planned notebooks in their own folder, two at a time, and write them into `output`.
 
-    Most of them keep one core busy, and a few several. Shows one progress bar on a terminal, and one line per
-    finished notebook everywhere. A notebook that fails, hangs or loses its kernel is reported in its
-    `NotebookRun`; the others still run. At Ctrl-C all kernels end at once, with the processes that they
+    Most notebooks keep one core busy, a few several. Progress is one line per finished notebook, and a bar on
+    a terminal. A notebook that fails, hangs or loses its kernel is reported in its
+    `NotebookRun`, and the others still run. Ctrl-C kills all kernels at once, with the processes that they
     have started.
 
     Args:
         plan: what to run.
         output: folder of the executed notebooks.
-        profile: one of `verdicts.PROFILES`; a verdict of another one is a failure, since it was not computed.
+        profile: one of `settings.PROFILES`. A verdict of another profile counts as a failure, because it was
+            not computed by this run.
+        environment: environment variables for the kernels, besides those of this process.
 
     Yields:
         The runs in the order in which they finish.
     """
     stopped = Event()
-    # Threads of two notebooks that wait for one another by turning round and round would waste the cores.
+    # With a thread per core in each notebook, idle threads that wait by spinning would waste the cores.
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // AT_ONCE))
     with (
         _private_jupyter(),
-        _environment({"OMP_NUM_THREADS": threads}),
+        _environment({**(environment or {}), "OMP_NUM_THREADS": threads}),
         Progress(len(plan.paths)) as progress,
         ThreadPoolExecutor(AT_ONCE) as lanes,
     ):
@@ -214,10 +219,10 @@ def run_all(plan: Plan, output: Path, profile: str) -> Iterator[NotebookRun]:
             try:
                 run = _execute(path, output / path.name, plan.given, profile, progress, path.parent, stopped)
             finally:
-                ensure_event_loop().close()  # of this thread, which nobody else closes
+                ensure_event_loop().close()  # this thread's own, which nobody else closes
             return replace(run, parameters=parameters)
 
-        running = [lanes.submit(lane, *one) for one in zip(plan.paths, plan.parameters, strict=True)]
+        running = [lanes.submit(lane, *pair) for pair in zip(plan.paths, plan.parameters, strict=True)]
         try:
             for future in as_completed(running):
                 yield future.result()
@@ -229,7 +234,7 @@ def run_all(plan: Plan, output: Path, profile: str) -> Iterator[NotebookRun]:
 
 
 def run_one(path: Path, output: Path, profile: str, folder: Path) -> NotebookRun:
-    """Execute one notebook in `folder` with the parameters that it has in itself, as `run_all` does."""
+    """Execute one notebook in `folder` with its own parameters; otherwise as in `run_all`."""
     with _private_jupyter(), Progress(1) as progress:
         return _execute(path, output, {}, profile, progress, folder, Event())
 
@@ -239,19 +244,19 @@ def _execute(
     output: Path,
     given: Mapping[str, Any],
     profile: str,
-    bar: Progress,
+    progress: Progress,
     folder: Path,
     stopped: Event,
 ) -> NotebookRun:
     """Execute one notebook with `folder` as its working folder, and write the result to `output`."""
     output = output.absolute()
     began = time.monotonic()
-    progress = bar.start(output.stem)
+    notebook_progress = progress.start(output.stem)
 
-    def cell(cell: nbformat.NotebookNode, cell_index: int) -> None:
+    def start_cell(cell: nbformat.NotebookNode, cell_index: int) -> None:
         if stopped.is_set():
             raise CancelledError
-        progress.cell(cell, cell_index)
+        notebook_progress.start_cell(cell, cell_index)
 
     failures: list[Failure] = []
     try:
@@ -260,28 +265,30 @@ def _execute(
             output,
             dict(given),
             kernel_name=KERNEL,
-            # papermill's own `cwd` changes that of the whole process, and there are other threads.
+            # papermill's `cwd` would change the folder of the whole process, and so of the other threads.
             resources={"metadata": {"path": str(folder)}},
             progress_bar=False,
-            stderr_file=progress,
+            stderr_file=notebook_progress,
             start_timeout=120,
             execution_timeout=CELL_SECONDS[profile],
             iopub_timeout=60,
             kernel_manager_class=_InterpretersOwnKernel,
-            # The kernel's own log would run through the progress bar; errors arrive as messages.
+            # The kernel's log would break the progress bar; its errors arrive as messages anyway.
             extra_arguments=["--log-level=CRITICAL"],
-            on_notebook_start=progress.notebook,
-            on_cell_start=cell,
+            on_notebook_start=notebook_progress.start_notebook,
+            on_cell_start=start_cell,
         )
     except PapermillExecutionError as error:
-        place = f"cell {error.cell_index + 1} of {progress.cells}"
+        place = f"cell {error.cell_index + 1} of {notebook_progress.cells}"
         trace = plain("\n".join(error.traceback))
         failures.append(Failure(place, error.source, error.ename, error.evalue, trace))
-    # Whatever else stops one notebook (a dead kernel, a cell that hangs) must not stop the others.
+    # Whatever else ends a notebook, such as a dead kernel or a hanging cell, must not stop the others.
     except Exception as error:
-        place = f"cell {progress.position} of {progress.cells}" if progress.cells else "start of the kernel"
+        place = "start of the kernel"
+        if notebook_progress.cells:
+            place = f"cell {notebook_progress.position} of {notebook_progress.cells}"
         message = plain(str(error)).strip()
-        failures.append(Failure(place, progress.source, type(error).__name__, message))
+        failures.append(Failure(place, notebook_progress.source, type(error).__name__, message))
     verdicts: tuple[Verdict, ...] = ()
     if output.exists():
         notebook = nbformat.read(output, as_version=4)
@@ -294,12 +301,12 @@ def _execute(
             failures.append(Failure("verdicts", "", "ValueError", str(error)))
     run = NotebookRun(output.stem, output, time.monotonic() - began, given, tuple(failures), verdicts)
     if not stopped.is_set():
-        bar.finish(progress, _line(run))
+        progress.finish(notebook_progress, _line(run))
     return run
 
 
 def widget_failures(notebook: nbformat.NotebookNode) -> list[Failure]:
-    """Errors that a slider's callback raised: they are in the state of the widgets, and fail no cell."""
+    """Errors raised in a slider's callback: they fail no cell, but the state of the widgets has them."""
     states = notebook.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
     return [
         Failure(
@@ -316,41 +323,43 @@ def widget_failures(notebook: nbformat.NotebookNode) -> list[Failure]:
 
 
 def drop_progress_lines(notebook: nbformat.NotebookNode) -> None:
-    """Remove the lines of tqdm's bars from the outputs; other lines on stderr stay."""
+    """Remove the lines of tqdm's bars from the outputs; keep the other lines on stderr."""
     for cell in notebook.cells:
         if cell.cell_type != "code":
             continue
         for output in cell.outputs:
             if output.output_type == "stream" and output.name == "stderr":
                 lines = re.split(r"[\r\n]", output.text)
-                output.text = "".join(f"{x}\n" for x in lines if plain(x).strip() and not is_progress_line(x))
-        cell.outputs = [one for one in cell.outputs if one.output_type != "stream" or one.text]
+                output.text = "".join(
+                    f"{line}\n" for line in lines if plain(line).strip() and not is_progress_line(line)
+                )
+        cell.outputs = [output for output in cell.outputs if output.output_type != "stream" or output.text]
 
 
 def _verdicts(notebook: nbformat.NotebookNode, name: str, profile: str) -> tuple[Verdict, ...]:
-    """The verdicts that a notebook shows, of the profile that it ran with, or on recorded results."""
+    """The verdicts in a notebook's outputs, all of this run's profile or on recorded results."""
     verdicts = collect(notebook.cells, name)
-    for one in verdicts:
-        if one.profile not in (profile, RECORDED):
+    for verdict in verdicts:
+        if verdict.profile not in (profile, RECORDED):
             raise ValueError(
-                f"claim {one.claim!r} has a verdict of profile {one.profile!r} in a run of profile "
+                f"claim {verdict.claim!r} has a verdict of profile {verdict.profile!r} in a run of profile "
                 f"{profile!r}; it was stored, not computed"
             )
     return verdicts
 
 
 def _line(run: NotebookRun) -> str:
-    """What a log says about a notebook that is done."""
+    """What a log says about a finished notebook."""
     lines = [f"{run.name}: {run.seconds:.1f} s"]
-    for one in run.failures:
-        first = one.message.partition("\n")[0]
-        lines.append(f"    FAILED in {one.place}: {one.error}: {first}")
+    for failure in run.failures:
+        first_line = failure.message.partition("\n")[0]
+        lines.append(f"    FAILED in {failure.place}: {failure.error}: {first_line}")
     return "\n".join(lines)
 
 
 @contextmanager
 def _private_jupyter() -> Iterator[None]:
-    """Keep Jupyter out of the user's home, which may be unwritable, or hold settings that change results."""
+    """Keep Jupyter out of the user's home, which may be read-only or have settings that change results."""
     names = ("JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
     with (
         tempfile.TemporaryDirectory(prefix="fl_meta_", ignore_cleanup_errors=True) as folder,
@@ -361,7 +370,7 @@ def _private_jupyter() -> Iterator[None]:
 
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """These variables, for this process and those that it starts."""
+    """Set environment variables of this process and of those it starts, and restore them at the end."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

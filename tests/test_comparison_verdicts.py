@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,21 +18,28 @@ from fl_meta.evidence.comparison_verdicts import (
     CONTRASTS,
     Contrast,
     centralized,
+    client_differences,
     decide_comparison,
     decide_recorded,
-    differences,
     in_points,
-    measured,
-    model_named,
     not_run,
     verdict_of,
 )
+from fl_meta.evidence.result_types import ComparisonResult, DataFingerprint, Experiment, TableOneResult
 from fl_meta.evidence.statistics import sign_flip_p
-from fl_meta.evidence.table_one_verdicts import SEVERAL, TABLE_ONE, cells, decide_table_one
+from fl_meta.evidence.table_one_verdicts import SEVERAL, TABLE_ONE_CLAIMS, decide_table_one, table_one_cells
 from fl_meta.evidence.verdicts import Verdict
-from fl_meta.experiments.comparison_settings import CONTINUED, CONTINUED_GRADIENTS, FEDSGD, REPTILE, SMALL_E
+from fl_meta.experiments.comparison_settings import (
+    CONTINUED,
+    CONTINUED_GRADIENTS,
+    FEDSGD,
+    HANDWRITING,
+    REPTILE,
+    SMALL_E,
+)
+from fl_meta.experiments.outcomes import Accuracies, TableOneCell, TrainedModel
+from fl_meta.experiments.table_one_settings import LAPTOP_TABLE_ONE
 
-Result = dict[str, Any]
 Accuracy = dict[str, tuple[float, float]]
 
 SGD, ADAM = CENTRALIZED
@@ -64,7 +72,7 @@ EFFECTS = {
 }
 
 
-def comparison(seed: int, accuracy: Accuracy, noise: float = 0.01, better: str = SGD) -> Result:
+def comparison(seed: int, accuracy: Accuracy, noise: float = 0.01, better: str = SGD) -> ComparisonResult:
     """One seed; clients differ much from each other, and a little in what a model does for them.
 
     The noise of a model sums up to nothing over clients. `better` is the centralized optimizer that has the
@@ -79,20 +87,54 @@ def comparison(seed: int, accuracy: Accuracy, noise: float = 0.01, better: str =
         found = np.array([[initial], [personalized]]) + level + own
         middle = found.mean(0)
         models.append(
-            {
-                "name": name,
-                "validation": [0.3, 0.4, 0.9 if name == better else 0.5],
-                "accuracy": [found[0].tolist(), middle.tolist(), found[1].tolist()],
-            }
+            TrainedModel(
+                name=name,
+                option=None,
+                rounds=1,
+                local_gradients=1,
+                personalization_rate=0.1,
+                validation=(0.3, 0.4, 0.9 if name == better else 0.5),
+                accuracy=rows([found[0], middle, found[1]]),
+                why=None,
+            )
         )
-    data = {"name": "toy", "label": "toy (synthetic)", "sha256": ""}
-    ids = [f"client_{seed}_{i}" for i in range(CLIENTS)]
-    config = {"setting": {"model": "mlp"}}
-    header = {"kind": "comparison", "config": config, "seed": seed, "data": data}
-    return header | {"clients": ids, "models": models}
+    header = header_of("comparison", HANDWRITING, seed)
+    return ComparisonResult(**header, models=tuple(models), courses={}, search={})
 
 
-def comparisons(accuracy: Accuracy, **options: Any) -> list[Result]:
+def rows(values: Any) -> Accuracies:
+    return tuple(map(tuple, np.asarray(values).tolist()))
+
+
+def header_of(kind: str, config: Experiment, seed: int) -> dict[str, Any]:
+    """What every result of the toy data begins with."""
+    return {
+        "format": 1,
+        "kind": kind,
+        "config": config,
+        "seed": seed,
+        "data": DataFingerprint("toy", "toy (synthetic)", ""),
+        "fl_meta": "0",
+        "torch": "0",
+        "machine": "",
+        "seconds": 0.0,
+        "clients": tuple(f"client_{seed}_{i}" for i in range(CLIENTS)),
+    }
+
+
+def with_accuracies(result: ComparisonResult, accuracy: Callable[[TrainedModel], Any]) -> ComparisonResult:
+    """The same result with other accuracies of its models."""
+    models = tuple(replace(model, accuracy=rows(accuracy(model))) for model in result.models)
+    return replace(result, models=models)
+
+
+def with_cells(result: TableOneResult, accuracy: Callable[[int, TableOneCell], Any]) -> TableOneResult:
+    """The same result with other accuracies of its cells, which have places from 0 on."""
+    cells = [replace(cell, accuracy=rows(accuracy(i, cell))) for i, cell in enumerate(result.cells)]
+    return replace(result, cells=tuple(cells))
+
+
+def comparisons(accuracy: Accuracy, **options: Any) -> list[ComparisonResult]:
     return [comparison(seed, accuracy, **options) for seed in range(SEEDS)]
 
 
@@ -123,7 +165,7 @@ def test_every_effect_is_that_of_its_contrast() -> None:
         assert row.low < effect < row.high and row.p <= row.p_holm
         assert row.clients == SEEDS * CLIENTS
         (contrast,) = (contrast for contrast in CONTRASTS if contrast.claim == claim)
-        values = np.concatenate(differences(results, contrast))
+        values = np.concatenate(client_differences(results, contrast))
         assert row.spread == pytest.approx(math.sqrt(((values - effect) ** 2).mean()))
         assert row.p == sign_flip_p(values)
 
@@ -163,11 +205,12 @@ def test_equal_models_are_never_told_apart(contrast: Contrast) -> None:
 def test_chance_alone_is_hardly_ever_taken_for_an_effect() -> None:
     found = []
     for start in range(0, 60, SEEDS):
-        results = [comparison(seed, AS_THE_PAPER) for seed in range(start, start + SEEDS)]
-        for result in results:
-            generator = np.random.default_rng([result["seed"], 1])
-            for model in result["models"]:
-                model["accuracy"] = generator.normal(0.5, 0.1, (2, CLIENTS)).tolist()
+        results = []
+        for seed in range(start, start + SEEDS):
+            generator = np.random.default_rng([seed, 1])
+            noise = [generator.normal(0.5, 0.1, (2, CLIENTS)) for _ in AS_THE_PAPER]
+            chance = iter(noise)
+            results.append(with_accuracies(comparison(seed, AS_THE_PAPER), lambda _, c=chance: next(c)))
         found.append(words(decide_comparison(results, "laptop")[0]))
     # One false verdict in 20 families is expected at most; four or more come about once in sixty times.
     false = sum(bool({"reproduced", "not reproduced"} & set(one.values())) for one in found)
@@ -193,11 +236,11 @@ def test_among_eight_tests_an_effect_must_be_surer_than_alone(monkeypatch: pytes
         generator = np.random.default_rng(seed)
         own = generator.normal(0, 1, CLIENTS)
         own = (own - own.mean()) / own.std() * 0.1
-        for model in alike["models"]:
-            if model["name"] == REPTILE:
-                lead = 2.4 * 0.1 / math.sqrt(SEEDS * CLIENTS)
-                model["accuracy"][0] = [a + lead + b for a, b in zip(model["accuracy"][0], own, strict=True)]
-        results.append(alike)
+        own += 2.4 * 0.1 / math.sqrt(SEEDS * CLIENTS)
+        lead = np.array([own, np.zeros(CLIENTS), np.zeros(CLIENTS)])
+        results.append(
+            with_accuracies(alike, lambda model, lead=lead: model.accuracy + lead * (model.name == REPTILE))
+        )
     decided, table = decide_comparison(results, "laptop")
     row = table.loc["2a-initial"]
     assert row.low > 0 and row.p < 0.05 < row.p_holm
@@ -237,10 +280,11 @@ def test_a_match_that_does_not_hold_for_the_held_out_clients_decides_nothing(
 
 
 def test_recorded_results_are_judged_by_name_and_the_missing_ones_are_not_run() -> None:
-    small = [result | {"config": {"setting": {"model": "small_cnn"}}} for result in comparisons(AS_THE_PAPER)]
+    config = replace(HANDWRITING, setting=replace(HANDWRITING.setting, model="small_cnn"))
+    small = [replace(result, config=config) for result in comparisons(AS_THE_PAPER)]
     recorded = {"usual": comparisons(AS_THE_PAPER), "other": small, "missing": []}
     verdicts, tables = decide_recorded(recorded, "2a")
-    label = recorded["usual"][0]["data"]["label"]
+    label = recorded["usual"][0].label
     assert [one.dataset for one in verdicts] == [label] * 4 + [f"{label}, small_cnn"] * 4 + ["missing"] * 4
     assert {one.profile for one in verdicts} == {"recorded"}
     assert all((one.verdict == "not run") == (one.dataset == "missing") for one in verdicts)
@@ -267,16 +311,16 @@ def test_each_seed_has_its_own_centralized_optimizer() -> None:
 
 
 def test_differences_are_of_the_same_client() -> None:
-    (difference,) = differences([comparison(0, AS_THE_PAPER, noise=0.0)], CONTRASTS[0])
+    (difference,) = client_differences([comparison(0, AS_THE_PAPER, noise=0.0)], CONTRASTS[0])
     # Clients differ by up to 0.4; within one client all is equal but the method.
     assert difference == pytest.approx(np.full(CLIENTS, 0.04))
 
 
 def test_measures_by_hand() -> None:
-    model = {"accuracy": [[0.1, 0.5], [0.9, 0.9], [0.3, 0.4]]}
-    assert measured(model, "initial").tolist() == [0.1, 0.5]
-    assert measured(model, "personalized").tolist() == [0.3, 0.4]
-    assert measured(model, "gain") == pytest.approx([0.2, -0.1])
+    cell = TableOneCell(5, 2, (), ((0.1, 0.5), (0.9, 0.9), (0.3, 0.4)))
+    assert cell.accuracy_of("initial").tolist() == [0.1, 0.5]
+    assert cell.accuracy_of("personalized").tolist() == [0.3, 0.4]
+    assert cell.accuracy_of("gain") == pytest.approx([0.2, -0.1])
 
 
 @pytest.mark.parametrize("name", [REPTILE, ADAM, f"FedAvg, matched to {SGD}"])
@@ -284,12 +328,12 @@ def test_a_model_that_is_missing_is_named(name: str) -> None:
     results = comparisons({k: v for k, v in AS_THE_PAPER.items() if k != name})
     with pytest.raises(KeyError, match=f"no model '{name}'; there are FedAvg, "):
         decide_comparison(results, "laptop")
-    assert model_named(results[0], CONTINUED)["name"] == CONTINUED
+    assert results[0].model_named(CONTINUED).name == CONTINUED
 
 
 def test_claims_have_names_and_statements_of_their_own() -> None:
     assert len({contrast.claim for contrast in CONTRASTS}) == len(CONTRASTS) == 8
-    assert not {contrast.claim for contrast in CONTRASTS} & set(TABLE_ONE)
+    assert not {contrast.claim for contrast in CONTRASTS} & set(TABLE_ONE_CLAIMS)
     assert len({contrast.statement for contrast in CONTRASTS}) == len(CONTRASTS)
 
 
@@ -348,9 +392,9 @@ def test_the_rule_is_fair(one: float, other: float, p: float, seeds: list[float]
 
 def test_what_was_not_run_says_so() -> None:
     assert set(words(not_run("2a", "toy", "smoke"))) == {c.claim for c in CONTRASTS if "2a" in c.claim}
-    assert set(words(not_run("T1", "toy", "smoke"))) == set(TABLE_ONE)
+    assert set(words(not_run("T1", "toy", "smoke"))) == set(TABLE_ONE_CLAIMS)
     everything = not_run("", "toy", "smoke")
-    assert set(words(everything)) == {c.claim for c in CONTRASTS} | set(TABLE_ONE)
+    assert set(words(everything)) == {c.claim for c in CONTRASTS} | set(TABLE_ONE_CLAIMS)
     for one in everything:
         assert (one.verdict, one.dataset, one.profile) == ("not run", "toy", "smoke")
         assert math.isnan(one.effect) and all(map(math.isnan, one.interval)) and one.statement
@@ -368,7 +412,7 @@ def table_one(
     personalized: Sequence[float] = (0.70, 0.75, 0.80, 0.85),
     swing: tuple[float, float] = (0.04, 0.01),
     noise: float = 0.01,
-) -> Result:
+) -> TableOneResult:
     """One seed: accuracies by E, the same in both halves; the `swing` of a seed is up in 0, down in 2."""
     found = []
     for half in HALVES:
@@ -377,24 +421,22 @@ def table_one(
             own -= own.mean(1, keepdims=True)
             levels = np.array([initial[place], personalized[place]]) + (1 - seed) * np.array(swing)
             accuracy = levels[:, None] + np.linspace(-0.1, 0.1, CLIENTS) + own
-            cell = {"clients_per_round": half, "local_epochs": epochs, "accuracy": accuracy.tolist()}
-            found.append(cell | {"curve": [[0, 0.1, 0.3], [5, 0.4, 0.5], [10, *levels.tolist()]]})
-    data = {"name": "toy", "label": "toy (synthetic)", "sha256": ""}
-    ids = [f"client_{seed}_{i}" for i in range(CLIENTS)]
-    config = {"threshold": 0.5}
-    return {"kind": "table_one", "seed": seed, "config": config, "data": data, "clients": ids, "cells": found}
+            curve = ((0, 0.1, 0.3), (5, 0.4, 0.5), (10, *levels.tolist()))
+            found.append(TableOneCell(half, epochs, curve, rows(accuracy)))
+    config = replace(LAPTOP_TABLE_ONE["writers"], threshold=0.5)
+    return TableOneResult(**header_of("table_one", config, seed), cells=tuple(found))
 
 
 def decided(**options: Any) -> dict[str, Verdict]:
     verdicts = decide_table_one([table_one(seed, **options) for seed in range(SEEDS)], "laptop")
-    assert [one.claim for one in verdicts] == list(TABLE_ONE)
+    assert [one.claim for one in verdicts] == list(TABLE_ONE_CLAIMS)
     assert {(one.dataset, one.profile) for one in verdicts} == {("toy (synthetic)", "laptop")}
     return {one.claim: one for one in verdicts}
 
 
 def test_table_one_as_the_paper_has_it() -> None:
     found = decided()
-    assert words(list(found.values())) == dict.fromkeys(TABLE_ONE, "reproduced")
+    assert words(list(found.values())) == dict.fromkeys(TABLE_ONE_CLAIMS, "reproduced")
     # The smallest gain is that of E = 10; initial accuracy swings four times as much; it falls by 10 points.
     assert found["T1-gain"].effect == pytest.approx(10)
     assert found["T1-spread"].effect == pytest.approx(4)
@@ -439,11 +481,11 @@ def test_the_spread_over_seeds(swing: tuple[float, float], verdict: str) -> None
 
 def test_spreads_that_differ_from_cell_to_cell_decide_nothing() -> None:
     # The initial accuracy swings half as much in five of eight cells, and three times as much in the others.
-    results = [table_one(seed) for seed in range(SEEDS)]
-    for result in results:
-        for place, cell in enumerate(result["cells"]):
-            more = 0.5 if place < 5 else 3.0
-            cell["accuracy"] = [[0.5 + (1 - result["seed"]) * size] * CLIENTS for size in (0.02 * more, 0.02)]
+    def swings(seed: int, place: int) -> Any:
+        more = 0.5 if place < 5 else 3.0
+        return [[0.5 + (1 - seed) * size] * CLIENTS for size in (0.02 * more, 0.02)]
+
+    results = [with_cells(table_one(seed), lambda i, _, seed=seed: swings(seed, i)) for seed in range(SEEDS)]
     found = {one.claim: one for one in decide_table_one(results, "laptop")}["T1-spread"]
     assert found.effect == pytest.approx(0.5) and found.interval == pytest.approx((0.5, 3.0))
     assert found.verdict == "undecided"
@@ -464,24 +506,27 @@ def test_the_best_number_of_epochs(
 
 
 def test_one_half_of_the_table_is_enough_for_another_best_number_of_epochs() -> None:
-    results = [table_one(seed, personalized=(0.70, 0.75, 0.85, 0.80)) for seed in range(SEEDS)]
-    for result, other in zip(results, [table_one(seed) for seed in range(SEEDS)], strict=True):
-        result["cells"][4:] = other["cells"][4:]
+    results = []
+    for seed in range(SEEDS):
+        result = table_one(seed, personalized=(0.70, 0.75, 0.85, 0.80))
+        results.append(replace(result, cells=result.cells[:4] + table_one(seed).cells[4:]))
     assert words(decide_table_one(results, "laptop"))["T1-best-E"] == "reproduced"
 
 
 @pytest.mark.parametrize(("ahead", "verdict"), [(0.02, "direction only"), (-0.02, "undecided")])
 def test_a_best_number_of_epochs_that_hangs_on_a_few_clients(ahead: float, verdict: str) -> None:
     # Personalized, E = 20 is about half a standard error ahead of E = 10, or behind it.
-    results = [table_one(seed) for seed in range(SEEDS)]
-    for result in results:
-        for cell in result["cells"]:
-            wild = np.array(cell["accuracy"])
-            if cell["local_epochs"] == 20:
-                wild[1] = 0.80 + (1 - result["seed"]) * 0.01 + ahead + np.linspace(-0.7, 0.7, CLIENTS)
-            else:
-                wild[1] -= wild[1].mean() - (0.80 if cell["local_epochs"] == 10 else 0.3)
-            cell["accuracy"] = wild.tolist()
+    def wild(seed: int, cell: TableOneCell) -> Any:
+        accuracy = np.array(cell.accuracy)
+        if cell.local_epochs == 20:
+            accuracy[1] = 0.80 + (1 - seed) * 0.01 + ahead + np.linspace(-0.7, 0.7, CLIENTS)
+        else:
+            accuracy[1] -= accuracy[1].mean() - (0.80 if cell.local_epochs == 10 else 0.3)
+        return accuracy
+
+    results = [
+        with_cells(table_one(seed), lambda _, cell, seed=seed: wild(seed, cell)) for seed in range(SEEDS)
+    ]
     found = {one.claim: one for one in decide_table_one(results, "laptop")}["T1-best-E"]
     assert found.verdict == verdict
     assert 50 < found.effect < 97.5 if ahead > 0 else 2.5 < found.effect < 50
@@ -508,11 +553,11 @@ def test_a_fall_is_counted_by_seed() -> None:
 
 
 def test_cells_in_long_form() -> None:
-    table = cells([table_one(seed) for seed in range(SEEDS)])
+    table = table_one_cells([table_one(seed) for seed in range(SEEDS)])
     assert len(table) == SEEDS * len(EPOCHS) * len(HALVES)
     row = table[(table.seed == 1) & (table.clients_per_round == 20) & (table.local_epochs == 10)].iloc[0]
     assert (row.initial, row.personalized) == pytest.approx((0.70, 0.80))
     # To 0.5: initially at round 10, personalized at round 5, where it is just that.
     assert (row.rounds_initial, row.rounds_personalized) == (10, 5)
-    slow = cells([table_one(1, initial=(0.1, 0.2, 0.3, 0.4))])
+    slow = table_one_cells([table_one(1, initial=(0.1, 0.2, 0.3, 0.4))])
     assert slow.rounds_initial.isna().all() and (slow.rounds_personalized == 5).all()

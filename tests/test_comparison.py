@@ -1,11 +1,11 @@
-"""What the studies compute, against runs of the library by hand, and what may influence what."""
+"""What the experiments compute, against runs of the library by hand, and what may influence what."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,10 @@ from fl_meta.data.batches import batch_plan
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.data.published.tensorflow_federated import TITLES
 from fl_meta.evaluation.personalization import personalize
-from fl_meta.evidence.comparison_verdicts import CONTRASTS, differences
+from fl_meta.evidence.comparison_verdicts import CONTRASTS, client_differences
 from fl_meta.experiments import clients, comparison
-from fl_meta.experiments import trajectories as studies
-from fl_meta.experiments.clients import clients_of, parts
-from fl_meta.experiments.comparison import compare, diagnose, geometric
+from fl_meta.experiments.clients import clients_of, train_validation_held_out
+from fl_meta.experiments.comparison import ComparisonRun, compare, geometric
 from fl_meta.experiments.comparison_settings import (
     CONTINUED,
     CONTINUED_GRADIENTS,
@@ -35,17 +34,18 @@ from fl_meta.experiments.comparison_settings import (
     SMALL_E,
     Comparison,
 )
+from fl_meta.experiments.diagnosis import diagnose
+from fl_meta.experiments.outcomes import ComparisonOutcome, TrainedModel
 from fl_meta.experiments.settings import Setting
-from fl_meta.experiments.table_one import TableOne, table_one
-from fl_meta.experiments.trajectories import Snapshot, path
+from fl_meta.experiments.table_one import table_one
+from fl_meta.experiments.table_one_settings import TableOne
+from fl_meta.experiments.trajectories import Snapshot, accuracies, path
 from fl_meta.models.images import logistic, mlp
 from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params
 from fl_meta.training.baselines import train_local_only
 from fl_meta.training.rounds import TrainingDivergedError
 from fl_meta.training.train import train
-
-Result = dict[str, Any]
 
 SETTING = Setting("toy", "tiny", least=1, most=10)
 # 24 clients: 6 held out, 14 that train, 4 for validation; 10 examples each, so that an epoch is one step.
@@ -132,9 +132,9 @@ def candidates() -> dict[str, list[Snapshot]]:
 
 
 @pytest.fixture(scope="module")
-def result(candidates: dict[str, list[Snapshot]]) -> Result:
+def result(candidates: dict[str, list[Snapshot]]) -> ComparisonOutcome:
     """A comparison with seed 1, which many tests look at: do not write into it."""
-    trained = comparison._Rivals.trained
+    trained = ComparisonRun._train
 
     def watched(self: Any, name: str, *rest: Any) -> Any:
         found = trained(self, name, *rest)
@@ -144,13 +144,8 @@ def result(candidates: dict[str, list[Snapshot]]) -> Result:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clients, "load_dataset", lambda name: toy_data())
         patch.setitem(clients.MODELS, "tiny", tiny)
-        patch.setattr(comparison._Rivals, "trained", watched)
+        patch.setattr(ComparisonRun, "_train", watched)
         return compare(CONFIG, 1)
-
-
-def named(result: Result, name: str) -> dict[str, Any]:
-    (found,) = (model for model in result["models"] if model["name"] == name)
-    return found
 
 
 def equal(one: Params, other: Params) -> bool:
@@ -211,7 +206,7 @@ def test_clients_of_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_parts_are_disjoint_and_over_the_folds_each_client_is_held_out_once(toy: FederatedDataset) -> None:
     held_out: list[str] = []
     for fold in range(4):
-        groups = [set(part.client_ids) for part in parts(SETTING, fold, 4)]
+        groups = [set(part.client_ids) for part in train_validation_held_out(SETTING, fold, 4)]
         assert [len(group) for group in groups] == [14, 4, 6]
         assert set().union(*groups) == set(toy.client_ids)
         held_out += groups[2]
@@ -229,7 +224,7 @@ def test_a_character_of_several_plays_is_in_one_part(dataset: str, monkeypatch: 
     monkeypatch.setattr(clients, "load_dataset", lambda name: data)
     held_out: list[str] = []
     for fold in range(2):
-        groups = parts(replace(SETTING, dataset=dataset), fold, 2)
+        groups = train_validation_held_out(replace(SETTING, dataset=dataset), fold, 2)
         names = [{person for play, person in people if joint.join((play, person)) in g} for g in groups]
         assert all(names) and sum(map(len, names)) == 13
         assert sum(map(len, groups)) == len(people)
@@ -287,10 +282,10 @@ def test_accuracies_are_in_the_order_of_the_clients() -> None:
     data = toy_data(6)
     some = data.subset(["client_04", "client_00", "client_05", "client_02"])
     model = tiny(data)
-    found = studies.accuracies(model, model.init(0), some, 0.5, 2, seed=0)
+    found = accuracies(model, model.init(0), some, 0.5, 2, seed=0)
     assert len(np.unique(found, axis=1).T) == 4, "no two clients are alike"
     for place, client_id in enumerate(some.client_ids):
-        alone = studies.accuracies(model, model.init(0), data.subset([client_id]), 0.5, 2, seed=0)
+        alone = accuracies(model, model.init(0), data.subset([client_id]), 0.5, 2, seed=0)
         assert np.array_equal(alone[:, 0], found[:, place])
 
 
@@ -302,77 +297,74 @@ def test_table_one_is_training_and_personalization(toy: FederatedDataset) -> Non
     result = table_one(config, 5)
     # Seed 5 of 4 folds holds out fold 1.
     training, held_out = toy.fold(1, 4)
-    assert result["clients"] == list(held_out.client_ids)
-    pairs = [(cell["clients_per_round"], cell["local_epochs"]) for cell in result["cells"]]
+    assert result.clients == held_out.client_ids
+    pairs = [(cell.clients_per_round, cell.local_epochs) for cell in result.cells]
     assert pairs == [(2, 1), (2, 2), (3, 1), (3, 2)]
-    for cell in result["cells"]:
-        algorithm = fedavg(cell["local_epochs"], client=SGD(0.1), batch_size=20)
-        stage = Stage(algorithm, 3, cell["clients_per_round"])
+    for cell in result.cells:
+        algorithm = fedavg(cell.local_epochs, client=SGD(0.1), batch_size=20)
+        stage = Stage(algorithm, 3, cell.clients_per_round)
         run = train(tiny(toy), training, [stage], seed=5, progress=False)
         table = personalize(tiny(toy), run.params, held_out, epochs=2, client=SGD(0.1), seed=5)
         expected = table.accuracies()[[0, 2]].to_numpy().T
-        assert cell["accuracy"] == pytest.approx(expected, abs=1e-5)
-        assert [point[0] for point in cell["curve"]] == [0, 1, 2, 3]
-        assert cell["curve"][-1][1:] == pytest.approx(expected.mean(1), abs=1e-5)
+        assert cell.accuracy == pytest.approx(expected, abs=1e-5)
+        assert [point[0] for point in cell.curve] == [0, 1, 2, 3]
+        assert cell.curve[-1][1:] == pytest.approx(expected.mean(1), abs=1e-5)
         untrained = personalize(tiny(toy), tiny(toy).init(5), held_out, epochs=2, client=SGD(0.1), seed=5)
-        assert cell["curve"][0][1:] == pytest.approx(untrained.accuracies()[[0, 2]].mean(), abs=1e-5)
+        assert cell.curve[0][1:] == pytest.approx(untrained.accuracies()[[0, 2]].mean(), abs=1e-5)
 
 
 # Comparison: structure and budgets ------------------------------------------------------------------------
 
 
-def test_a_comparison_has_all_that_claims_look_at(result: Result) -> None:
+def test_a_comparison_has_all_that_claims_look_at(result: ComparisonOutcome) -> None:
     _, _, held_out = toy_parts(1)
-    assert result["clients"] == list(held_out.client_ids)
-    names = [model["name"] for model in result["models"]]
+    assert result.clients == held_out.client_ids
+    names = [model.name for model in result.models]
     assert sorted(names) == sorted(
         ["FedAvg", *FEDERATED, CONTINUED_GRADIENTS, *CENTRALIZED, *MATCHED, LOCAL_ONLY]
     )
-    for model in result["models"]:
-        epochs = 1 if model["name"] == LOCAL_ONLY else CONFIG.personalization_epochs
-        assert np.array(model["accuracy"]).shape == (epochs + 1, 6)
-        assert model["personalization_rate"] in CONFIG.personalization_rates
-    assert all(len(differences([result], contrast)[0]) == 6 for contrast in CONTRASTS)
-    assert set(result["courses"]) == {"FedAvg", *FEDERATED, *CENTRALIZED}
-    assert [point["round"] for point in result["courses"]["FedAvg"]] == [1, 2, 6]
-    start = named(result, "FedAvg")["rounds"]
+    for model in result.models:
+        epochs = 1 if model.name == LOCAL_ONLY else CONFIG.personalization_epochs
+        assert np.array(model.accuracy).shape == (epochs + 1, 6)
+        assert model.personalization_rate in CONFIG.personalization_rates
+    assert all(len(client_differences([result], contrast)[0]) == 6 for contrast in CONTRASTS)
+    assert set(result.courses) == {"FedAvg", *FEDERATED, *CENTRALIZED}
+    assert [point.round for point in result.courses["FedAvg"]] == [1, 2, 6]
+    start = result.model_named("FedAvg").rounds
     for name in FEDERATED:
-        assert [point["round"] - start for point in result["courses"][name]] == [0, 1, 2, 3, 4]
+        assert [point.round - start for point in result.courses[name]] == [0, 1, 2, 3, 4]
         # All begin at the same model, and it is personalized alike for all.
-        first, continued = (result["courses"][one][0] for one in (name, CONTINUED))
+        first, continued = (result.courses[one][0] for one in (name, CONTINUED))
         assert first == continued
 
 
-def test_every_method_has_the_same_budget(result: Result) -> None:
-    assert set(result["search"]) == {"FedAvg", *FEDERATED, *CENTRALIZED, LOCAL_ONLY}
-    sizes = {name: len(options) for name, options in result["search"].items()}
+def test_every_method_has_the_same_budget(result: ComparisonOutcome) -> None:
+    assert set(result.search) == {"FedAvg", *FEDERATED, *CENTRALIZED, LOCAL_ONLY}
+    sizes = {name: len(options) for name, options in result.search.items()}
     # Local training has nothing but the rate of personalization, which every model is given besides.
     assert sizes.pop(LOCAL_ONLY) == 3 and set(sizes.values()) == {2}
-    start = named(result, "FedAvg")["rounds"]
+    start = result.model_named("FedAvg").rounds
     for name in FEDERATED:
-        assert named(result, name)["rounds"] == start + CONFIG.fine_tuning_rounds
+        assert result.model_named(name).rounds == start + CONFIG.fine_tuning_rounds
     # Gradients by hand: 3 clients, and of 10 examples each epoch is one step.
     gradients = {"FedAvg": 0, CONTINUED: 3 * 2, REPTILE: 3 * 3, FEDSGD: 3, SMALL_E: 3}
     for name, each in gradients.items():
         rounds = 0 if name == "FedAvg" else CONFIG.fine_tuning_rounds
-        assert named(result, name)["local_gradients"] == 6 * start + each * rounds
+        assert result.model_named(name).local_gradients == 6 * start + each * rounds
     # FedAvg sees 10 · 2 · 3 examples in each of 6 rounds, centralized training 20 in a step.
     for name in CENTRALIZED:
-        course = result["courses"][name]
-        assert course[-1]["round"] == course[-1]["local_gradients"] == 10 * 2 * 3 * 6 / 20
-        assert named(result, name)["rounds"] <= course[-1]["round"]
+        course = result.courses[name]
+        assert course[-1].round == course[-1].local_gradients == 10 * 2 * 3 * 6 / 20
+        assert result.model_named(name).rounds <= course[-1].round
 
 
-def test_the_best_option_on_the_validation_clients_wins(result: Result) -> None:
-    for name, tried in result["search"].items():
-        key = "validation_personalized" if name == LOCAL_ONLY else "validation"
-        best = max(tried, key=lambda one: one[key])
-        assert named(result, name)["option"] == best["option"]
+def test_the_best_option_on_the_validation_clients_wins(result: ComparisonOutcome) -> None:
+    for name, tried in result.search.items():
+        best = max(tried, key=lambda one: one.validation)
+        assert result.model_named(name).option == best.option
     # Where the initial accuracy is what counts, it is that of the model.
     for name in ("FedAvg", FEDSGD, SMALL_E, *CENTRALIZED):
-        assert named(result, name)["validation"][0] == max(
-            one["validation"] for one in result["search"][name]
-        )
+        assert result.model_named(name).validation[0] == max(one.validation for one in result.search[name])
 
 
 @pytest.mark.parametrize(("steps", "rounds"), [(1, 2), (4, 8), (40, 16)])
@@ -381,11 +373,11 @@ def test_as_many_gradients_as_reptile_or_four_times_the_rounds(
 ) -> None:
     # Reptile takes 4 · 3 · steps gradients, FedAvg 6 in each round; 16 rounds are the most.
     found = compare(replace(CONFIG, rounds=1, **SINGLE | {"reptile": ((steps, 0.01),)}), 0)
-    start, tuned, continued = (named(found, name) for name in ("FedAvg", REPTILE, CONTINUED_GRADIENTS))
-    assert continued["rounds"] - start["rounds"] == rounds
-    assert continued["local_gradients"] - start["local_gradients"] == 6 * rounds
+    start, tuned, continued = (found.model_named(name) for name in ("FedAvg", REPTILE, CONTINUED_GRADIENTS))
+    assert continued.rounds - start.rounds == rounds
+    assert continued.local_gradients - start.local_gradients == 6 * rounds
     if rounds < 16:
-        assert 0 <= continued["local_gradients"] - tuned["local_gradients"] < 6
+        assert 0 <= continued.local_gradients - tuned.local_gradients < 6
 
 
 # Comparison: the models, once more by hand ----------------------------------------------------------------
@@ -396,18 +388,18 @@ def toy_parts(fold: int) -> tuple[FederatedDataset, FederatedDataset, FederatedD
     return (*rest.fold(0, 5), held_out)
 
 
-def stages_of(result: Result, name: str) -> list[Stage]:
+def stages_of(result: ComparisonOutcome, name: str) -> list[Stage]:
     """What made a model, from nothing but what the result says of it."""
-    first, model = named(result, "FedAvg"), named(result, name)
-    client = SGD(first["option"])
+    first, model = result.model_named("FedAvg"), result.model_named(name)
+    client = SGD(first.option)
 
     def averaging(epochs: int, rate: float) -> Algorithm:
         return fedavg(epochs, client=client, server=SGD(rate, momentum=0.9), batch_size=20)
 
-    start = Stage(averaging(2, 1.0), first["rounds"], 3)
+    start = Stage(averaging(2, 1.0), first.rounds, 3)
     if name == "FedAvg" or name.startswith("FedAvg, matched"):
-        return [replace(start, rounds=model["rounds"])]
-    option = model["option"]
+        return [replace(start, rounds=model.rounds)]
+    option = model.option
     algorithm = {
         CONTINUED: lambda: averaging(2, option),
         CONTINUED_GRADIENTS: lambda: averaging(2, option),
@@ -415,30 +407,30 @@ def stages_of(result: Result, name: str) -> list[Stage]:
         FEDSGD: lambda: fedsgd(client=client, server=Adam(option), batch_size=20),
         SMALL_E: lambda: averaging(1, option),
     }[name]()
-    return [start, Stage(algorithm, model["rounds"] - first["rounds"], 3)]
+    return [start, Stage(algorithm, model.rounds - first.rounds, 3)]
 
 
 @pytest.mark.parametrize("name", ["FedAvg", *FEDERATED, CONTINUED_GRADIENTS, *MATCHED[1::2]])
-def test_a_federated_model_can_be_made_again(result: Result, name: str) -> None:
+def test_a_federated_model_can_be_made_again(result: ComparisonOutcome, name: str) -> None:
     training, validation, held_out = toy_parts(1)
-    model, expected = tiny(training), named(result, name)
+    model, expected = tiny(training), result.model_named(name)
     run = train(model, training, stages_of(result, name), seed=1, progress=False)
     check(model, run.params, expected, validation, held_out)
     if name in (CONTINUED, REPTILE):
         # Tuned for the personalized accuracy of the validation clients, with the client rate of training.
-        rate = named(result, "FedAvg")["option"]
+        rate = result.model_named("FedAvg").option
         table = personalize(model, run.params, validation, epochs=2, client=SGD(rate), seed=1)
-        best = max(one["validation"] for one in result["search"][name])
+        best = max(one.validation for one in result.search[name])
         assert best == pytest.approx(table.accuracies()[2].mean(), abs=1e-5)
 
 
 @pytest.mark.parametrize("name", [*CENTRALIZED, *MATCHED[0::2]])
-def test_a_centralized_model_can_be_made_again(result: Result, name: str) -> None:
+def test_a_centralized_model_can_be_made_again(result: ComparisonOutcome, name: str) -> None:
     training, validation, held_out = toy_parts(1)
-    model, expected = tiny(training), named(result, name)
-    option = named(result, name.removesuffix(", matched"))["option"]
+    model, expected = tiny(training), result.model_named(name)
+    option = result.model_named(name.removesuffix(", matched")).option
     server: SGD | Adam = SGD(option, momentum=0.9) if "SGD" in name else Adam(option)
-    stage = Stage(fedsgd(client=SGD(1.0), server=server, batch_size=20), expected["rounds"], 1)
+    stage = Stage(fedsgd(client=SGD(1.0), server=server, batch_size=20), expected.rounds, 1)
     run = train(model, training.pooled(), [stage], seed=1, engine="loop", progress=False)
     check(model, run.params, expected, validation, held_out)
 
@@ -446,7 +438,7 @@ def test_a_centralized_model_can_be_made_again(result: Result, name: str) -> Non
 def check(
     model: Model,
     params: Params,
-    expected: dict[str, Any],
+    expected: TrainedModel,
     validation: FederatedDataset,
     held_out: FederatedDataset,
 ) -> None:
@@ -455,29 +447,29 @@ def check(
     for rate in CONFIG.personalization_rates:
         table = personalize(model, params, validation, epochs=2, client=SGD(rate), seed=1)
         means[rate] = table.accuracies().mean().to_numpy()
-    rate = expected["personalization_rate"]
+    rate = expected.personalization_rate
     assert means[rate][-1] == max(mean[-1] for mean in means.values())
-    assert expected["validation"] == pytest.approx(means[rate], abs=1e-5)
+    assert expected.validation == pytest.approx(means[rate], abs=1e-5)
     found = personalize(model, params, held_out, epochs=2, client=SGD(rate), seed=1).accuracies()
     assert list(found.index) == list(held_out.client_ids)
-    assert expected["accuracy"] == pytest.approx(found.to_numpy().T, abs=1e-5)
+    assert expected.accuracy == pytest.approx(found.to_numpy().T, abs=1e-5)
 
 
-def test_the_floor_is_training_alone(result: Result) -> None:
+def test_the_floor_is_training_alone(result: ComparisonOutcome) -> None:
     _, validation, held_out = toy_parts(1)
-    model, found = tiny(held_out), named(result, LOCAL_ONLY)
+    model, found = tiny(held_out), result.model_named(LOCAL_ONLY)
     scores = {
         rate: train_local_only(model, validation, epochs=3, client=SGD(rate), seed=1).accuracies()[3].mean()
         for rate in CONFIG.personalization_rates
     }
-    assert found["option"] == max(scores, key=scores.__getitem__)
-    alone = train_local_only(model, held_out, epochs=3, client=SGD(found["option"]), seed=1).accuracies()
-    assert found["accuracy"] == pytest.approx(alone[[0, 3]].to_numpy().T, abs=1e-5)
+    assert found.option == max(scores, key=scores.__getitem__)
+    alone = train_local_only(model, held_out, epochs=3, client=SGD(found.option), seed=1).accuracies()
+    assert found.accuracy == pytest.approx(alone[[0, 3]].to_numpy().T, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", CENTRALIZED)
 def test_matched_models_are_as_good_as_candidates_allow(
-    result: Result, candidates: dict[str, list[Snapshot]], name: str
+    result: ComparisonOutcome, candidates: dict[str, list[Snapshot]], name: str
 ) -> None:
     training, validation, held_out = toy_parts(1)
     everyone = toy_data()
@@ -495,7 +487,7 @@ def test_matched_models_are_as_good_as_candidates_allow(
     target = min(max(reached[name].values()), max(reached["FedAvg"].values())) - 0.01
     matched = []
     for side, title in ((name, f"{name}, matched"), ("FedAvg", f"FedAvg, matched to {name}")):
-        matched.append(reached[side][named(result, title)["rounds"]])
+        matched.append(reached[side][result.model_named(title).rounds])
         assert abs(matched[-1] - target) == min(abs(one - target) for one in reached[side].values())
     # Between candidates there is at most a third of what training gained altogether.
     assert abs(matched[0] - matched[1]) <= (target - 1 / 4) / 3
@@ -504,38 +496,36 @@ def test_matched_models_are_as_good_as_candidates_allow(
 # Comparison: what may influence what ----------------------------------------------------------------------
 
 
-def choices(result: Result) -> Any:
+def choices(result: ComparisonOutcome) -> Any:
     """All that was chosen on the way to a result."""
-    names = ("name", "option", "rounds", "local_gradients", "personalization_rate", "validation")
-    points = ("round", "local_gradients", "personalization_rate")
-    models = [{name: model[name] for name in names} for model in result["models"]]
+    models = [replace(model, accuracy=(), why=None) for model in result.models]
     courses = {
-        name: [{key: point[key] for key in points} for point in course]
-        for name, course in result["courses"].items()
+        name: [replace(point, initial=0.0, personalized=0.0) for point in course]
+        for name, course in result.courses.items()
     }
-    return models, courses, result["search"]
+    return models, courses, result.search
 
 
 def test_held_out_clients_influence_no_choice(
-    toy: FederatedDataset, result: Result, monkeypatch: pytest.MonkeyPatch
+    toy: FederatedDataset, result: ComparisonOutcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, validation, held_out = parts(SETTING, 1, 4)
+    _, validation, held_out = train_validation_held_out(SETTING, 1, 4)
     monkeypatch.setattr(clients, "load_dataset", lambda name: relabelled(toy, held_out.client_ids))
     other = compare(CONFIG, 1)
     assert choices(other) == choices(result)
-    for one, changed in zip(result["models"], other["models"], strict=True):
-        assert one["accuracy"] != changed["accuracy"]
-        assert one["why"] is None or one["why"] != changed["why"]
+    for one, changed in zip(result.models, other.models, strict=True):
+        assert one.accuracy != changed.accuracy
+        assert one.why is None or one.why != changed.why
     # And validation clients influence choices alone, not what an option leads to.
     monkeypatch.setattr(clients, "load_dataset", lambda name: relabelled(toy, validation.client_ids))
-    rivals = comparison._Rivals(CONFIG, 1)
-    snapshots, *_ = comparison._fedavg(rivals)
-    assert rivals.search["FedAvg"] != result["search"]["FedAvg"]
+    run = ComparisonRun(CONFIG, 1)
+    snapshots, *_ = run.train_fedavg()
+    assert run.search["FedAvg"] != result.search["FedAvg"]
     stages = [replace(stages_of(result, "FedAvg")[0], rounds=6)]
-    client = SGD(rivals.models[0]["option"])
+    client = SGD(run.models[0].option)
     stages = [replace(stages[0], algorithm=replace(stages[0].algorithm, client=client))]
-    run = train(rivals.model, rivals.train, stages, seed=1, progress=False)
-    assert equal(snapshots[-1].params, run.params)
+    expected = train(run.model, run.train, stages, seed=1, progress=False)
+    assert equal(snapshots[-1].params, expected.params)
 
 
 @pytest.mark.parametrize(
@@ -552,13 +542,13 @@ def test_an_option_that_diverges_scores_nothing_and_stops_nothing(
     good = getattr(CONFIG, grid)[0]
     small = replace(CONFIG, rounds=2, fine_tuning_rounds=2, personalization_rates=(0.1,))
     found = compare(replace(small, **{grid: (bad, good)}), 1)
-    assert [one["option"] for one in found["search"][name]] == [bad, good]
-    assert found["search"][name][0]["validation"] == 0 < found["search"][name][1]["validation"]
-    assert named(found, name)["option"] == good
+    assert [one.option for one in found.search[name]] == [bad, good]
+    assert found.search[name][0].validation == 0 < found.search[name][1].validation
+    assert found.model_named(name).option == good
 
 
 def test_a_method_of_which_every_option_diverges_says_so(toy: FederatedDataset) -> None:
-    with pytest.raises(TrainingDivergedError, match="FedAvg: all of"):
+    with pytest.raises(TrainingDivergedError, match="FedAvg: training diverged with each of"):
         compare(replace(CONFIG, rounds=2, **(SINGLE | {"client_rates": (1e30,)})), 1)
 
 
@@ -577,7 +567,7 @@ EARLY = replace(CONFIG, rounds=1, fine_tuning_rounds=8, **SINGLE)
 
 
 @pytest.fixture(scope="module")
-def whole() -> list[Result]:
+def whole() -> list[ComparisonOutcome]:
     """What comes out of `EARLY` if nothing is broken."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clients, "load_dataset", lambda name: toy_data())
@@ -588,19 +578,19 @@ def whole() -> list[Result]:
 @pytest.mark.parametrize("broken", [idle, confused])
 def test_a_broken_reptile_is_noticed(
     toy: FederatedDataset,
-    whole: list[Result],
+    whole: list[ComparisonOutcome],
     broken: Callable[..., Algorithm],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(comparison, "reptile", broken)
     poor = [compare(EARLY, seed) for seed in range(2)]
     for contrast in CONTRASTS[:2]:
-        effect, worse = (np.concatenate(differences(some, contrast)).mean() for some in (whole, poor))
+        effect, worse = (np.concatenate(client_differences(some, contrast)).mean() for some in (whole, poor))
         assert worse < effect - 0.05 and worse < 0
     # All that has nothing to do with Reptile is the same.
     for one, other in zip(whole, poor, strict=True):
         for name in ("FedAvg", CONTINUED, FEDSGD, SMALL_E, *CENTRALIZED, *MATCHED, LOCAL_ONLY):
-            assert named(one, name) == named(other, name)
+            assert one.model_named(name) == other.model_named(name)
 
 
 # Why ------------------------------------------------------------------------------------------------------
@@ -651,7 +641,7 @@ def test_why_by_hand(clients: int) -> None:
             end -= rate * softmax_gradient(end, client.train_x[rows], client.train_y[rows])
         distances.append(math.sqrt(((end - theta) ** 2).sum()))
     found = diagnose(model, params, data, rate, epochs, seed)
-    assert found == pytest.approx(
+    assert asdict(found) == pytest.approx(
         {
             "clients": len(chosen),
             "gradient_cosine": np.mean(cosines),

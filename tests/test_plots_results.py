@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,14 +8,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fl_meta.evidence.comparison_verdicts import decide_comparison
+from fl_meta.evidence.result_types import ComparisonResult, DataFingerprint, Experiment, TableOneResult
 from fl_meta.experiments.comparison_settings import (
     CONTINUED,
     CONTINUED_GRADIENTS,
     FEDSGD,
+    HANDWRITING,
     LOCAL_ONLY,
     REPTILE,
     SMALL_E,
 )
+from fl_meta.experiments.outcomes import CoursePoint, TableOneCell, TrainedModel
+from fl_meta.experiments.table_one_settings import LAPTOP_TABLE_ONE
 from fl_meta.plots import results as result_plots
 
 # Two seeds with two held-out clients each: accuracies after 0, 1 and 2 epochs.
@@ -24,7 +29,23 @@ FEDAVG = (
 )
 
 
-def comparison(seed: int) -> dict[str, Any]:
+def header_of(kind: str, config: Experiment, seed: int, label: str = "toy (synthetic)") -> dict[str, Any]:
+    """What every result of the toy data begins with."""
+    return {
+        "format": 1,
+        "kind": kind,
+        "config": config,
+        "seed": seed,
+        "data": DataFingerprint("toy", label, ""),
+        "fl_meta": "0",
+        "torch": "0",
+        "machine": "",
+        "seconds": 0.0,
+        "clients": ("ann", "bob"),
+    }
+
+
+def comparison(seed: int) -> ComparisonResult:
     """A result of claims 2 and 3 in which every other model is FedAvg's, ten points lower in the end."""
     own = np.array(FEDAVG[seed])
     weaker = own - [[0.0], [0.05], [0.1]]
@@ -33,47 +54,46 @@ def comparison(seed: int) -> dict[str, Any]:
     names += [f"{name}{end}" for name in centralized for end in ("", ", matched")]
     models = {"FedAvg": own, **{f"FedAvg, matched to {name}": own for name in centralized}}
     models |= dict.fromkeys(names, weaker) | {REPTILE: own, LOCAL_ONLY: own[[0, 2]] - 0.1}
-    course = [
-        {"round": 1, "initial": 0.1, "personalized": 0.2},
-        {"round": 10, "initial": 0.2, "personalized": 0.4 + 0.2 * seed},
-        {"round": 40, "initial": 0.4 + 0.1 * seed, "personalized": 0.6},
-    ]
-    return {
-        "seed": seed,
-        "data": {"label": "toy (synthetic)"},
-        "config": {"local_only_epochs": 7, "setting": {"model": "mlp"}},
-        "models": [
-            {
-                "name": name,
-                "personalization_rate": 0.1 * (1 + seed) if name == "FedAvg" else 0.3,
-                "validation": accuracy.mean(1).tolist(),
-                "accuracy": accuracy.tolist(),
-            }
+    course = (
+        CoursePoint(1, 1, 0.3, 0.1, 0.2),
+        CoursePoint(10, 10, 0.3, 0.2, 0.4 + 0.2 * seed),
+        CoursePoint(40, 40, 0.3, 0.4 + 0.1 * seed, 0.6),
+    )
+    return ComparisonResult(
+        **header_of("comparison", replace(HANDWRITING, local_only_epochs=7), seed),
+        models=tuple(
+            TrainedModel(
+                name=name,
+                option=None,
+                rounds=1,
+                local_gradients=1,
+                personalization_rate=0.1 * (1 + seed) if name == "FedAvg" else 0.3,
+                validation=tuple(accuracy.mean(1).tolist()),
+                accuracy=tuple(map(tuple, accuracy.tolist())),
+                why=None,
+            )
             for name, accuracy in models.items()
-        ],
+        ),
         # The second seed trained for a point less, and its last round is another.
-        "courses": {"FedAvg": course[seed:], "centralized SGD": course},
-    }
+        courses={"FedAvg": course[seed:], "centralized SGD": course},
+        search={},
+    )
 
 
-def table(seed: int, halves: tuple[int, ...] = (5, 20)) -> dict[str, Any]:
+def table(seed: int, halves: tuple[int, ...] = (5, 20), label: str = "toy (synthetic)") -> TableOneResult:
     """A result of Table 1: E makes the initial accuracy fall and the personalized one rise."""
-    return {
-        "seed": seed,
-        "data": {"label": "toy (synthetic)"},
-        "config": {"threshold": 0.5},
-        "clients": ["ann", "bob"],
-        "cells": [
-            {
-                "clients_per_round": clients,
-                "local_epochs": epochs,
-                "curve": [[0, 0.0, 0.0]],
-                "accuracy": [[0.5 - 0.01 * epochs, 0.7 - 0.01 * epochs], [0.6 + 0.1 * seed, 0.8]],
-            }
-            for clients in halves
-            for epochs in (2, 5)
-        ],
-    }
+    cells = [
+        TableOneCell(
+            clients,
+            epochs,
+            ((0, 0.0, 0.0),),
+            ((0.5 - 0.01 * epochs, 0.7 - 0.01 * epochs), (0.6 + 0.1 * seed, 0.8)),
+        )
+        for clients in halves
+        for epochs in (2, 5)
+    ]
+    header = header_of("table_one", LAPTOP_TABLE_ONE["writers"], seed, label)
+    return TableOneResult(**header, cells=tuple(cells))
 
 
 RESULTS = [comparison(0), comparison(1)]
@@ -204,18 +224,28 @@ def test_effects_come_from_the_table_of_the_claims() -> None:
 
 def test_all_draw_figures_of_their_own() -> None:
     assert isinstance(result_plots.arrow_plot(RESULTS, ["FedAvg"]), Figure)
-    many = [model["name"] for model in RESULTS[0]["models"]][:12]
+    many = [model.name for model in RESULTS[0].models][:12]
     (axes,) = result_plots.adaptation_plot(RESULTS, many).axes
     assert len(axes.lines) == 12, "more names than markers, and none is left out"
     assert len({(line.get_color(), line.get_marker()) for line in axes.lines}) == 12
 
 
+def test_a_title_can_call_the_data_otherwise() -> None:
+    label = "toy, seed 1 alone"
+    for plot in (result_plots.arrow_plot, result_plots.adaptation_plot):
+        assert label in plot(RESULTS, ["FedAvg"], label=label).axes[0].get_title()
+    for figure in (
+        result_plots.gain_plot(RESULTS, ["FedAvg"], label=label),
+        result_plots.table_plot([table(0)], label=label),
+    ):
+        assert label in figure.get_suptitle() and "synthetic" not in figure.get_suptitle()
+
+
 def test_what_cannot_be_drawn_is_refused() -> None:
     with pytest.raises(ValueError, match="one data set, not of 0"):
         result_plots.table_plot([])
-    real = table(1) | {"data": {"label": "real"}}
     with pytest.raises(ValueError, match="'real', 'toy"):
-        result_plots.table_plot([table(0), real])
+        result_plots.table_plot([table(0), table(1, label="real")])
     with pytest.raises(KeyError, match="no model 'MAML'; there are FedAvg"):
         result_plots.gain_plot(RESULTS, ["MAML"])
     with pytest.raises(ValueError, match="no effects"):

@@ -16,6 +16,7 @@ from fl_meta.data import LOADERS
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.evaluation.personalization import Evaluation, personalize
 from fl_meta.experiments import published_scores as rows
+from fl_meta.experiments.outcomes import Accuracies, BenchmarkOutcome, MethodScore
 from fl_meta.experiments.published_scores import (
     METHODS,
     PARTITIONS,
@@ -23,7 +24,7 @@ from fl_meta.experiments.published_scores import (
     benchmark,
     beside_published,
     clients_of_row,
-    differences,
+    protocol_differences,
 )
 from fl_meta.experiments.published_settings import (
     BENCHMARK_METHODS,
@@ -36,7 +37,6 @@ from fl_meta.experiments.settings import Setting
 from fl_meta.models.images import logistic
 from fl_meta.training.train import train
 
-Result = dict[str, Any]
 CONFIG = Benchmark(Setting("toy", "tiny", 1, 50), 5, None, "FedAvg", 8, 0.5, 4)
 
 
@@ -63,29 +63,29 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> FederatedDataset:
     return data
 
 
-def accuracy(result: Result, name: str) -> list[list[float]]:
-    (found,) = (method["accuracy"] for method in result["methods"] if method["name"] == name)
+def accuracy(result: BenchmarkOutcome, name: str) -> Accuracies:
+    (found,) = (method.accuracy for method in result.methods if method.name == name)
     return found
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_scores_seen_and_unseen_clients(toy: FederatedDataset, method: str) -> None:
     result = benchmark(replace(CONFIG, method=method), 1)
-    assert result["seen"] == 8 and sorted(result["clients"]) == sorted(toy.client_ids)
-    tests = [int(toy.test_counts[toy.position(client)]) for client in result["clients"]]
-    assert result["predictions"] == tests
-    names = [one["name"] for one in result["methods"]]
+    assert result.seen == 8 and sorted(result.clients) == sorted(toy.client_ids)
+    tests = [int(toy.test_counts[toy.position(client)]) for client in result.clients]
+    assert list(result.predictions) == tests
+    names = [one.name for one in result.methods]
     assert names[0] == method and (method == "Local" or names[1] == f"{method}+")
-    for one in result["methods"]:
-        parts = [8] if one["name"] == rows.AS_RELEASED else [8, 2]
-        assert [len(part) for part in one["accuracy"]] == parts
-        assert all(0 <= value <= 1 for part in one["accuracy"] for value in part)
+    for one in result.methods:
+        parts = [8] if one.name == rows.AS_RELEASED else [8, 2]
+        assert [len(part) for part in one.accuracy] == parts
+        assert all(0 <= value <= 1 for part in one.accuracy for value in part)
 
 
 def test_over_the_seeds_every_client_is_unseen_once(toy: FederatedDataset) -> None:
     config = replace(CONFIG, method="Local", rounds=1)
     results = [benchmark(config, seed) for seed in range(5)]
-    unseen = [client for result in results for client in result["clients"][result["seen"] :]]
+    unseen = [client for result in results for client in result.clients[result.seen :]]
     assert sorted(unseen) == sorted(toy.client_ids)
 
 
@@ -131,7 +131,7 @@ def test_unseen_clients_have_no_part_in_training(
     config = replace(CONFIG, method=method)
     before = benchmark(config, 1)
     y = toy.y.copy()
-    for client in before["clients"][before["seen"] :]:
+    for client in before.clients[before.seen :]:
         i = toy.position(client)
         y[toy.starts[i] : toy.starts[i] + toy.counts[i]] ^= 1
     monkeypatch.setattr(rows, "load_dataset", lambda name: replace(toy, y=y))
@@ -149,24 +149,18 @@ def test_examples_are_divided_where_the_data_set_has_no_clients(toy: FederatedDa
 
 
 def result_of(
-    seed: int, method: str, seen: list[float], unseen: list[float], predictions: list[int]
-) -> Result:
-    return {
-        "config": {"setting": {"dataset": "cifar10_subset"}},
-        "seed": seed,
-        "seen": len(seen),
-        "predictions": predictions,
-        "methods": [{"name": method, "accuracy": [seen, unseen]}],
-    }
+    method: str, seen: tuple[float, ...], unseen: tuple[float, ...], predictions: tuple[int, ...]
+) -> BenchmarkOutcome:
+    return BenchmarkOutcome((), len(seen), predictions, (MethodScore(method, (seen, unseen)),))
 
 
 def test_the_table_by_hand() -> None:
     results = [
-        result_of(0, "FedAvg", [0.5, 1.0], [0.2], [30, 10, 5]),
-        result_of(1, "FedAvg", [0.7, 0.7], [0.8], [10, 10, 15]),
-        result_of(0, "FedProx", [0.4, 0.4], [0.4], [30, 10, 5]),
+        result_of("FedAvg", (0.5, 1.0), (0.2,), (30, 10, 5)),
+        result_of("FedAvg", (0.7, 0.7), (0.8,), (10, 10, 15)),
+        result_of("FedProx", (0.4, 0.4), (0.4,), (30, 10, 5)),
     ]
-    table = beside_published(results)
+    table = beside_published("cifar10_subset", results)
     # (0.5 · 30 + 1.0 · 10 + 0.7 · 20) / 60, and (0.2 · 5 + 0.8 · 15) / 20; of the seeds 0.625 and 0.7.
     row = table.loc["FedAvg"]
     assert [row.seeds, row.seen, row.unseen] == pytest.approx([2, 65.0, 65.0])
@@ -196,10 +190,10 @@ def test_every_row_can_be_asked_for() -> None:
 
 def test_what_differs_from_the_published_row_is_said() -> None:
     for name, methods in BENCHMARKS["paper"].items():
-        said = differences(methods["FedAvg"])
+        said = protocol_differences(methods["FedAvg"])
         assert "published: 200" not in said and "(published: 128)" not in said
         assert ("IN for" in said) == (name in ("mnist_by_writer", "unipen62"))
-    said = differences(BENCHMARKS["laptop"]["cifar10_subset"]["FedAvg"])
+    said = protocol_differences(BENCHMARKS["laptop"]["cifar10_subset"]["FedAvg"])
     for part in (
         "model colour_cnn (published: mobilenet_v2)",
         "rounds 100 (published: 200)",

@@ -1,0 +1,58 @@
+"""How the subcommands declare themselves and their arguments."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+Subcommands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Run: TypeAlias = Callable[[argparse.Namespace], int]
+
+
+def add_command(
+    subcommands: Subcommands,
+    name: str,
+    run: Run | None,
+    summary: str,
+    description: str,
+    passes_on_arguments: bool = False,
+) -> argparse.ArgumentParser:
+    """Add a subcommand and return its parser.
+
+    Args:
+        subcommands: where to add it.
+        name: what the user types.
+        run: carries it out and returns the exit status; None for a group of subcommands.
+        summary: its line in the list of commands.
+        description: the text above its options in its own help.
+        passes_on_arguments: whether arguments it does not know are for another program, and not an error;
+            `run` finds them in `options.unknown_arguments`.
+    """
+    parser = subcommands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run, passes_on_arguments=passes_on_arguments)
+    return parser
+
+
+def add_folder(parser: argparse.ArgumentParser, option: str, default: str, meaning: str) -> None:
+    """Add an option that names a folder."""
+    help_line = f"{meaning} (default: {default})"
+    parser.add_argument(option, type=Path, default=Path(default), metavar="DIR", help=help_line)
+
+
+def at_least_one(text: str) -> int:
+    """The whole number in an argument.
+
+    Raises:
+        argparse.ArgumentTypeError: if it is not a whole number, or less than 1.
+    """
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)

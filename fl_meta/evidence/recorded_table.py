@@ -1,0 +1,78 @@
+"""One tidy table of all recorded results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from fl_meta.evidence.result_types import (
+    BenchmarkResult,
+    ComparisonResult,
+    HeterogeneityResult,
+    Result,
+    TableOneResult,
+)
+from fl_meta.evidence.results import read_result
+from fl_meta.experiments.heterogeneity_settings import KNOBS
+from fl_meta.experiments.outcomes import Personalized
+from fl_meta.experiments.published_scores import ADAPTED, AS_RELEASED
+
+COLUMNS = ("file", "kind", "dataset", "model", "seed", "entry", "initial", "personalized", "clients")
+
+
+def recorded_table(folder: str | Path) -> pd.DataFrame:
+    """Every result file in a folder as rows of one table.
+
+    Returns:
+        One row per file and trained model (comparison), cell (Table 1, heterogeneity) or method (benchmark).
+        The columns are file, kind, dataset, model (the network), seed, entry (which model, cell or method),
+        initial and personalized (mean accuracy by client, in [0, 1]; of a benchmark, of the clients seen in
+        training; NaN if it was not measured) and clients (how many the means are over).
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        ResultError: if a file cannot be used.
+
+    Example:
+        >>> table = recorded_table("data/results")
+        >>> table[table.entry == "FedAvg"].groupby(["dataset", "model"]).personalized.mean()
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder.absolute()}; give a folder of result files")
+    rows = []
+    for path in sorted(folder.glob("*.json")):
+        result = read_result(path)
+        setting = result.config.setting
+        header = (path.name, result.kind, setting.dataset, setting.model, result.seed)
+        rows += [(*header, *entry) for entry in _entries(result)]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _entries(result: Result) -> Iterator[tuple[str, float, float, int]]:
+    """Entry, mean initial and personalized accuracy and number of clients."""
+    match result:
+        case TableOneResult():
+            for cell in result.cells:
+                yield _means(f"{cell.clients_per_round} clients, E = {cell.local_epochs}", cell)
+        case ComparisonResult():
+            for model in result.models:
+                yield _means(model.name, model)
+        case HeterogeneityResult():
+            for grid_cell in result.cells:
+                knobs = ", ".join(f"{knob} = {getattr(grid_cell, knob):g}" for knob in KNOBS)
+                yield _means(knobs, grid_cell)
+        case BenchmarkResult():
+            for method in result.methods:
+                seen = method.accuracy[0]
+                mean, adapted = sum(seen) / len(seen), method.name.endswith(ADAPTED)
+                adapted = adapted or method.name in (AS_RELEASED, "Local")
+                yield method.name, *((math.nan, mean) if adapted else (mean, math.nan)), len(seen)
+
+
+def _means(entry: str, scored: Personalized) -> tuple[str, float, float, int]:
+    initial, personalized = scored.accuracy_of("initial"), scored.accuracy_of("personalized")
+    return entry, float(initial.mean()), float(personalized.mean()), len(initial)

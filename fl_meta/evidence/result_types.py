@@ -1,0 +1,99 @@
+"""What a result holds: the outcome of an experiment, and where it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fl_meta.experiments.comparison_settings import Comparison
+from fl_meta.experiments.heterogeneity_settings import Heterogeneity
+from fl_meta.experiments.outcomes import (
+    BenchmarkOutcome,
+    ComparisonOutcome,
+    HeterogeneityOutcome,
+    TableOneOutcome,
+)
+from fl_meta.experiments.published_settings import Benchmark
+from fl_meta.experiments.table_one_settings import TableOne
+
+USUAL_MODELS = ("mlp", "char_mlp")
+
+Experiment = TableOne | Comparison | Benchmark | Heterogeneity
+"""The configuration of an experiment."""
+
+
+@dataclass(frozen=True)
+class DataFingerprint:
+    """Which data a result was computed on.
+
+    Attributes:
+        name: name of the data set.
+        label: name for people to read; it says if the data are synthetic.
+        sha256: checksum of all examples.
+    """
+
+    name: str
+    label: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What every result file begins with; each kind of experiment adds its outcome.
+
+    Attributes:
+        format: version of the file format.
+        kind: a name in `EXPERIMENTS`.
+        config: the experiment.
+        seed: seed of the run.
+        data: the data it was computed on.
+        fl_meta: version of this package.
+        torch: version of PyTorch.
+        machine: processor, number of cores and operating system.
+        seconds: time the run took.
+        clients: ids of the clients that were evaluated.
+    """
+
+    format: int
+    kind: str
+    config: Experiment
+    seed: int
+    data: DataFingerprint
+    fl_meta: str
+    torch: str
+    machine: str
+    seconds: float
+    clients: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """The label of the data set, followed by the model unless it is the usual one."""
+        model = self.config.setting.model
+        return self.data.label if model in USUAL_MODELS else f"{self.data.label}, {model}"
+
+
+@dataclass(frozen=True)
+class TableOneResult(TableOneOutcome, Result):
+    """Table 1 for one seed."""
+
+    config: TableOne
+
+
+@dataclass(frozen=True)
+class ComparisonResult(ComparisonOutcome, Result):
+    """The comparison behind claims 2 and 3 for one seed."""
+
+    config: Comparison
+
+
+@dataclass(frozen=True)
+class BenchmarkResult(BenchmarkOutcome, Result):
+    """One method on one row of the published table for one seed."""
+
+    config: Benchmark
+
+
+@dataclass(frozen=True)
+class HeterogeneityResult(HeterogeneityOutcome, Result):
+    """The grid of different writers for one seed."""
+
+    config: Heterogeneity

@@ -1,0 +1,260 @@
+"""What each experiment finds for one seed, as plain values that JSON can hold.
+
+Everywhere `accuracy` holds test accuracies in [0, 1]; its last axis runs over clients. Where models are
+personalized, its first axis runs from the initial model to the personalized one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from fl_meta.support.array_types import FloatArray
+
+Accuracies = tuple[tuple[float, ...], ...]
+Option = float | tuple[int, float] | None
+"""A value of a tuning grid: a rate, or Reptile's K and server rate; None where nothing was tuned."""
+Measure = Literal["initial", "personalized", "gain"]
+
+
+def rounded(values: FloatArray) -> Any:
+    """Accuracies as nested tuples, to five decimals: no test part has 100,000 predictions."""
+    return _as_tuples(np.round(values, 5).tolist())
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
+
+
+class Personalized:
+    """Has `accuracy` from the initial to the personalized model."""
+
+    accuracy: Accuracies
+
+    def accuracy_of(self, measure: Measure) -> FloatArray:
+        """Each held-out client's initial or personalized accuracy, or the gain between them [clients]."""
+        initial, personalized = np.array(self.accuracy[0]), np.array(self.accuracy[-1])
+        measures: dict[Measure, FloatArray] = {
+            "initial": initial,
+            "personalized": personalized,
+            "gain": personalized - initial,
+        }
+        return measures[measure]
+
+
+# --- Table 1 ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TableOneCell(Personalized):
+    """One cell of Table 1.
+
+    Attributes:
+        clients_per_round: clients sampled in each round.
+        local_epochs: E.
+        curve: round, mean initial accuracy and mean personalized accuracy at each evaluation.
+        accuracy: initial and personalized accuracy after the last round [2, clients].
+    """
+
+    clients_per_round: int
+    local_epochs: int
+    curve: tuple[tuple[int, float, float], ...]
+    accuracy: Accuracies
+
+
+@dataclass(frozen=True)
+class TableOneOutcome:
+    """Table 1 for one seed.
+
+    Attributes:
+        clients: ids of the held-out clients.
+        cells: one for each number of clients per round and of local epochs.
+    """
+
+    clients: tuple[str, ...]
+    cells: tuple[TableOneCell, ...]
+
+
+# --- claims 2 and 3 --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Why a model may be easy to personalize: means over at most 20 clients, on their train parts.
+
+    Attributes:
+        clients: how many clients the means are over.
+        gradient_cosine: cosine of the gradients of two batches of one client.
+        gradient_product: inner product of the same gradients; AvgGradInner is the gradient of half of it.
+        avg_grad_inner_norm: norm of the mean AvgGradInner, relative to the norm of the mean gradient.
+        distance: how far personalization moves a client's parameters (Euclidean norm).
+        distance_share: the same distance, relative to the norm of the parameters.
+    """
+
+    clients: int
+    gradient_cosine: float
+    gradient_product: float
+    avg_grad_inner_norm: float
+    distance: float
+    distance_share: float
+
+
+@dataclass(frozen=True)
+class TrainedModel(Personalized):
+    """A model that claims are decided by.
+
+    Attributes:
+        name: name of the method.
+        option: the option chosen on the validation clients.
+        rounds: rounds (or centralized steps) of training.
+        local_gradients: batch gradients that training evaluated.
+        personalization_rate: client rate of the adaptation, chosen on the validation clients.
+        validation: mean accuracy of the validation clients by epoch [epochs + 1]; None for local training.
+        accuracy: accuracy of the held-out clients by epoch [epochs + 1, clients].
+        why: measurements that may explain it; None for local training.
+    """
+
+    name: str
+    option: Option
+    rounds: int
+    local_gradients: int
+    personalization_rate: float
+    validation: tuple[float, ...] | None
+    accuracy: Accuracies
+    why: Diagnosis | None
+
+
+@dataclass(frozen=True)
+class CoursePoint:
+    """A point of a method's course: mean accuracy of the held-out clients.
+
+    Attributes:
+        round: rounds (or centralized steps) since the beginning of training.
+        local_gradients: batch gradients evaluated so far.
+        personalization_rate: the rate that the validation clients prefer at this point.
+        initial: mean initial accuracy.
+        personalized: mean personalized accuracy.
+    """
+
+    round: int
+    local_gradients: int
+    personalization_rate: float
+    initial: float
+    personalized: float
+
+
+@dataclass(frozen=True)
+class TriedOption:
+    """An option of a method, and the validation clients' mean accuracy by which options are compared."""
+
+    option: Option
+    validation: float
+
+
+@dataclass(frozen=True)
+class LocalOnlyOption:
+    """A client rate of training without federation, and the validation clients' mean accuracy with it."""
+
+    option: float
+    validation_personalized: float
+
+    @property
+    def validation(self) -> float:
+        """The accuracy under the name that it has in `TriedOption`."""
+        return self.validation_personalized
+
+
+@dataclass(frozen=True)
+class ComparisonOutcome:
+    """The comparison behind claims 2 and 3 for one seed.
+
+    Attributes:
+        clients: ids of the held-out clients.
+        models: the models that claims are decided by.
+        courses: by method, mean accuracies on the way to its model.
+        search: by method, every option that was tried.
+    """
+
+    clients: tuple[str, ...]
+    models: tuple[TrainedModel, ...]
+    courses: dict[str, tuple[CoursePoint, ...]]
+    search: dict[str, tuple[TriedOption | LocalOnlyOption, ...]]
+
+    def model_named(self, name: str) -> TrainedModel:
+        """The model of that name.
+
+        Raises:
+            KeyError: if there is none; the message lists the names there are.
+        """
+        for model in self.models:
+            if model.name == name:
+                return model
+        raise KeyError(f"no model {name!r}; there are {', '.join(model.name for model in self.models)}")
+
+
+# --- published scores ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MethodScore:
+    """One method's accuracies.
+
+    Attributes:
+        name: name of the method; a `+` at the end marks one local epoch of adaptation.
+        accuracy: of the clients seen in training and, unless it was not measured, of the unseen ones.
+    """
+
+    name: str
+    accuracy: Accuracies
+
+
+@dataclass(frozen=True)
+class BenchmarkOutcome:
+    """One method on one row of the published table for one seed.
+
+    Attributes:
+        clients: ids, first of those that trained, then of those that are unseen.
+        seen: how many trained.
+        predictions: number of test predictions of each client.
+        methods: the method itself and its adapted variants.
+    """
+
+    clients: tuple[str, ...]
+    seen: int
+    predictions: tuple[int, ...]
+    methods: tuple[MethodScore, ...]
+
+
+# --- heterogeneity ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class HeterogeneityCell(Personalized):
+    """One cell of the grid.
+
+    Attributes:
+        style: how much the writers' hands differ.
+        label_skew: how much their class frequencies differ.
+        mean_examples: examples of each writer.
+        accuracy: initial and personalized accuracy of the held-out writers [2, writers].
+    """
+
+    style: float
+    label_skew: float
+    mean_examples: int
+    accuracy: Accuracies
+
+
+@dataclass(frozen=True)
+class HeterogeneityOutcome:
+    """The whole grid for one seed.
+
+    Attributes:
+        clients: ids of the held-out writers.
+        cells: one for each combination of the settings.
+    """
+
+    clients: tuple[str, ...]
+    cells: tuple[HeterogeneityCell, ...]
