@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from fl_meta.support.folders import cache_folder, named_folder
 
 VARIABLE = "FL_META_DATA"
 
@@ -287,9 +288,8 @@ def folder() -> Path:
 
 def _folders() -> list[Path]:
     """Where files are looked for, in this order."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fl_meta" / "data"
-    named = os.environ.get(VARIABLE)
-    return [Path(named).expanduser(), cache] if named else [cache]
+    named, cache = named_folder(VARIABLE), cache_folder() / "data"
+    return [named, cache] if named else [cache]
 
 
 def folder_of(name: str, within: Path) -> Path:
@@ -321,7 +321,7 @@ def existing(name: str, file: str) -> Path:
         if path.is_file():
             return path
     entry = CATALOGUE[name]
-    unset = "" if os.environ.get(VARIABLE) else f" (the environment variable {VARIABLE} is not set)"
+    unset = "" if named_folder(VARIABLE) else f" (the environment variable {VARIABLE} is not set)"
     fetched = any(form.downloads for form in entry.forms)
     todo = f"Run `fl-meta data fetch {name}`, or put" if fetched else "Put"
     urls = [download.url for form in entry.forms if file in form.files for download in form.downloads]

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.support.array_types import IntArray
 from fl_meta.support.random_streams import random_stream
-from fl_meta.support.validation import whole_number
+from fl_meta.support.validation import positive_number, whole_number
 
 LEAST_EXAMPLES = 2  # one to train and one to test
 
@@ -55,7 +55,7 @@ def by_labels_dirichlet(
     Source: Marfoq et al. 2021 and its code (EMNIST: 100 clients, a tenth of the images, each label a group;
     CIFAR-10: 80 clients, 3 groups), after Wang et al. 2020 (FedMA).
     """
-    _check_positive("alpha", alpha)
+    alpha = positive_number("alpha", alpha)
     classes = data.num_classes
     num_groups = classes if num_groups is None else whole_number("num_groups", num_groups)
     if num_groups > classes:
@@ -111,8 +111,8 @@ def pachinko(
     Source: Reddi et al. 2021, appendix; CIFAR-100 with 100 clients of 600 images there and in Marfoq et al.
     2021. Pachinko: Li and McCallum 2006.
     """
-    _check_positive("alpha", alpha)
-    _check_positive("beta", beta)
+    alpha = positive_number("alpha", alpha)
+    beta = positive_number("beta", beta)
     coarse = np.asarray(coarse_of_class)
     if coarse.shape != (data.num_classes,) or coarse.dtype.kind not in "iu" or coarse.min() < 0:
         raise ValueError(
@@ -172,11 +172,6 @@ class _Shares:
             self._add_up()
         else:  # a tiny concentration gave all to this label and exactly nothing to the others
             self._draw()
-
-
-def _check_positive(name: str, value: float) -> None:
-    if not 0 < value < np.inf:
-        raise ValueError(f"{name}={value} must be a finite number above 0; 0.4 is usual")
 
 
 def _examples(

@@ -33,6 +33,7 @@ from fl_meta.experiments.published_settings import Benchmark
 from fl_meta.experiments.settings import Setting
 from fl_meta.experiments.table_one import TableOne, table_one
 from fl_meta.support.atomic_files import write_atomically
+from fl_meta.support.folders import cache_folder, named_folder
 
 USUAL_MODELS = ("mlp", "char_mlp")
 
@@ -243,8 +244,7 @@ def recorded(config: Experiment, folder: Path) -> list[Result]:
 
 def own_folder() -> Path:
     """Where one's own results are kept: `$FL_META_EXPERIMENTS`, else in the user's cache folder."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("FL_META_EXPERIMENTS") or Path(cache) / "fl_meta" / "experiments")
+    return named_folder("FL_META_EXPERIMENTS") or cache_folder() / "experiments"
 
 
 def write_result(result: Result, path: Path) -> None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.support.random_streams import random_stream
-from fl_meta.support.validation import whole_number
+from fl_meta.support.validation import positive_number, whole_number
 
 NOISE = 0.1  # standard deviation
 
@@ -57,8 +57,7 @@ def load_synthetic(
     dimension = whole_number("dimension", dimension)
     components = whole_number("components", components)
     test_examples = whole_number("test_examples", test_examples)
-    if not 0 < alpha < np.inf:
-        raise ValueError(f"alpha={alpha} must be a finite number above 0; the benchmark has 0.4")
+    alpha = positive_number("alpha", alpha)
     rules = (
         random_stream(seed, "synthetic components").uniform(-1, 1, (components, dimension)).astype(np.float32)
     )

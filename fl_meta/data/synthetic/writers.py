@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
-import os
 import warnings
 from dataclasses import astuple
 from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +16,16 @@ from numpy.typing import NDArray
 from fl_meta.data.encoding import CHARACTERS, as_floats
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.data.on_demand import OnDemand
-from fl_meta.data.synthetic import handwriting, strokes
 from fl_meta.data.synthetic.handwriting import Knobs, draw_labels, draw_writer
 from fl_meta.data.synthetic.strokes import IMAGE_SIZE, FloatArray
-from fl_meta.support import random_streams as streams
 from fl_meta.support.array_types import IntArray
 from fl_meta.support.atomic_files import write_atomically
+from fl_meta.support.folders import cache_folder, named_folder
 
-# Images on demand that stay: who personalizes a client reads it again after every epoch.
+# Raise this when the same knobs and seed begin to give other images. Cached images are then drawn again, and
+# checkpoints of images on demand are refused.
+GENERATOR_VERSION = 1
+# Recently drawn images are kept, because personalization reads a client again after every epoch.
 RECENT_BYTES = 64 * 2**20
 
 
@@ -131,17 +132,14 @@ def _on_demand(num_writers: int, knobs: Knobs) -> tuple[OnDemand, IntArray, IntA
 
 
 def _recipe(knobs: Knobs) -> str:
-    """Changes with the knobs, with the code that draws, and with what that code calls."""
-    code = [inspect.getsource(module) for module in (handwriting, strokes, streams)]
-    parts = [*astuple(knobs), np.__version__, version("Hershey-Fonts"), *code]
-    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
+    """A digest of all that the images depend on: the knobs, the generator and what it calls."""
+    versions = [GENERATOR_VERSION, np.__version__, version("Hershey-Fonts")]
+    return hashlib.sha256("\n".join(map(str, [*astuple(knobs), *versions])).encode()).hexdigest()
 
 
-def _cache_file(num_writers: int, knobs: Knobs, cache: bool | str | Path) -> Path:
-    if isinstance(cache, bool):
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        cache = os.environ.get("FL_META_CACHE") or Path(home) / "fl_meta"
-    return Path(cache).expanduser() / f"writers-{num_writers}-{_recipe(knobs)[:16]}.npz"
+def _cache_file(num_writers: int, knobs: Knobs, cache: Literal[True] | str | Path) -> Path:
+    folder = named_folder("FL_META_CACHE") or cache_folder() if cache is True else Path(cache).expanduser()
+    return folder / f"writers-{num_writers}-{_recipe(knobs)[:16]}.npz"
 
 
 def _drawn_or_cached(num_writers: int, knobs: Knobs, cache: bool | str | Path) -> Drawn:
