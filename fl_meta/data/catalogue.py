@@ -232,12 +232,12 @@ CATALOGUE: dict[str, DataSet] = {
         licence=_CIFAR,
         forms=(
             Form(
-                ("cifar-10-python.tar.gz",),
+                ("cifar-10-binary.tar.gz",),
                 (
                     Download(
-                        f"{_KRIZHEVSKY}/cifar-10-python.tar.gz",
-                        bytes=170_498_071,
-                        checksum="sha256:6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+                        f"{_KRIZHEVSKY}/cifar-10-binary.tar.gz",
+                        bytes=170_052_171,
+                        checksum="md5:c32a1d4ab5d03f1284b67883e8d87530",
                     ),
                 ),
             ),
@@ -249,12 +249,12 @@ CATALOGUE: dict[str, DataSet] = {
         licence=_CIFAR,
         forms=(
             Form(
-                ("cifar-100-python.tar.gz",),
+                ("cifar-100-binary.tar.gz",),
                 (
                     Download(
-                        f"{_KRIZHEVSKY}/cifar-100-python.tar.gz",
-                        bytes=169_001_437,
-                        checksum="sha256:85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+                        f"{_KRIZHEVSKY}/cifar-100-binary.tar.gz",
+                        bytes=168_513_733,
+                        checksum="md5:03b5dce01913d631647c71ecec9e9cb8",
                     ),
                 ),
             ),

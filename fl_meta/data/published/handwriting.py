@@ -11,7 +11,7 @@ import numpy as np
 from fl_meta.data.catalogue import CATALOGUE, check_counts, existing
 from fl_meta.data.encoding import as_floats
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.data.files.arrays import check_range, read_arrays
+from fl_meta.data.files.arrays import check_images, check_range, check_whole_numbers, read_arrays
 from fl_meta.support.array_types import Array
 
 
@@ -77,16 +77,9 @@ def load_unipen62() -> FederatedDataset:
 
 
 def _check_handwriting(path: Path, images: Array, labels: Array, writers: Array, *, classes: int) -> None:
-    if images.dtype != np.uint8 or images.shape[1:] != (28, 28):
-        raise ValueError(
-            f"{path}: images have shape {images.shape} and type {images.dtype}; expected (…, 28, 28) of uint8"
-        )
+    check_images(path, images, (28, 28))
     for key, values in (("labels", labels), ("writers", writers)):
-        if values.shape != (len(images),) or values.dtype.kind not in "iu":
-            raise ValueError(
-                f"{path}: {key} have shape {values.shape} and type {values.dtype}; expected one whole number "
-                f"for each of {len(images)} images"
-            )
+        check_whole_numbers(path, key, values, len(images))
     check_range(path, "labels", labels, classes)
     check_counts(path, path.parent.name, classes=classes, writers=len(np.unique(writers)), images=len(images))
 
