@@ -114,7 +114,9 @@ def test_links_and_devices_are_refused(tmp_path: Path, target: Path, member: tar
 def test_links_in_a_zip_are_refused(tmp_path: Path, target: Path) -> None:
     info = zipfile.ZipInfo("a.bin")
     info.external_attr = (stat.S_IFLNK | 0o777) << 16
-    assert_refused(zip_of(tmp_path / "x.zip", (info, b"/etc/passwd")), target, "is a link or not a regular file")
+    assert_refused(
+        zip_of(tmp_path / "x.zip", (info, b"/etc/passwd")), target, "is a link or not a regular file"
+    )
 
 
 @pytest.mark.parametrize("kind", ["x.tar.gz", "x.tar.bz2", "x.zip", "x.gz", "x.bz2", "x.lzma"])

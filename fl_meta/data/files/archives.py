@@ -58,12 +58,16 @@ def unpack(archive: Path, target: Path, names: Sequence[str], limit: int) -> Non
                     while chunk := content.read(_CHUNK):
                         total += len(chunk)
                         if total > limit:
-                            raise ValueError(f"{archive}: holds more than {limit:,} bytes; nothing was unpacked")
+                            raise ValueError(
+                                f"{archive}: holds more than {limit:,} bytes; nothing was unpacked"
+                            )
                         file.write(chunk)
         except _DAMAGED as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # the disk's error
-            raise ValueError(f"{archive}: damaged, or not an archive of its kind ({error}); delete it") from error
+            raise ValueError(
+                f"{archive}: damaged, or not an archive of its kind ({error}); delete it"
+            ) from error
         for name in names:
             if not Path(folder, name).exists():
                 raise ValueError(f"{archive}: does not hold {name}; delete it")

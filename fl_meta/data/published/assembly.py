@@ -55,7 +55,7 @@ def speech(path: Path, client_id: str, snippets: Sequence[bytes], positions: int
     try:
         text = "".join(f"{snippet.decode('utf-8')}\n" for snippet in snippets)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: a snippet of client {client_id!r} is no text ({error})") from error
+        raise ValueError(f"{path}: a snippet of client {client_id!r} is not UTF-8 text ({error})") from error
     return examples_of(encode(text), positions)
 
 
@@ -68,7 +68,7 @@ def check_same_clients(path: Path, train: Mapping[str, object], test: Mapping[st
     if train.keys() != test.keys():
         lone = min(train.keys() ^ test.keys())
         raise ValueError(
-            f"{path}: the clients of the test part are not those of the train part; {lone!r} has one of them"
+            f"{path}: client {lone!r} is only in one of the train part and the test part; it must be in both"
         )
 
 

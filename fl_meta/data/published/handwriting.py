@@ -62,7 +62,7 @@ def load_unipen62() -> FederatedDataset:
     for key, names in (("writer_codes", codes), ("classes", classes)):
         if names.ndim != 1 or names.dtype.kind != "U" or len(np.unique(names)) != len(names):
             raise ValueError(
-                f"{path}: {key} must be distinct strings in one row; it has shape {names.shape} and type "
+                f"{path}: {key} must be a row of distinct strings; it has shape {names.shape} and type "
                 f"{names.dtype}"
             )
     _check_handwriting(path, images, labels, writers, classes=len(classes))
