@@ -148,11 +148,11 @@ def client(labels: list[int], number: int | None = None, **changed: Any) -> tupl
         ((b"w", zlib.compress(msgpack.packb([1, 2])), 1), "the data of client 'w' is damaged"),
         (
             (b"w", zlib.compress(msgpack.packb({"label": 3})), 1),
-            "the data of client 'w' is damaged (it is no",
+            "the data of client 'w' is damaged (it is not",
         ),
         (
             (b"w", zlib.compress(msgpack.packb({"label": msgpack.ExtType(9, b"")})), 1),
-            "the data of client 'w' is damaged (an object of type 9, which is no array)",
+            "the data of client 'w' is damaged (an object of type 9, which is not an array)",
         ),
         (
             (
@@ -164,7 +164,7 @@ def client(labels: list[int], number: int | None = None, **changed: Any) -> tupl
             ),
             "the data of client 'w' is damaged",
         ),
-        ((b"\xff\xfe", client([3])[1], 1), r"the client id b'\xff\xfe' is no text"),
+        ((b"\xff\xfe", client([3])[1], 1), r"the client id b'\xff\xfe' is not UTF-8 text"),
     ],
 )
 def test_a_wrong_client_is_an_error_that_names_file_and_client(
@@ -179,7 +179,7 @@ def test_a_wrong_client_is_an_error_that_names_file_and_client(
 def test_two_clients_of_one_id_are_an_error(folder: Path) -> None:
     path = folder / "emnist_fedjax" / EMNIST[0]
     fedjax_sqlite(path, [(f"{prefix}:w".encode(), client([3])[1], 1) for prefix in HASHES])
-    with pytest.raises(ValueError, match=re.escape(f"{path}: there are two clients 'w'")):
+    with pytest.raises(ValueError, match=re.escape(f"{path}: holds client 'w' twice")):
         load_emnist_fedjax()
 
 

@@ -84,7 +84,7 @@ def wrong(**changed: Any) -> dict[str, Any]:
         ),
         (
             leaf_content({"w": leaf_images(5)}, users=["w", "w"], num_samples=[1, 1]),
-            "has a user twice in its list of 2",
+            "lists a user twice among its 2",
         ),
         ({"users": [], "num_samples": []}, "damaged, or not LEAF's JSON"),
         ([1, 2], "damaged, or not LEAF's JSON"),

@@ -155,7 +155,7 @@ def test_a_wrong_example_is_an_error_that_names_file_and_client(
 def test_examples_of_different_length_are_an_error(emnist: Path) -> None:
     blobs = [wrong(), wrong(pixels=papers([5])[0][1:])]
     tff_sqlite(emnist, {"all_train": {"f0000_14": blobs}, "all_test": writer_examples(1)})
-    with pytest.raises(ValueError, match="client 'f0000_14' is damaged, or not like the others"):
+    with pytest.raises(ValueError, match="client 'f0000_14' is damaged, or unlike the others"):
         load_emnist_tff()
 
 
@@ -248,7 +248,7 @@ def test_cifar_100_has_training_and_test_clients_each_with_both_parts(small: Cal
     [
         (
             photo(3, coarse_label=7),
-            "example 5 of client '0' has label 3 with coarse label 7; that of CIFAR-100 is 8",
+            "example 5 of client '0' has label 3 with coarse label 7; CIFAR-100 has 8",
         ),
         (photo(3, label=100), "label of client '0'[5] is 100, out of range [0, 100)"),
         (photo(3, image=np.full(3072, 256)), "pixels of client '0' are not all in 0 to 255"),

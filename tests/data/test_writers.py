@@ -156,7 +156,7 @@ def test_a_damaged_cache_is_made_again(harm: str, tmp_path) -> None:
         np.savez(file, images=np.zeros((2, 28, 28), np.uint8), labels=np.zeros(2, int), counts=np.array([2]))
     else:
         file.write_bytes(damaged[harm])
-    with pytest.warns(UserWarning, match="made again"):
+    with pytest.warns(UserWarning, match="drawn again"):
         again = load_writers(3, mean_examples=20, cache=tmp_path)
     assert again.fingerprint == good.fingerprint
     with warnings.catch_warnings():
@@ -282,7 +282,7 @@ def test_a_fingerprint_on_demand_changes_with_the_knobs_and_the_version(monkeypa
 
 
 def test_a_cache_folder_has_nothing_to_keep_of_images_on_demand(tmp_path) -> None:
-    with pytest.raises(ValueError, match=r"cache='.*', but nothing is kept .*; leave out one of them"):
+    with pytest.raises(ValueError, match=r"cache='.*', but images on demand are not cached; leave out one"):
         load_writers(2, on_demand=True, cache=tmp_path)
 
 

@@ -31,7 +31,7 @@ _DAMAGED = (
 
 
 def unpack(archive: Path, target: Path, names: Sequence[str], limit: int) -> None:
-    """Take the files of these names out of an archive, from whichever folder in it, into `target`: all or none.
+    """Take files out of an archive, from any folder in it, and put them into `target`: all or none.
 
     Args:
         archive: a .zip, .tar.gz, .tar.bz2 or .tar.lzma; or one file compressed as .gz, .bz2 or .lzma, which
@@ -90,8 +90,8 @@ def _members(archive: Path, single: str) -> Iterator[tuple[str, IO[bytes]]]:
             for member in tar:
                 plain = (member.isreg() and not member.issparse()) or member.isdir()
                 _check_member(archive, member.name, plain=plain)
-                if content := tar.extractfile(member):
-                    yield member.name, content
+                if file := tar.extractfile(member):
+                    yield member.name, file
     else:
         with _OPENERS[archive.suffix](archive) as content:
             yield single, content

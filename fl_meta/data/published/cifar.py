@@ -159,7 +159,8 @@ def _records(path: Path, file: str, data: bytes, label_bytes: int, num_classes: 
     """
     if len(data) % (label_bytes + _PIXELS):
         raise ValueError(
-            f"{path}: {file} has {len(data):,} bytes, not a multiple of the {label_bytes + _PIXELS:,} of a record"
+            f"{path}: {file} has {len(data):,} bytes, not a multiple of the {label_bytes + _PIXELS:,} "
+            "bytes of a record"
         )
     records = np.frombuffer(data, np.uint8).reshape(-1, label_bytes + _PIXELS)
     labels = records[:, label_bytes - 1]

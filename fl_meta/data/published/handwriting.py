@@ -1,4 +1,4 @@
-"""Handwriting by real writers, from .npz files where `fl_meta.data.catalogue` finds them."""
+"""Handwriting by real writers, from .npz files."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from fl_meta.support.array_types import Array
 
 
 def load_mnist_by_writer() -> FederatedDataset:
-    """MNIST's 60,000 training digits, with one client per person who wrote them, named by NIST's number.
+    """MNIST's 60,000 training digits, with one client per writer, named by NIST's number.
 
-    A random fifth of each writer's digits is the test part. A writer of a single digit would be left out.
+    A random fifth of each writer's digits is the test part. A writer with a single digit is left out.
 
     Returns:
         `x` [examples, 28, 28] float32 from 0 (paper) to 1 (ink), `y` [examples] int64.
@@ -42,10 +42,10 @@ def load_mnist_by_writer() -> FederatedDataset:
 
 
 def load_unipen62() -> FederatedDataset:
-    """Characters that 252 people wrote with a pen on a tablet, 62 classes (0-9, A-Z, a-z), drawn as images.
+    """Characters written by 252 people with a pen on a tablet, drawn as images: 62 classes (0-9, A-Z, a-z).
 
-    A random fifth of each writer's characters is the test part. A writer of a single one would be left out.
-    The two writers val00 and val01 have 8,877 characters; `limited` caps how many of a writer are used.
+    A random fifth of each writer's characters is the test part. A writer with a single one is left out.
+    The two writers val00 and val01 have 8,877 characters; `limited` caps how many of each writer are used.
 
     Returns:
         `x` [examples, 28, 28] float32 from 0 (paper) to 1 (ink), `y` [examples] int64.
