@@ -51,16 +51,16 @@ def small(
     place: Path, expect: Callable[..., None], publish: Callable[[str, Path], None]
 ) -> Callable[..., Path]:
     """`small(key, change)` writes a format of `small_files.FORMATS` and returns the data set's folder."""
-    from small_files import CIFAR_ARCHIVES, FORMATS, unchanged
+    from small_files import CIFAR_ARCHIVES, FORMATS, name_of, unchanged
 
     def write(key: str, change: Callable[..., object] = unchanged) -> Path:
-        chosen = FORMATS[key]
-        folder = folder_of(chosen.name, place)
+        chosen, name = FORMATS[key], name_of(key)
+        folder = folder_of(name, place)
         folder.mkdir(parents=True, exist_ok=True)
         chosen.write(folder, change)
-        expect(chosen.name, **chosen.counts)
-        if chosen.name in CIFAR_ARCHIVES:
-            publish(chosen.name, folder / chosen.files[0])
+        expect(name, **chosen.counts)
+        if name in CIFAR_ARCHIVES:
+            publish(name, folder / chosen.files[0])
         return folder
 
     return write

@@ -14,7 +14,7 @@ import struct
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -420,20 +420,18 @@ def write_leaf_windows(folder: Path, _change: Change = unchanged) -> None:
 
 @dataclass(frozen=True)
 class Format:
-    """A data set in one of its formats.
+    """One format of a data set.
 
     Attributes:
-        name: of the data set.
-        files: in its folder.
-        write: writes them into the folder, with the train part changed.
-        counts: what the catalogue then must say that the whole data set has.
-        holds: what its values are: "bytes", "numbers" (of any type), or "text".
+        files: in the data set's folder.
+        write: writes them into a folder, with a change of the train part.
+        counts: the published counts, if the small files are the whole data set.
+        holds: what values it can hold: "bytes", "numbers" of any type, "text" or "windows" of text.
     """
 
-    name: str
     files: tuple[str, ...]
     write: Callable[..., None]
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, int]
     holds: str = "numbers"
 
 
@@ -441,77 +439,45 @@ def both(pattern: str) -> tuple[str, ...]:
     return (pattern.format("train"), pattern.format("test"))
 
 
-BY_WRITER = {"classes": 10, "writers": 3, "images": 12}
-DIGITS = {"digits_writers": 1, "digits_train_images": 2, "digits_test_images": 1}
+def images(train: int, test: int) -> dict[str, int]:
+    return {"train_images": train, "test_images": test}
+
+
 IDX = tuple(
     f"emnist-byclass-{p}-{k}-ubyte" for p in ("train", "test") for k in ("images-idx3", "labels-idx1")
 )
-CLIENTS = {"train_clients": 2, "train_images": 10, "test_clients": 1, "test_images": 10}
+IDX_GZ = tuple(f"{file}.gz" for file in IDX)
+BY_WRITER = {"classes": 10, "writers": 3, "images": 12}
+DIGITS = {"digits_writers": 1, "digits_train_images": 2, "digits_test_images": 1}
+CLIENTS = {"train_clients": 2, "test_clients": 1}
+LEAF_IMAGES = ("train/all_data_0_keep_0_train_9.json", "test/all_data_0_keep_0_test_9.json")
+LEAF_WINDOWS = ("train/all_data_train_9.json", "test/all_data_test_9.json")
+EMNIST_HDF5, ROLES_HDF5 = both("fed_emnist_{}.h5"), both("shakespeare_{}.h5")
+EMNIST_FEDJAX, ROLES_FEDJAX = both("federated_emnist_{}.sqlite"), both("shakespeare_{}.sqlite")
+
+# The first word of a key is the name of the data set.
 FORMATS = {
-    "mnist_by_writer": Format(
-        "mnist_by_writer", ("mnist_by_writer.npz",), partial(write_npz, "mnist_by_writer"), BY_WRITER
-    ),
-    "unipen62": Format("unipen62", ("unipen62.npz",), partial(write_npz, "unipen62"), BY_WRITER),
-    "emnist_tff in SQLite": Format(
-        "emnist_tff", ("emnist_all.sqlite",), write_tff_emnist, WRITER_COUNTS | DIGITS
-    ),
-    "emnist_tff in HDF5": Format("emnist_tff", both("fed_emnist_{}.h5"), write_hdf5_emnist, WRITER_COUNTS),
-    "shakespeare_tff in SQLite": Format(
-        "shakespeare_tff", ("shakespeare.sqlite",), write_tff_roles, ROLE_COUNTS, "text"
-    ),
-    "shakespeare_tff in HDF5": Format(
-        "shakespeare_tff", both("shakespeare_{}.h5"), write_hdf5_roles, ROLE_COUNTS, "text"
-    ),
-    "cifar100_tff": Format("cifar100_tff", ("cifar100.sqlite",), write_tff_cifar, CLIENTS),
-    "emnist_fedjax": Format(
-        "emnist_fedjax", both("federated_emnist_{}.sqlite"), write_fedjax_emnist, WRITER_COUNTS
-    ),
-    "shakespeare_fedjax": Format(
-        "shakespeare_fedjax", both("shakespeare_{}.sqlite"), write_fedjax_roles, ROLE_COUNTS, "text"
-    ),
-    "femnist_leaf": Format(
-        "femnist_leaf",
-        ("train/all_data_0_keep_0_train_9.json", "test/all_data_0_keep_0_test_9.json"),
-        write_leaf_images,
-    ),
-    "shakespeare_leaf": Format(
-        "shakespeare_leaf",
-        ("train/all_data_train_9.json", "test/all_data_test_9.json"),
-        write_leaf_windows,
-        holds="windows",
-    ),
-    "emnist, compressed": Format(
-        "emnist",
-        tuple(f"{file}.gz" for file in IDX),
-        partial(write_idx, ".gz"),
-        {"train_images": 3, "test_images": 1},
-        "bytes",
-    ),
-    "emnist": Format("emnist", IDX, partial(write_idx, ""), {"train_images": 3, "test_images": 1}, "bytes"),
-    "cifar10": Format(
-        "cifar10",
-        (CIFAR_ARCHIVES["cifar10"],),
-        partial(write_cifar, "cifar10"),
-        {"train_images": 10, "test_images": 2},
-        "bytes",
-    ),
-    "cifar100": Format(
-        "cifar100",
-        (CIFAR_ARCHIVES["cifar100"],),
-        partial(write_cifar, "cifar100"),
-        {"train_images": 3, "test_images": 2},
-        "bytes",
-    ),
-    "cifar10_subset": Format(
-        "cifar10_subset",
-        ("cifar10_subset.npz",),
-        partial(write_subset, "cifar10"),
-        {"train_images": 3, "test_images": 1},
-    ),
-    "cifar100_subset": Format(
-        "cifar100_subset",
-        ("cifar100_subset.npz",),
-        partial(write_subset, "cifar100"),
-        {"train_images": 3, "test_images": 1},
-    ),
+    name: Format((f"{name}.npz",), partial(write_npz, name), BY_WRITER)
+    for name in ("mnist_by_writer", "unipen62")
+} | {
+    "emnist_tff in SQLite": Format(("emnist_all.sqlite",), write_tff_emnist, WRITER_COUNTS | DIGITS),
+    "emnist_tff in HDF5": Format(EMNIST_HDF5, write_hdf5_emnist, WRITER_COUNTS),
+    "shakespeare_tff in SQLite": Format(("shakespeare.sqlite",), write_tff_roles, ROLE_COUNTS, "text"),
+    "shakespeare_tff in HDF5": Format(ROLES_HDF5, write_hdf5_roles, ROLE_COUNTS, "text"),
+    "cifar100_tff": Format(("cifar100.sqlite",), write_tff_cifar, CLIENTS | images(10, 10)),
+    "emnist_fedjax": Format(EMNIST_FEDJAX, write_fedjax_emnist, WRITER_COUNTS),
+    "shakespeare_fedjax": Format(ROLES_FEDJAX, write_fedjax_roles, ROLE_COUNTS, "text"),
+    "femnist_leaf": Format(LEAF_IMAGES, write_leaf_images, {}),
+    "shakespeare_leaf": Format(LEAF_WINDOWS, write_leaf_windows, {}, "windows"),
+    "emnist compressed": Format(IDX_GZ, partial(write_idx, ".gz"), images(3, 1), "bytes"),
+    "emnist": Format(IDX, partial(write_idx, ""), images(3, 1), "bytes"),
 }
+for _name, _counts in (("cifar10", images(10, 2)), ("cifar100", images(3, 2))):
+    FORMATS[_name] = Format((CIFAR_ARCHIVES[_name],), partial(write_cifar, _name), _counts, "bytes")
+    _file = (f"{_name}_subset.npz",)
+    FORMATS[f"{_name}_subset"] = Format(_file, partial(write_subset, _name), images(3, 1))
+
+
+def name_of(key: str) -> str:
+    """The name of the data set that a format is of."""
+    return key.split()[0]

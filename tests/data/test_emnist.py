@@ -13,7 +13,7 @@ from fl_meta.data import load_dataset
 from fl_meta.data.published.emnist import load_emnist
 
 
-@pytest.mark.parametrize("key", ["emnist", "emnist, compressed"])
+@pytest.mark.parametrize("key", ["emnist", "emnist compressed"])
 def test_letters_of_emnist_are_upright(small: Callable[..., Path], key: str) -> None:
     small(key)
     data = load_dataset("emnist")
@@ -46,7 +46,7 @@ IMAGES, LABELS = letters([0, 61, 35]).transpose(0, 2, 1), np.array([0, 61, 35])
         ("labels-idx1", idx(IMAGES), "begins with 00000803"),
     ],
 )
-@pytest.mark.parametrize("key", ["emnist", "emnist, compressed"])
+@pytest.mark.parametrize("key", ["emnist", "emnist compressed"])
 def test_a_wrong_idx_file_is_an_error_that_names_it(
     small: Callable[..., Path], kind: str, data: bytes, problem: str, key: str
 ) -> None:

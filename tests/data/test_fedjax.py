@@ -134,13 +134,8 @@ def client(labels: list[int], number: int | None = None, **changed: Any) -> tupl
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        (client([3, 62]), "label of client 'w'[1] is 62, out of range [0, 62)"),
-        (client([-1]), "label of client 'w'[0] is -1, out of range [0, 62)"),
         (client([3], number=2), "pixels of client 'w' has 1 examples, but the column num_examples says 2"),
         (client([3], label=np.array([1, 2])), "label of client 'w' has 2 examples, but the column"),
-        (client([3], label=np.array([3.0])), "label of client 'w' has shape (1,) and type float64"),
-        (client([3], pixels=255 * papers([3])), "pixels of client 'w' are not all in [0, 1]"),
-        (client([3], pixels=papers([3])[:, 1:]), "pixels of client 'w' has shape (1, 27, 28)"),
         ((b"w", fedjax_data(label=np.array([3])), 1), "client 'w' has no array 'pixels'; it has label"),
         ((b"w", client([3])[1][:-9], 1), "the data of client 'w' is damaged"),
         ((b"w", b"", 1), "the data of client 'w' is damaged"),
@@ -180,11 +175,4 @@ def test_two_clients_of_one_id_are_an_error(folder: Path) -> None:
     path = folder / "emnist_fedjax" / EMNIST[0]
     fedjax_sqlite(path, [(f"{prefix}:w".encode(), client([3])[1], 1) for prefix in HASHES])
     with pytest.raises(ValueError, match=re.escape(f"{path}: holds client 'w' twice")):
-        load_emnist_fedjax()
-
-
-@pytest.mark.usefixtures("folder")
-def test_without_msgpack_an_error_gives_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "msgpack", None)
-    with pytest.raises(ModuleNotFoundError, match="run `pip install msgpack`"):
         load_emnist_fedjax()

@@ -60,15 +60,9 @@ def wrong(**changed: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("written", "problem"),
     [
-        (wrong(y=[5, 62]), "label of client 'w'[1] is 62, out of range [0, 62)"),
-        (wrong(y=[-1, 6]), "label of client 'w'[0] is -1, out of range [0, 62)"),
-        (wrong(y=[5.5, 6]), "y of client 'w' has shape (2,) and type float64"),
         (wrong(y=["5", "6"]), "y of client 'w' has shape (2,) and type <U1"),
         (wrong(y=[5]), "client 'w' has 2 images but 1 labels"),
-        (wrong(x=[[1.0] * 783] * 2), "x of client 'w' has shape (2, 783)"),
         (wrong(x=[[1.0] * 784, [1.0]]), "damaged, or not LEAF's JSON"),
-        (wrong(x=[[255.0] * 784] * 2), "pixels of client 'w' are not all in [0, 1]"),
-        (wrong(x=[[float("nan")] * 784] * 2), "pixels of client 'w' are not all in [0, 1]"),
         (
             leaf_content({"w": leaf_images(5)}, num_samples=[2]),
             "user 'w' has 1 examples, but num_samples says 2",

@@ -125,9 +125,7 @@ def test_a_missing_array_is_an_error(small: Callable[..., Path], name: str, key:
 @pytest.mark.parametrize(
     ("key", "change", "problem"),
     [
-        ("images", lambda images: images[:, :27], "images have shape (12, 27, 28) and type uint8"),
         ("images", lambda images: images.reshape(12, 784), "images have shape (12, 784)"),
-        ("images", lambda images: images / 255, "type float64; expected (…, 28, 28) of uint8"),
         ("images", lambda images: images[:11], "labels have shape (12,) and type uint8; expected one whole"),
         ("labels", lambda labels: labels[:, None], "labels have shape (12, 1)"),
         ("labels", lambda labels: labels + 1, "labels[10] is 10, out of range [0, 10)"),

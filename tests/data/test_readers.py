@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from small_files import FORMATS
+from small_files import FORMATS, name_of
 
 from fl_meta.data import PADDING, load_dataset
 from fl_meta.data.catalogue import CATALOGUE
 from fl_meta.data.federated import FederatedDataset
+from fl_meta.data.files.tf_example import _example_class
 
 EACH_FILE = [(key, file) for key, chosen in FORMATS.items() for file in chosen.files]
 
 
 def load(key: str) -> FederatedDataset:
-    return load_dataset(FORMATS[key].name)
+    return load_dataset(name_of(key))
 
 
 def test_every_data_set_that_has_files_is_tested_here() -> None:
-    assert {chosen.name for chosen in FORMATS.values()} == {
-        name for name, entry in CATALOGUE.items() if entry.forms
-    }
+    assert set(map(name_of, FORMATS)) == {name for name, entry in CATALOGUE.items() if entry.forms}
 
 
 @pytest.mark.parametrize("key", FORMATS)
 def test_small_files_are_read_alike_in_every_call(small: Callable[..., Any], key: str) -> None:
     small(key)
     data = load(key)
-    assert data.name == FORMATS[key].name and data.source == CATALOGUE[data.name].credit
+    assert data.name == name_of(key) and data.source == CATALOGUE[data.name].credit
     assert not data.synthetic and len(data.class_names) == data.num_classes
     assert data.fingerprint == load(key).fingerprint
     x = np.asarray(data.x)
@@ -54,12 +54,12 @@ def test_a_missing_file_is_an_error_that_says_where_it_belongs(
 
 @pytest.mark.parametrize("key", FORMATS)
 def test_a_missing_folder_is_the_same_error(place: Any, key: str) -> None:
-    assert_missing(key, place / (CATALOGUE[FORMATS[key].name].folder or FORMATS[key].name))
+    assert_missing(key, place / (CATALOGUE[name_of(key)].folder or name_of(key)))
     assert not place.exists()
 
 
 def assert_missing(key: str, folder: Any) -> None:
-    name = FORMATS[key].name
+    name = name_of(key)
     with pytest.raises(FileNotFoundError) as caught:
         load(key)
     message, entry = str(caught.value), CATALOGUE[name]
@@ -94,7 +94,7 @@ def test_another_kind_of_file_is_an_error_that_names_it(
 def test_other_counts_than_the_published_are_an_error_that_gives_them(
     small: Callable[..., Any], expect: Callable[..., None], key: str
 ) -> None:
-    folder, name = small(key), FORMATS[key].name
+    folder, name = small(key), name_of(key)
     for what, number in FORMATS[key].counts.items():
         if what.startswith("digits"):
             continue  # another split of the same file
@@ -109,37 +109,69 @@ def flat(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1)[:, :-4]
 
 
-# What is wrong, the format's values that can be so, the change, and what the error says.
+# What is wrong; what the formats hold that can be so wrong; the change of images and labels, or of snippets,
+# with the number of classes; and a pattern of what the error says.
 WRONG: dict[str, tuple[str, Callable[..., Any], str]] = {
-    "a label beyond the classes": ("bytes numbers", lambda x, y: (x, y + 110), "out of range [0, "),
-    "a negative label": ("numbers", lambda x, y: (x, y.astype(int) - 105), "out of range [0, "),
-    "labels that are not whole": ("numbers", lambda x, y: (x, y + 0.5), "and type float"),
-    "a label too few": ("bytes numbers", lambda x, y: (x, y[:-1]), ": "),
-    "images of another size": ("numbers", lambda x, y: (flat(x), y), "shape"),
-    "bytes of another size": ("bytes", lambda x, y: (x[..., 1:], y), ": "),
-    "pixels beyond the range": ("numbers", lambda x, y: (x * 3000.0, y), ": "),
-    "pixels below the range": ("numbers", lambda x, y: (x - 3000.0, y), ": "),
-    "pixels that are not numbers": ("numbers", lambda x, y: (x * np.nan, y), ": "),
-    "numbers in place of text": ("text", lambda said: [5] * len(said), "snippets of client"),
-    "bytes that are not UTF-8": ("text", lambda said: [b"\xff\xfe"] * len(said), "is not UTF-8 text"),
-    "a snippet too few": ("text", lambda said: said[:-1], ": "),
+    "a label beyond the classes": (
+        "bytes numbers",
+        lambda x, y, n: (x, y * 0 + n),
+        r"\[0\] is \d+, out of range",
+    ),
+    "a negative label": ("numbers", lambda x, y, n: (x, y.astype(int) * 0 - 1), r"\[0\] is -1, out of range"),
+    "labels that are not whole": ("numbers", lambda x, y, n: (x, y + 0.5), "and type float"),
+    "a label too few": ("bytes numbers", lambda x, y, n: (x, y[:-1]), ": .* (has|have|holds) .*[0-9]"),
+    "images of another size": ("numbers", lambda x, y, n: (flat(x), y), "shape"),
+    "bytes of another size": ("bytes", lambda x, y, n: (x[..., 1:], y), "begins with|not a multiple of"),
+    "pixels beyond the range": ("numbers", lambda x, y, n: (x * 1.5, y), r"not all in \[0, 1\]|type float"),
+    "pixels below the range": ("numbers", lambda x, y, n: (x - 0.5, y), r"not all in \[0, 1\]|type float"),
+    "pixels that are NaN": ("numbers", lambda x, y, n: (x * np.nan, y), r"not all in \[0, 1\]|type float"),
+    "numbers in place of text": ("text", lambda said, n: [5] * len(said), "snippets of client .* type int64"),
+    "bytes that are not UTF-8": ("text", lambda said, n: [b"\xff\xfe"] * len(said), "is not UTF-8 text"),
+    "a snippet too many": ("text", lambda said, n: [*said, b"So"], "holds|has .* examples"),
 }
+CLASSES = {"mnist_by_writer": 10, "unipen62": 10, "cifar10": 10, "cifar10_subset": 10}
+CLASSES |= {"cifar100": 100, "cifar100_subset": 100, "cifar100_tff": 100}
 
 
 @pytest.mark.parametrize(
     ("key", "what"),
     [
         (key, what)
-        for what in WRONG
-        for key, chosen in FORMATS.items()
-        if chosen.holds in WRONG[what][0].split()
+        for what, (holds, *_) in WRONG.items()
+        for key in FORMATS
+        if FORMATS[key].holds in holds.split()
     ],
 )
 def test_wrong_values_are_an_error_that_names_the_file(
     small: Callable[..., Any], key: str, what: str
 ) -> None:
     _, change, problem = WRONG[what]
-    folder = small(key, change)
-    with pytest.raises(ValueError, match=re.escape(problem)) as caught:
+    folder = small(key, lambda *values: change(*values, CLASSES.get(key, 62)))
+    with pytest.raises(ValueError, match=problem) as caught:
         load(key)
     assert any(str(caught.value).startswith(f"{folder / file}: ") for file in FORMATS[key].files)
+
+
+@pytest.mark.parametrize(
+    ("key", "module", "package"),
+    [
+        ("shakespeare_tff in HDF5", "h5py", "h5py"),
+        ("emnist_tff in SQLite", "google.protobuf", "protobuf"),
+        ("emnist_fedjax", "msgpack", "msgpack"),
+    ],
+)
+def test_without_a_package_that_a_format_needs_an_error_gives_the_command(
+    small: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, key: str, module: str, package: str
+) -> None:
+    small(key)
+    _example_class.cache_clear()
+    monkeypatch.setitem(sys.modules, module, None)  # what importing it then finds
+    with pytest.raises(ModuleNotFoundError, match=f"not installed: run `pip install {package}`"):
+        load(key)
+
+
+@pytest.mark.parametrize("positions", [0, -80])
+@pytest.mark.parametrize("name", ["shakespeare", "shakespeare_tff", "shakespeare_fedjax"])
+def test_an_example_of_text_has_at_least_one_character(name: str, positions: int) -> None:
+    with pytest.raises(ValueError, match=f"positions={positions} must be 1 or more"):
+        load_dataset(name, positions=positions)

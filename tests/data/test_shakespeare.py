@@ -294,12 +294,6 @@ def test_a_changed_number_of_roles_is_an_error(small_play: Path) -> None:
         read_roles()
 
 
-@pytest.mark.parametrize("positions", [0, -80])
-def test_an_example_has_at_least_one_character(positions: int) -> None:
-    with pytest.raises(ValueError, match=rf"positions={positions} must be 1 or more"):
-        load_shakespeare(positions=positions)
-
-
 # A look at the lines --------------------------------------------------------------------------------------
 
 

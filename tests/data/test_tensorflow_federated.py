@@ -4,7 +4,6 @@ import lzma
 import os
 import re
 import sqlite3
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -111,16 +110,6 @@ def test_the_older_files_give_the_same_data_set(emnist: Path, small: Callable[..
     assert assert_emnist_is_read() == before
 
 
-@pytest.mark.usefixtures("emnist")
-def test_without_protobuf_an_error_gives_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fl_meta.data.files import tf_example
-
-    tf_example._example_class.cache_clear()
-    monkeypatch.setitem(sys.modules, "google.protobuf", None)
-    with pytest.raises(ModuleNotFoundError, match="run `pip install protobuf`"):
-        load_emnist_tff()
-
-
 def wrong(**changed: Any) -> bytes:
     return example(**({"label": 5, "pixels": papers([5])[0]} | changed))
 
@@ -128,13 +117,7 @@ def wrong(**changed: Any) -> bytes:
 @pytest.mark.parametrize(
     ("blob", "problem"),
     [
-        (wrong(label=62), "label of client 'f0000_14'[0] is 62, out of range [0, 62)"),
-        (wrong(label=-1), "label of client 'f0000_14'[0] is -1, out of range"),
         (wrong(label=[1, 2]), "label of client 'f0000_14' has shape (1, 2)"),
-        (wrong(label=5.0), "label of client 'f0000_14' has shape (1, 1) and type float32"),
-        (wrong(pixels=papers([5])[0][1:]), "pixels of client 'f0000_14' has shape (1, 756)"),
-        (wrong(pixels=2 * papers([5])[0]), "pixels of client 'f0000_14' are not all in [0, 1]"),
-        (wrong(pixels=np.nan * papers([5])[0]), "pixels of client 'f0000_14' are not all in [0, 1]"),
         (wrong(pixels=b"\0" * 784), "pixels of client 'f0000_14' has shape (1, 1) and type object"),
         (example(label=5), "client 'f0000_14' has no array 'pixels'; it has label"),
         (wrong()[:-9], "an example of client 'f0000_14' is damaged"),
@@ -339,19 +322,6 @@ def test_any_text_comes_back_out_of_the_files(
     for role, parts in roles.items():
         for snippets, labels in zip(parts, (loaded[role].train_y, loaded[role].test_y), strict=True):
             assert decode(labels) == "".join(f"{snippet}\n" for snippet in snippets)
-
-
-@pytest.mark.parametrize("positions", [0, -80])
-def test_an_example_has_at_least_one_character(positions: int) -> None:
-    with pytest.raises(ValueError, match=f"positions={positions} must be 1 or more"):
-        load_shakespeare_tff(positions=positions)
-
-
-@pytest.mark.usefixtures("roles")
-def test_without_h5py_an_error_gives_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "h5py", None)  # what importing it then finds
-    with pytest.raises(ModuleNotFoundError, match=r"'h5py', which is not installed: run `pip install h5py`"):
-        load_shakespeare_tff()
 
 
 @pytest.mark.parametrize(
