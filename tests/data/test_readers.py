@@ -119,7 +119,11 @@ WRONG: dict[str, tuple[str, Callable[..., Any], str]] = {
     ),
     "a negative label": ("numbers", lambda x, y, n: (x, y.astype(int) * 0 - 1), r"\[0\] is -1, out of range"),
     "labels that are not whole": ("numbers", lambda x, y, n: (x, y + 0.5), "and type float"),
-    "a label too few": ("bytes numbers", lambda x, y, n: (x, y[:-1]), ": .* (has|have|holds) .*[0-9]"),
+    "a label too few": (
+        "bytes numbers",
+        lambda x, y, n: (x, y[: max(1, len(y) - 1)]),
+        ": .* (has|have|holds) .*[0-9]",
+    ),
     "images of another size": ("numbers", lambda x, y, n: (flat(x), y), "shape"),
     "bytes of another size": ("bytes", lambda x, y, n: (x[..., 1:], y), "begins with|not a multiple of"),
     "pixels beyond the range": ("numbers", lambda x, y, n: (x * 1.5, y), r"not all in \[0, 1\]|type float"),
