@@ -19,6 +19,11 @@ class BatchPlan:
     Attributes:
         indices: positions in the train part, batch after batch [examples used].
         bounds: batch `j` is `indices[bounds[j] : bounds[j + 1]]` [steps + 1].
+
+    Example:
+        >>> plan = batch_plan(0, 0, "ann", num_examples=5, batch_size=2, steps=4)
+        >>> len(plan), len(plan[2])
+        (4, 1)
     """
 
     indices: IntArray

@@ -21,7 +21,13 @@ PADDING = -1  # in place of a label where there is none: the tail of a short tex
 
 @dataclass(frozen=True)
 class Client:
-    """One client's examples: `train_x` [n, ...], `train_y` [n, ...], and the same for its test part."""
+    """One client's examples: `train_x` [n, ...], `train_y` [n, ...], and the same for its test part.
+
+    Example:
+        >>> data = FederatedDataset.from_arrays(np.eye(4), np.arange(4), ["ann", "ann", "bob", "bob"])
+        >>> data["ann"].train_y.shape
+        (1,)
+    """
 
     client_id: str
     train_x: Array

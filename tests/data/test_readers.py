@@ -177,5 +177,5 @@ def test_without_a_package_that_a_format_needs_an_error_gives_the_command(
 @pytest.mark.parametrize("positions", [0, -80])
 @pytest.mark.parametrize("name", ["shakespeare", "shakespeare_tff", "shakespeare_fedjax"])
 def test_an_example_of_text_has_at_least_one_character(name: str, positions: int) -> None:
-    with pytest.raises(ValueError, match=f"positions={positions} must be 1 or more"):
+    with pytest.raises(ValueError, match=f"positions={positions} must be a whole number of 1 or more"):
         load_dataset(name, positions=positions)

@@ -126,16 +126,6 @@ def roles(
     return assembled(name, *parts, class_names=VOCABULARY)
 
 
-def check_positions(positions: int) -> None:
-    """Refuse a length of text examples below one character.
-
-    Raises:
-        ValueError: if `positions` is below 1.
-    """
-    if positions < 1:
-        raise ValueError(f"positions={positions} must be 1 or more")
-
-
 def assembled(
     name: str, train: dict[str, Examples], test: dict[str, Examples], *, class_names: Sequence[str]
 ) -> FederatedDataset:

