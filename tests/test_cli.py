@@ -537,7 +537,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def put_cifar(places: Path, content: bytes) -> Path:
     """A file where that of CIFAR-10 belongs."""
-    path = places / "cifar10" / "cifar-10-python.tar.gz"
+    path = places / "cifar10" / "cifar-10-binary.tar.gz"
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     return path
@@ -552,7 +552,7 @@ def test_data_list_says_what_is_here_and_how_to_get_the_rest(
     rows = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines if line[:1].strip()}
     assert set(CATALOGUE) < set(rows)
     assert rows["cifar10"] == f"0.5 MB   yes, in {path.parent}"
-    assert rows["cifar100"] == "169.0 MB   no: fl-meta data fetch cifar100"
+    assert rows["cifar100"] == "168.5 MB   no: fl-meta data fetch cifar100"
     assert rows["unipen62"] == "?   no, and it has no address" and rows["synthetic"] == "-   yes, made here"
     assert rows["writers"].startswith("-   yes, Hershey-Fonts 2")
     below = lines[lines.index(next(line for line in lines if line.startswith("cifar100 "))) + 1 :][:3]
@@ -593,7 +593,7 @@ def test_data_check_of_what_is_missing_or_wrong_is_one_line_and_status_one(
 ) -> None:
     assert "Run `fl-meta data fetch cifar10`" in fails_with_one("cifar10", capsys)
     path = put_cifar(places, b"anything")
-    assert f"{path}: has 8 bytes, but it must have 170,498,071" in fails_with_one("cifar10", capsys)
+    assert f"{path}: has 8 bytes, but must have 170,052,171" in fails_with_one("cifar10", capsys)
 
 
 def test_data_check_loads_and_counts(
@@ -614,7 +614,7 @@ def test_data_check_loads_and_counts(
     monkeypatch.setitem(CATALOGUE, "unipen62", replace(CATALOGUE["unipen62"], counts=counts))
     assert cli.main(["data", "check", "unipen62"]) == 0
     shown = capsys.readouterr().out
-    assert shown.startswith(f"{path}: {path.stat().st_size:,} bytes, checksum not known\n")
+    assert shown.startswith(f"{path}: {path.stat().st_size:,} bytes, checksum unknown\n")
     assert "unipen62: 2 clients, 10 examples" in shown
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fl_meta.models.parameters import Params
+from fl_meta.support.validation import positive_number
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class SGD:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_positive("learning_rate", self.learning_rate)
+        positive_number("learning_rate", self.learning_rate)
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum={self.momentum} is not in [0, 1)")
         if not 0 <= self.weight_decay < float("inf"):
@@ -58,8 +59,8 @@ class Adam:
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        _check_positive("learning_rate", self.learning_rate)
-        _check_positive("epsilon", self.epsilon)
+        positive_number("learning_rate", self.learning_rate)
+        positive_number("epsilon", self.epsilon)
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} is not in [0, 1)")
@@ -70,11 +71,6 @@ def _to_floats(optimizer: SGD | Adam) -> None:
     # A checkpoint keeps the configuration as JSON, which NumPy's numbers do not have.
     for field in fields(optimizer):
         object.__setattr__(optimizer, field.name, float(getattr(optimizer, field.name)))
-
-
-def _check_positive(name: str, value: float) -> None:
-    if not 0 < value < float("inf"):
-        raise ValueError(f"{name}={value} must be a finite number above 0")
 
 
 OptimizerState = dict[str, dict[str, Tensor]]  # parameter name -> what torch.optim would keep for it

@@ -1,4 +1,4 @@
-"""The plan of local batches: a function of (seed, round, client) alone."""
+"""Which clients take part in a round, and which examples are in each of their local batches."""
 
 from __future__ import annotations
 
@@ -7,32 +7,37 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fl_meta.support.array_types import IntArray
 from fl_meta.support.random_streams import random_stream
 
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """Which examples of a client's train part make up each local step's batch.
+    """Which of a client's train examples are in the batch of each local step.
 
     Attributes:
         indices: positions in the train part, batch after batch [examples used].
         bounds: batch `j` is `indices[bounds[j] : bounds[j + 1]]` [steps + 1].
+
+    Example:
+        >>> plan = batch_plan(0, 0, "ann", num_examples=5, batch_size=2, steps=4)
+        >>> len(plan), len(plan[2])
+        (4, 1)
     """
 
-    indices: NDArray[np.int64]
-    bounds: NDArray[np.int64]
+    indices: IntArray
+    bounds: IntArray
 
     def __len__(self) -> int:
         """Number of local steps."""
         return len(self.bounds) - 1
 
-    def __getitem__(self, step: int) -> NDArray[np.int64]:
+    def __getitem__(self, step: int) -> IntArray:
         """The batch of local step number `step`, counted from 0."""
         return self.indices[self.bounds[step] : self.bounds[step + 1]]
 
-    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+    def __iter__(self) -> Iterator[IntArray]:
         return map(self.__getitem__, range(len(self)))
 
 
@@ -48,22 +53,27 @@ def batch_plan(
 ) -> BatchPlan:
     """Plan `epochs` local epochs, or exactly `steps` local steps, of one client in one round.
 
-    Each epoch is a fresh permutation of the examples, cut into batches of `batch_size`; the last batch of
-    an epoch is smaller if it does not divide evenly, so an epoch uses every example exactly once. A plan of
-    fewer steps is the beginning of a plan of more: FedSGD, FedAvg, Reptile, FOMAML and MAML meet the same
-    batches in the same order.
+    The plan is a function of its arguments alone. Each epoch is a new random permutation of the examples, cut
+    into batches of `batch_size`. The last batch of an epoch is smaller if the examples do not divide evenly,
+    so every epoch uses each example exactly once. A plan with fewer steps is the beginning of one with more:
+    FedSGD, FedAvg, Reptile, FOMAML and MAML see the same batches in the same order.
 
     Args:
-        seed: of the whole run.
+        seed: the seed of the whole run.
         round_number: the round, counted from 0.
-        client_id: whose batches these are.
+        client_id: the client's id.
         num_examples: number of the client's train examples, at least 1.
-        batch_size: examples per batch; None means all of them in one batch.
+        batch_size: examples per batch; None puts all of them into one batch.
         epochs: number of local epochs E (give this or `steps`).
         steps: number of local steps K (give this or `epochs`).
 
     Raises:
         ValueError: if a number is not positive, or not exactly one of `epochs` and `steps` is given.
+
+    Example:
+        >>> plan = batch_plan(0, 0, "ann", num_examples=5, batch_size=2, epochs=1)
+        >>> [len(batch) for batch in plan]
+        [2, 2, 1]
     """
     if (epochs is None) == (steps is None):
         raise ValueError(f"give either epochs or steps, not both or neither (epochs={epochs}, steps={steps})")
@@ -83,7 +93,7 @@ def batch_plan(
 
 
 @lru_cache(maxsize=1024)  # many clients have equally many examples
-def _bounds(num_examples: int, size: int, num_steps: int) -> NDArray[np.int64]:
+def _bounds(num_examples: int, size: int, num_steps: int) -> IntArray:
     steps_per_epoch = -(-num_examples // size)
     step = np.arange(num_steps + 1)
     bounds = step // steps_per_epoch * num_examples + step % steps_per_epoch * size
@@ -92,10 +102,14 @@ def _bounds(num_examples: int, size: int, num_steps: int) -> NDArray[np.int64]:
 
 
 def sample_clients(seed: int, round_number: int, client_ids: Sequence[str], count: int) -> tuple[str, ...]:
-    """Draw `count` clients without replacement: a function of seed, round and the set of ids alone.
+    """Draw `count` clients without replacement, as a function of seed, round and the set of ids.
 
     Raises:
-        ValueError: if `count` is below 1, or more than there are clients.
+        ValueError: if `count` is below 1, or exceeds the number of clients.
+
+    Example:
+        >>> sample_clients(seed=0, round_number=0, client_ids=["ann", "bob", "eve"], count=3)
+        ('ann', 'bob', 'eve')
     """
     if not 1 <= count <= len(client_ids):
         raise ValueError(

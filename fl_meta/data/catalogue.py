@@ -1,11 +1,12 @@
-"""The data sets: what each is, its licence and its files, where they come from and where they lie."""
+"""The known data sets: source, licence, files, their addresses, and the folders where they are looked for."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from fl_meta.support.folders import cache_folder, named_folder
 
 VARIABLE = "FL_META_DATA"
 
@@ -15,13 +16,13 @@ class Download:
     """One public file."""
 
     url: str
-    # Its size; None where it is not known.
+    # Its size; None if unknown.
     bytes: int | None = None
-    # "sha256:…" or "md5:…". None where none is published: then the one of the first download is kept.
+    # "sha256:…" or "md5:…"; None if none is published: later downloads are then compared with the first.
     checksum: str | None = None
-    # The names of the files that are taken out of the archive; empty if the file is used as it is.
+    # The files to take out of the archive; empty if the file is used as it is.
     unpacks_to: tuple[str, ...] = ()
-    # No more than this may come out of the archive.
+    # The most that may come out of the archive.
     unpacked_bytes: int = 0
 
     @property
@@ -32,11 +33,11 @@ class Download:
 
 @dataclass(frozen=True)
 class Form:
-    """One way in which the files of a data set may lie in its folder."""
+    """One set of files that a data set can be read from."""
 
-    # Paths in the data set's folder; with a * where there may be several of any name.
+    # Paths in the data set's folder; a * matches any name.
     files: tuple[str, ...]
-    # All of them are needed; none where no address gives the files.
+    # All of them are needed; empty if the files have no public address.
     downloads: tuple[Download, ...] = ()
 
 
@@ -44,16 +45,16 @@ class Form:
 class DataSet:
     """One data set of `CATALOGUE`."""
 
-    # What it is, who made it and where it is from.
+    # What it is, who made it and where it comes from.
     source: str
     licence: str
-    # Any one of them will do; the first is the one that is fetched.
+    # Any one of them is enough; the first is the one that is fetched.
     forms: tuple[Form, ...] = ()
-    # What the whole data set has, as published.
+    # Published counts of the whole data set.
     counts: Mapping[str, int] = field(default_factory=dict)
-    # The name of its folder where that is not the data set's.
+    # The name of its folder, if it is not the data set's own name.
     folder: str = ""
-    # The package that brings it where it has no files; none where it is made here.
+    # The package that it is read from, if it has no files; empty if it is generated without one.
     package: str = ""
 
     @property
@@ -82,7 +83,7 @@ _PUBLIC_DOMAIN = "the text is in the public domain"
 
 
 def _files(*names: str) -> tuple[Form, ...]:
-    """Files that no address gives."""
+    """Files without a public address."""
     return (Form(names),)
 
 
@@ -90,8 +91,8 @@ def _archive(url: str, files: tuple[str, ...], **known: int | str) -> Form:
     return Form(files, (Download(url, unpacks_to=files, **known),))  # type: ignore[arg-type]
 
 
-# The files of TFF, FedJAX, NIST and CIFAR could not be had when this was written. Sizes and checksums are as
-# the projects' own loaders, or others who fetched the files, have published them.
+# The files of TFF, FedJAX, NIST and CIFAR were not available when this was written. Their sizes and checksums
+# are those that the projects' own loaders, or others who fetched the files, have published.
 CATALOGUE: dict[str, DataSet] = {
     "writers": DataSet(
         source="procedural handwriting of 62 characters, drawn here with the Hershey fonts; synthetic",
@@ -105,7 +106,7 @@ CATALOGUE: dict[str, DataSet] = {
     ),
     "synthetic": DataSet(
         source="a mixture of linear classifiers, drawn here by FedEM's rule (Marfoq et al. 2021); synthetic",
-        licence="nothing of others",
+        licence="none needed",
     ),
     "mnist_by_writer": DataSet(
         source="MNIST's training digits by writer, with the writers of QMNIST's label tables "
@@ -202,7 +203,7 @@ CATALOGUE: dict[str, DataSet] = {
         ),
         counts=_ROLES_TFF,
     ),
-    # How many users and examples there are hangs on the options of LEAF's scripts.
+    # The numbers of users and examples depend on the options of LEAF's scripts.
     "femnist_leaf": DataSet(
         source=_LEAF.format("femnist"), licence=_NIST, forms=_files("train/*.json", "test/*.json")
     ),
@@ -231,12 +232,12 @@ CATALOGUE: dict[str, DataSet] = {
         licence=_CIFAR,
         forms=(
             Form(
-                ("cifar-10-python.tar.gz",),
+                ("cifar-10-binary.tar.gz",),
                 (
                     Download(
-                        f"{_KRIZHEVSKY}/cifar-10-python.tar.gz",
-                        bytes=170_498_071,
-                        checksum="sha256:6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+                        f"{_KRIZHEVSKY}/cifar-10-binary.tar.gz",
+                        bytes=170_052_171,
+                        checksum="md5:c32a1d4ab5d03f1284b67883e8d87530",
                     ),
                 ),
             ),
@@ -248,12 +249,12 @@ CATALOGUE: dict[str, DataSet] = {
         licence=_CIFAR,
         forms=(
             Form(
-                ("cifar-100-python.tar.gz",),
+                ("cifar-100-binary.tar.gz",),
                 (
                     Download(
-                        f"{_KRIZHEVSKY}/cifar-100-python.tar.gz",
-                        bytes=169_001_437,
-                        checksum="sha256:85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+                        f"{_KRIZHEVSKY}/cifar-100-binary.tar.gz",
+                        bytes=168_513_733,
+                        checksum="md5:03b5dce01913d631647c71ecec9e9cb8",
                     ),
                 ),
             ),
@@ -278,7 +279,7 @@ CATALOGUE: dict[str, DataSet] = {
 
 
 def folder() -> Path:
-    """The folder with one sub-folder per data set into which files are fetched.
+    """The folder into which files are fetched, with one sub-folder per data set.
 
     It is the one that FL_META_DATA names, or else fl_meta/data in the user's cache folder.
     """
@@ -286,10 +287,9 @@ def folder() -> Path:
 
 
 def _folders() -> list[Path]:
-    """Where files are looked for, in this order."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fl_meta" / "data"
-    named = os.environ.get(VARIABLE)
-    return [Path(named).expanduser(), cache] if named else [cache]
+    """The folders where files are looked for, in this order."""
+    named, cache = named_folder(VARIABLE), cache_folder() / "data"
+    return [named, cache] if named else [cache]
 
 
 def folder_of(name: str, within: Path) -> Path:
@@ -298,15 +298,15 @@ def folder_of(name: str, within: Path) -> Path:
 
 
 def located(name: str) -> list[Path]:
-    """The files of a data set, in the order of its form, if all of one form are here; else none.
+    """The files of a data set, if all files of one of its forms exist; else none.
 
-    A form is looked for in the folder that FL_META_DATA names, and then in the cache folder.
+    Each form is looked for in the folder that FL_META_DATA names, and then in the cache folder.
     """
-    for place in _folders():
+    for parent in _folders():
         for form in CATALOGUE[name].forms:
-            found = [sorted(folder_of(name, place).glob(pattern)) for pattern in form.files]
-            if all(found):
-                return [path for paths in found for path in paths]
+            matches = [sorted(folder_of(name, parent).glob(pattern)) for pattern in form.files]
+            if all(matches):
+                return [path for paths in matches for path in paths]
     return []
 
 
@@ -314,33 +314,33 @@ def existing(name: str, file: str) -> Path:
     """The path of a data set's file, in the folder that FL_META_DATA names or in the cache folder.
 
     Raises:
-        FileNotFoundError: if it is in neither; the message says what to run or what to put where.
+        FileNotFoundError: if it is in neither; the message says what to run, or which file to put where.
     """
-    paths = [folder_of(name, place) / file for place in _folders()]
+    paths = [folder_of(name, parent) / file for parent in _folders()]
     for path in paths:
         if path.is_file():
             return path
     entry = CATALOGUE[name]
-    unset = "" if os.environ.get(VARIABLE) else f" (the environment variable {VARIABLE} is not set)"
+    unset = "" if named_folder(VARIABLE) else f" (the environment variable {VARIABLE} is not set)"
     fetched = any(form.downloads for form in entry.forms)
-    todo = f"Run `fl-meta data fetch {name}`, or put" if fetched else "Put"
+    advice = f"Run `fl-meta data fetch {name}`, or put" if fetched else "Put"
     urls = [download.url for form in entry.forms if file in form.files for download in form.downloads]
     raise FileNotFoundError(
-        f"{name}: no file {' nor '.join(map(str, paths))}{unset}. {todo} {file} there, as {paths[0]}. "
-        f"It is from: {entry.source}{''.join(f' ({url})' for url in urls)}"
+        f"{name}: no file {' nor '.join(map(str, paths))}{unset}. {advice} {file} there, as {paths[0]}. "
+        f"Source: {entry.source}{''.join(f' ({url})' for url in urls)}"
     )
 
 
-def check_counts(path: Path, name: str, **found: int) -> None:
-    """Compare what a file of a data set holds with what was published: `writers=3400`.
+def check_counts(path: Path, name: str, **counts: int) -> None:
+    """Compare the counts in a data set's file, such as `writers=3400`, with the published ones.
 
     Raises:
-        ValueError: if they differ; the message names the file, what it holds and what the whole data set has.
+        ValueError: if they differ; the message names the file, its counts and the published ones.
     """
-    expected = {what: CATALOGUE[name].counts[what] for what in found}
-    if found != expected:
-        there, wanted = (
-            ", ".join(f"{number:,} {what.replace('_', ' ')}" for what, number in counts.items())
-            for counts in (found, expected)
+    published = {what: CATALOGUE[name].counts[what] for what in counts}
+    if counts != published:
+        actual, expected = (
+            ", ".join(f"{number:,} {what.replace('_', ' ')}" for what, number in each.items())
+            for each in (counts, published)
         )
-        raise ValueError(f"{path}: holds {there}; the whole data set has {wanted}")
+        raise ValueError(f"{path}: holds {actual}; the whole data set has {expected}")

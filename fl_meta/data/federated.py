@@ -1,4 +1,4 @@
-"""A federated data set: flat arrays, and for each client where its train and test parts lie in them."""
+"""A federated data set: flat arrays, and where each client's train and test parts are in them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,18 @@ from fl_meta.data.on_demand import OnDemand
 from fl_meta.support.array_types import Array, IntArray
 from fl_meta.support.random_streams import random_stream
 
-PADDING = -1  # a label that is not there: the tail of a short text
+PADDING = -1  # in place of a label where there is none: the tail of a short text
 
 
 @dataclass(frozen=True)
 class Client:
-    """One client's examples: `train_x` [n, ...], `train_y` [n, ...], and the same for its test part."""
+    """One client's examples: `train_x` [n, ...], `train_y` [n, ...], and the same for its test part.
+
+    Example:
+        >>> data = FederatedDataset.from_arrays(np.eye(4), np.arange(4), ["ann", "ann", "bob", "bob"])
+        >>> data["ann"].train_y.shape
+        (1,)
+    """
 
     client_id: str
     train_x: Array
@@ -34,21 +40,27 @@ class Client:
 class FederatedDataset:
     """Examples of many clients, each with a train and a test part.
 
-    The examples of client `i` are `x[starts[i] : starts[i] + train_counts[i]]` for training, and the
-    `test_counts[i]` examples after those for testing. `subset` and `split_clients` share the arrays.
+    Client `i` trains on the examples `x[starts[i] : starts[i] + train_counts[i]]`, and is tested on the
+    `test_counts[i]` examples after those. `subset` and `split_clients` share the arrays.
 
     Attributes:
         name: the data set's name, shown in tables and plots.
         x: inputs [examples, ...], in memory or made on demand, client by client.
-        y: labels [examples], or [examples, positions] for text, where `PADDING` marks no label.
+        y: labels [examples], or [examples, positions] for text, with `PADDING` where there is no label.
         client_ids: one distinct id per client.
         starts: first example of each client [clients].
         train_counts: number of train examples of each client [clients].
         test_counts: number of test examples of each client [clients].
-        num_classes: number of labels; a label lies in [0, num_classes).
-        class_names: what each label means, for plots; empty if they have no names.
+        num_classes: number of classes; labels are in [0, num_classes).
+        class_names: the name of each class, for plots; empty if they have none.
         synthetic: whether the examples were generated rather than observed.
-        source: where the examples come from, one line.
+        source: where the examples come from, in one line.
+
+    Example:
+        >>> x, y = np.zeros((4, 28, 28), np.float32), np.array([0, 1, 0, 1])
+        >>> data = FederatedDataset.from_arrays(x, y, ["ann", "ann", "bob", "bob"])
+        >>> data["bob"].train_x.shape
+        (1, 28, 28)
     """
 
     name: str
@@ -99,7 +111,7 @@ class FederatedDataset:
         source: str = "arrays given by the user",
         seed: int = 0,
     ) -> FederatedDataset:
-        """Group plain arrays by client: your own data in one call.
+        """Make a federated data set of your own data, by grouping arrays by client.
 
         Args:
             x: inputs [examples, ...]; floating-point values must be finite.
@@ -108,12 +120,12 @@ class FederatedDataset:
             test_fraction: share of each client's examples, drawn at random per client, for its test part
                 (rounded, but at least one example for each part); 0 leaves every test part empty.
             test_mask: booleans [examples] that say which are test examples; replaces `test_fraction`.
-            num_classes: number of labels; found from `y` if left out.
-            class_names: what each label means.
+            num_classes: number of classes; by default, one more than the largest label.
+            class_names: the name of each class.
             name: the data set's name.
             synthetic: whether the examples were generated.
             source: where the examples come from.
-            seed: of the random split.
+            seed: seed of the random split.
 
         Raises:
             ValueError: for arrays of unequal length, NaN or infinity in `x`, a label out of range, or a
@@ -167,7 +179,7 @@ class FederatedDataset:
 
     @property
     def label(self) -> str:
-        """The name as a plot must show it: synthetic data says so."""
+        """The name for plots; for synthetic data it says so."""
         return f"{self.name} (synthetic)" if self.synthetic else self.name
 
     def __len__(self) -> int:
@@ -181,10 +193,10 @@ class FederatedDataset:
         return client_id in self._index
 
     def position(self, client_id: str) -> int:
-        """The client's place in `client_ids`.
+        """The client's position in `client_ids`.
 
         Raises:
-            KeyError: if there is no such client; the message names a few that there are.
+            KeyError: if there is no such client; the message names a few existing ones.
         """
         if client_id not in self._index:
             some = ", ".join(repr(known) for known in self.client_ids[:3])
@@ -199,7 +211,7 @@ class FederatedDataset:
         return Client(client_id, x[:train], y[:train], x[train:], y[train:])
 
     def subset(self, client_ids: Sequence[str]) -> FederatedDataset:
-        """The data set of these clients only, in this order. The arrays are shared, not copied.
+        """The data set of these clients alone, in this order. The arrays are shared, not copied.
 
         Raises:
             KeyError: if a client is not in the data set.
@@ -216,11 +228,11 @@ class FederatedDataset:
     def split_clients(
         self, held_out: float = 0.25, seed: int = 0
     ) -> tuple[FederatedDataset, FederatedDataset]:
-        """Training clients and held-out clients: who is held out depends on the set of ids and `seed` alone.
+        """Split into training clients and held-out clients, drawn by the set of ids and `seed` alone.
 
         Args:
             held_out: share of the clients to hold out, rounded, but at least one on each side.
-            seed: of the draw.
+            seed: seed of the draw.
 
         Raises:
             ValueError: if `held_out` is not between 0 and 1, or there is only one client.
@@ -238,15 +250,15 @@ class FederatedDataset:
     def fold(
         self, number: int, of: int, together: Callable[[str], str] = str
     ) -> tuple[FederatedDataset, FederatedDataset]:
-        """Training clients and those of fold `number`: over all folds each client is held out exactly once.
+        """Split into training clients and those of fold `number`; each client is in exactly one fold.
 
-        Who is in which fold depends on the set of ids alone.
+        Which client is in which fold depends on the set of ids alone.
 
         Args:
-            number: of the fold, from 0 to `of` − 1.
-            of: how many folds, about equally large.
-            together: what must be in one fold: client ids to the name of their group, for example to the
-                character that speaks in several plays. By default each client is its own group.
+            number: number of the fold, from 0 to `of` − 1.
+            of: how many folds there are, of about equal size.
+            together: maps a client id to the name of its group, whose clients all go into one fold: for
+                example, a character that speaks in several plays. By default each client is its own group.
 
         Raises:
             ValueError: if there are fewer than 2 folds, fewer groups than folds, or no such fold.
@@ -263,12 +275,12 @@ class FederatedDataset:
         return self.subset(train), self.subset([c for c in self.client_ids if together(c) in chosen])
 
     def limited(self, least: int, most: int) -> FederatedDataset:
-        """Clients with at least `least` train examples and a test part; of each at most `most` per part.
+        """Clients with a test part and at least `least` train examples, capped at `most` examples per part.
 
-        Of a longer train part the last examples stay, of a longer test part the first. No data is copied.
+        A longer train part keeps its last examples, a longer test part its first. No data is copied.
 
         Raises:
-            ValueError: if `least` is not in 1 … `most`, or no client has so many.
+            ValueError: if `least` is not from 1 to `most`, or no client has that many.
         """
         if not 1 <= least <= most:
             raise ValueError(f"least={least} and most={most}; they must be 1 or more, and most the larger")
@@ -284,10 +296,12 @@ class FederatedDataset:
         return replace(data, starts=starts, train_counts=train, test_counts=test)
 
     def pooled(self) -> FederatedDataset:
-        """All clients as one, named 'pooled': what a datacenter sees. Parts stay apart; data is copied.
+        """All clients as one client "pooled", for centralized training. The data is copied.
+
+        The train parts become its train part, the test parts its test part.
 
         Raises:
-            ValueError: if examples are made on demand and these are too many for memory.
+            ValueError: if examples are made on demand and are too many for memory.
         """
         if isinstance(self.x, OnDemand):
             self.x.check_room(int(self.counts.sum()))
@@ -312,9 +326,9 @@ class FederatedDataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over clients, parts and examples: two data sets with the same one train the same model.
+        """sha256 of clients, parts and examples: data sets with the same fingerprint train the same model.
 
-        Where `x` is made on demand, its recipe and each client's place in it stand for it.
+        Of an `x` made on demand, its recipe and each client's position in it are used instead.
         """
         digest = hashlib.sha256(f"{self.name}|{self.num_classes}|{self.x.dtype}|{self.x.shape[1:]}".encode())
         clients = zip(self.client_ids, self.starts, self.train_counts, self.test_counts, strict=True)
@@ -329,7 +343,7 @@ class FederatedDataset:
         return digest.hexdigest()
 
     def table(self) -> pd.DataFrame:
-        """Counts and quantiles over clients: one row for examples of each part and for distinct labels."""
+        """Totals, and quantiles over clients, of train examples, test examples and distinct labels."""
         rows = {
             "train examples": self.train_counts,
             "test examples": self.test_counts,
@@ -359,7 +373,7 @@ class FederatedDataset:
 
 
 def _check_values(x: Array, y: Array, num_classes: int | None) -> int:
-    """The number of classes, after a look at every value."""
+    """The number of classes, after checking every value."""
     if x.dtype.kind not in "fiub":
         raise ValueError(
             f"x has type {x.dtype}; give numbers, for example pixels as float32 or codes as uint8"

@@ -4,68 +4,60 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable
-from typing import Any
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
 
-from fl_meta.data.federated import FederatedDataset
-from fl_meta.data.published.cifar import (
-    load_cifar10,
-    load_cifar10_subset,
-    load_cifar100,
-    load_cifar100_subset,
-)
-from fl_meta.data.published.emnist import load_emnist
-from fl_meta.data.published.fedjax import load_emnist_fedjax, load_shakespeare_fedjax
-from fl_meta.data.published.handwriting import load_mnist_by_writer, load_unipen62
-from fl_meta.data.published.leaf import load_femnist_leaf, load_shakespeare_leaf
-from fl_meta.data.published.shakespeare import load_shakespeare
-from fl_meta.data.published.tensorflow_federated import (
-    load_cifar100_tff,
-    load_emnist_tff,
-    load_shakespeare_tff,
-)
-from fl_meta.data.synthetic.linear_mixture import load_synthetic
-from fl_meta.data.synthetic.writers import load_writers
+if TYPE_CHECKING:
+    from fl_meta.data.federated import FederatedDataset
 
-LOADERS: dict[str, Callable[..., FederatedDataset]] = {
-    "writers": load_writers,
-    "shakespeare": load_shakespeare,
-    "mnist_by_writer": load_mnist_by_writer,
-    "unipen62": load_unipen62,
-    "emnist_tff": load_emnist_tff,
-    "shakespeare_tff": load_shakespeare_tff,
-    "cifar100_tff": load_cifar100_tff,
-    "emnist_fedjax": load_emnist_fedjax,
-    "shakespeare_fedjax": load_shakespeare_fedjax,
-    "femnist_leaf": load_femnist_leaf,
-    "shakespeare_leaf": load_shakespeare_leaf,
-    "emnist": load_emnist,
-    "cifar10": load_cifar10,
-    "cifar100": load_cifar100,
-    "cifar10_subset": load_cifar10_subset,
-    "cifar100_subset": load_cifar100_subset,
-    "synthetic": load_synthetic,
+_PUBLISHED, _SYNTHETIC = "fl_meta.data.published", "fl_meta.data.synthetic"
+
+# The loader of each data set, as "module:function": a reader is imported when it is asked for.
+LOADERS: dict[str, str] = {
+    "writers": f"{_SYNTHETIC}.writers:load_writers",
+    "shakespeare": f"{_PUBLISHED}.shakespeare:load_shakespeare",
+    "mnist_by_writer": f"{_PUBLISHED}.handwriting:load_mnist_by_writer",
+    "unipen62": f"{_PUBLISHED}.handwriting:load_unipen62",
+    "emnist_tff": f"{_PUBLISHED}.tensorflow_federated:load_emnist_tff",
+    "shakespeare_tff": f"{_PUBLISHED}.tensorflow_federated:load_shakespeare_tff",
+    "cifar100_tff": f"{_PUBLISHED}.tensorflow_federated:load_cifar100_tff",
+    "emnist_fedjax": f"{_PUBLISHED}.fedjax:load_emnist_fedjax",
+    "shakespeare_fedjax": f"{_PUBLISHED}.fedjax:load_shakespeare_fedjax",
+    "femnist_leaf": f"{_PUBLISHED}.leaf:load_femnist_leaf",
+    "shakespeare_leaf": f"{_PUBLISHED}.leaf:load_shakespeare_leaf",
+    "emnist": f"{_PUBLISHED}.emnist:load_emnist",
+    "cifar10": f"{_PUBLISHED}.cifar:load_cifar10",
+    "cifar100": f"{_PUBLISHED}.cifar:load_cifar100",
+    "cifar10_subset": f"{_PUBLISHED}.cifar:load_cifar10_subset",
+    "cifar100_subset": f"{_PUBLISHED}.cifar:load_cifar100_subset",
+    "synthetic": f"{_SYNTHETIC}.linear_mixture:load_synthetic",
 }
 
 
 def load_dataset(name: str, **options: Any) -> FederatedDataset:
-    """Load a federated data set by name: `load_dataset("writers", num_writers=50)`.
+    """Load a federated data set by name.
 
     Args:
         name: one of `LOADERS`.
-        options: what the loader of that name takes.
+        options: the options of that data set's loader, for example `num_writers` of "writers".
 
     Raises:
-        ValueError: if there is no data set of that name (the message names the nearest), or it has no such
-            option.
+        ValueError: if there is no data set of that name (the message suggests the nearest), or it has no such
+            option; or whatever else the loader refuses.
+
+    Example:
+        >>> data = load_dataset("writers", num_writers=50)
+        >>> train, held_out = data.split_clients(held_out=0.25, seed=0)
     """
     if name not in LOADERS:
         near = difflib.get_close_matches(name, LOADERS, n=1, cutoff=0.3)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown data set {name!r}{hint} (there are {', '.join(sorted(LOADERS))})")
-    signature = inspect.signature(LOADERS[name])
+        raise ValueError(f"unknown data set {name!r}{hint} (choose one of {', '.join(sorted(LOADERS))})")
+    load = resolve_name(LOADERS[name])
+    signature = inspect.signature(load)
     try:
         signature.bind(**options)
     except TypeError as error:
-        raise ValueError(f"{name!r}: {error}; it has: {', '.join(signature.parameters)}") from None
-    return LOADERS[name](**options)
+        raise ValueError(f"{name!r}: {error}; its options are {', '.join(signature.parameters)}") from None
+    data: FederatedDataset = load(**options)
+    return data

@@ -1,4 +1,4 @@
-"""Examples that are made when they are read: a data set of more of them than memory holds."""
+"""Examples that are made when they are read, for data sets that are larger than memory."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ import numpy as np
 
 from fl_meta.support.array_types import Array, IntArray
 
-MOST_BYTES = 2 * 2**30  # to make at once; whoever asks for more asks by mistake for nearly everything
+MOST_BYTES = 2 * 2**30  # that are made at once; to ask for more is nearly always a mistake
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class OnDemand:
-    """Stands for an array [examples, ...] that is not there: examples are made, whole clients, when read.
+    """Takes the place of an array [examples, ...]: the examples of a client are made when they are read.
 
     Along its first axis it reads like an array: `len(x)`, `x[3]`, `x[5:9]`, `x[index]`, `np.asarray(x)`.
-    Each read makes new arrays of its own. It can be read from several threads at once if `make` can.
+    Each read makes new arrays. Several threads can read it at once if they can call `make` at once.
 
     Attributes:
-        make: gives all examples of client i [counts[i], ...], the same ones whenever it is called.
-        counts: number of examples of each client [clients], in the order in which they stand.
+        make: returns all examples of client i [counts[i], ...], the same ones in every call.
+        counts: number of examples of each client [clients], in the order of the clients.
         example_shape: shape of one example.
-        dtype: type of what `make` gives.
-        recipe: what the examples are a function of: two with the same recipe have the same examples.
+        dtype: type of the arrays that `make` returns.
+        recipe: identifies the examples: two objects with the same recipe make the same ones.
     """
 
     make: Callable[[int], Array]
@@ -42,36 +42,36 @@ class OnDemand:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the array that this stands for: examples, then the shape of one."""
+        """Shape of the whole array: the number of examples, then the shape of one."""
         return (int(self._ends[-1]), *self.example_shape)
 
     @property
     def ndim(self) -> int:
-        """Number of axes of the array that this stands for."""
+        """Number of axes of the whole array."""
         return 1 + len(self.example_shape)
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, places: SupportsIndex | slice | IntArray) -> Array:
-        """The examples at one place, of a slice without gaps, or at the places of an index array.
+    def __getitem__(self, index: SupportsIndex | slice | IntArray) -> Array:
+        """One example, those of a slice without gaps, or those at the positions in an index array.
 
         Raises:
-            IndexError: for a place beyond the ends, or a slice with another step than 1.
+            IndexError: for a position out of range, or a slice with a step other than 1.
             ValueError: if they would take more than `MOST_BYTES`.
         """
-        if isinstance(places, slice):
-            return self._slice(*places.indices(len(self)))
-        if isinstance(places, np.ndarray):
-            self.check_room(len(places))
-            return np.stack([self[place] for place in places])
-        place = range(len(self))[operator.index(places)]  # counts from the end, or raises, as an array does
-        example: Array = self._slice(place, place + 1, 1)[0]
+        if isinstance(index, slice):
+            return self._slice(*index.indices(len(self)))
+        if isinstance(index, np.ndarray):
+            self.check_room(len(index))
+            return np.stack([self[position] for position in index])
+        position = range(len(self))[operator.index(index)]  # negative and too large ones as in an array
+        example: Array = self._slice(position, position + 1, 1)[0]
         return example
 
     def _slice(self, start: int, stop: int, step: int) -> Array:
         if step != 1:
-            raise IndexError(f"a slice of examples made on demand has step {step}; take one with step 1")
+            raise IndexError(f"examples made on demand are read with step 1, not {step}")
         self.check_room(stop - start)
         if stop <= start:
             return np.empty((0, *self.example_shape), self.dtype)
@@ -85,11 +85,11 @@ class OnDemand:
         return self[:].astype(self.dtype if dtype is None else dtype, copy=False)
 
     def max(self) -> Any:
-        """The largest number in any example; every client is made, one after another."""
+        """The largest value in any example; makes every client, one after another."""
         return max(self.make(client).max() for client in range(len(self.counts)) if self.counts[client])
 
     def check_room(self, examples: int) -> None:
-        """Refuse a number of examples that would fill the memory.
+        """Refuse a number of examples that would fill up the memory.
 
         Raises:
             ValueError: if they take more than `MOST_BYTES`.
@@ -97,9 +97,9 @@ class OnDemand:
         size = examples * int(np.prod(self.example_shape)) * self.dtype.itemsize
         if size > MOST_BYTES:
             raise ValueError(
-                f"{examples:,} examples made on demand would take {size / 2**30:.1f} GiB at once; at most "
-                f"{MOST_BYTES / 2**30:g} GiB are made. Read client by client, `data[client_id]`; choose "
-                "fewer clients with `data.subset(client_ids)`; or load the data set without on_demand"
+                f"{examples:,} examples made on demand would take {size / 2**30:.1f} GiB at once; the limit "
+                f"is {MOST_BYTES / 2**30:g} GiB. Read one client at a time with `data[client_id]`, choose "
+                "fewer with `data.subset(client_ids)`, or load the data set without on_demand"
             )
 
     def __repr__(self) -> str:

@@ -43,6 +43,7 @@ from fl_meta.experiments.published_settings import Benchmark
 from fl_meta.experiments.table_one import table_one
 from fl_meta.experiments.table_one_settings import TableOne
 from fl_meta.support.atomic_files import write_atomically
+from fl_meta.support.folders import cache_folder, named_folder
 
 FORMAT = 1
 AGREEMENT = 0.02  # largest difference in a mean accuracy that rounding on another machine may cause
@@ -305,10 +306,9 @@ def own_folder() -> Path:
     """The folder of one's own results: `$FL_META_EXPERIMENTS`, or a folder in the user's cache.
 
     Example:
-        >>> list(own_folder().glob("*.json"))
+        >>> results = sorted(own_folder().glob("*.json"))
     """
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("FL_META_EXPERIMENTS") or Path(cache) / "fl_meta" / "experiments")
+    return named_folder("FL_META_EXPERIMENTS") or cache_folder() / "experiments"
 
 
 def largest_difference(result: Result, other: Result) -> float:

@@ -1,16 +1,17 @@
-"""Whole numbers given by a user, checked and made plain."""
+"""Checks of numbers that a user gives."""
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
 
 def whole_number(name: str, value: Any, least: int = 1) -> int:
-    """The value as Python's own `int`, NumPy's whole numbers included.
+    """The value as Python's own `int`; NumPy's integers are accepted too.
 
     Raises:
-        ValueError: if it is no whole number, or less than `least`.
+        ValueError: if it is not a whole number, or less than `least`.
     """
     try:
         number = operator.index(value)
@@ -19,3 +20,14 @@ def whole_number(name: str, value: Any, least: int = 1) -> int:
     if number is None or isinstance(value, bool) or number < least:
         raise ValueError(f"{name}={value!r} must be a whole number of {least} or more")
     return number
+
+
+def positive_number(name: str, value: float) -> float:
+    """The value as Python's own `float`.
+
+    Raises:
+        ValueError: if it is 0, negative, infinite or NaN.
+    """
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name}={value} must be a finite number above 0")
+    return float(value)

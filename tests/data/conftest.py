@@ -1,10 +1,15 @@
+import hashlib
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fl_meta.data.catalogue import CATALOGUE
+from fl_meta.data.catalogue import CATALOGUE, folder_of
+
+# The tests of this folder share the module small_files.
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture
@@ -23,3 +28,39 @@ def expect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         monkeypatch.setitem(CATALOGUE, name, replace(CATALOGUE[name], counts=counts))
 
     return expect
+
+
+@pytest.fixture
+def publish(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Path], None]:
+    """`publish(name, path)`: the file at this path is the one that the catalogue's address gives."""
+
+    def publish(name: str, path: Path) -> None:
+        content = path.read_bytes()
+        (form,) = CATALOGUE[name].forms
+        (download,) = form.downloads
+        checksum = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        published = replace(download, bytes=len(content), checksum=checksum)
+        entry = replace(CATALOGUE[name], forms=(replace(form, downloads=(published,)),))
+        monkeypatch.setitem(CATALOGUE, name, entry)
+
+    return publish
+
+
+@pytest.fixture
+def small(
+    place: Path, expect: Callable[..., None], publish: Callable[[str, Path], None]
+) -> Callable[..., Path]:
+    """`small(key, change)` writes a format of `small_files.FORMATS` and returns the data set's folder."""
+    from small_files import CIFAR_ARCHIVES, FORMATS, name_of, unchanged
+
+    def write(key: str, change: Callable[..., object] = unchanged) -> Path:
+        chosen, name = FORMATS[key], name_of(key)
+        folder = folder_of(name, place)
+        folder.mkdir(parents=True, exist_ok=True)
+        chosen.write(folder, change)
+        expect(name, **chosen.counts)
+        if name in CIFAR_ARCHIVES:
+            publish(name, folder / chosen.files[0])
+        return folder
+
+    return write

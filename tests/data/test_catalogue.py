@@ -89,12 +89,12 @@ def test_a_subset_lies_in_the_folder_of_the_whole(places: tuple[Path, Path]) -> 
 def test_what_is_missing_says_what_to_run_or_to_put_where(places: tuple[Path, Path]) -> None:
     named, cache = places
     with pytest.raises(FileNotFoundError) as caught:
-        existing("cifar100", "cifar-100-python.tar.gz")
+        existing("cifar100", "cifar-100-binary.tar.gz")
     message = str(caught.value)
-    path = named / "cifar100" / "cifar-100-python.tar.gz"
+    path = named / "cifar100" / "cifar-100-binary.tar.gz"
     assert f"no file {path} nor {cache}" in message and "Run `fl-meta data fetch cifar100`" in message
-    assert f"put cifar-100-python.tar.gz there, as {path}" in message
-    assert "(https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz)" in message
+    assert f"put cifar-100-binary.tar.gz there, as {path}" in message
+    assert "(https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz)" in message
     with pytest.raises(FileNotFoundError) as caught:
         existing("unipen62", "unipen62.npz")
     assert "fetch" not in str(caught.value) and "Put unipen62.npz there" in str(caught.value)

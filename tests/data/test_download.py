@@ -210,7 +210,7 @@ def test_a_file_that_is_being_fetched_is_not_fetched_by_another(offer: Callable[
     folder = offer()
 
     def again(*_: object) -> None:
-        with pytest.raises(OSError, match=r"another fetch is writing .*toy.bin.part; wait for it"):
+        with pytest.raises(OSError, match=r"another process is fetching .*toy.bin.part; wait for it"):
             fetch("toy", quiet)
 
     fetch("toy", again)
@@ -230,7 +230,7 @@ def test_another_checksum_is_an_error_and_leaves_nothing(offer: Callable[..., Pa
 @pytest.mark.parametrize("size", [len(CONTENT) - 1, len(CONTENT) + 1])
 def test_another_size_is_an_error_and_leaves_nothing(offer: Callable[..., Path], size: int) -> None:
     folder = offer(bytes=size)
-    wrong("toy", f"has 1,000,000 bytes, but it must have {size:,}")
+    wrong("toy", f"has 1,000,000 bytes, but must have {size:,}")
     assert names(folder) == set()
 
 
@@ -250,7 +250,7 @@ def test_a_file_put_there_by_hand_is_verified_and_kept(site: Site, offer: Callab
     )
     folder.mkdir(parents=True)
     (folder / "toy.lzma").write_bytes(archive[:-1] + b"?")
-    wrong("toy", "toy.lzma: has not the checksum sha256:.*delete it, and fetch it again")
+    wrong("toy", "toy.lzma: does not match the checksum sha256:.*delete it and fetch it again")
     (folder / "toy.lzma").write_bytes(archive)
     assert fetch("toy", quiet) == [folder / "toy.bin"]
     assert names(folder) == {"toy.lzma", "toy.bin", "fetched.json"} and site.asked == []
@@ -282,7 +282,7 @@ def test_what_the_server_refuses_is_said(site: Site, offer: Callable[..., Path])
 def test_a_connection_that_stays_cut_leaves_what_came(site: Site, offer: Callable[..., Path]) -> None:
     folder = offer()
     site.cuts = [300_000, 0]
-    with pytest.raises(ConnectionError, match="the connection was cut"):
+    with pytest.raises(ConnectionError, match="the connection was lost"):
         fetch("toy", quiet)
     assert names(folder) == {"toy.bin.part"}
 
@@ -301,7 +301,7 @@ def test_what_has_no_address_is_an_error_that_says_what_to_do(
 def test_a_folder_that_cannot_be_made_is_named(offer: Callable[..., Path], tmp_path: Path) -> None:
     folder = offer()
     (tmp_path / "data").write_text("a file")
-    with pytest.raises(OSError, match=f"cannot make the folder {folder}"):
+    with pytest.raises(OSError, match=f"cannot create the folder {folder}"):
         fetch("toy", quiet)
 
 
@@ -323,10 +323,10 @@ def test_an_archive_is_unpacked_and_goes(offer: Callable[..., Path], tmp_path: P
         (folder / name, 1_000_000) for name in both
     ]
     (folder / "b.bin").write_bytes(OTHER[:-1] + b"?")
-    with pytest.raises(ValueError, match=f"{folder / 'b.bin'}: has not the checksum {sha256(OTHER)}"):
+    with pytest.raises(ValueError, match=f"{folder / 'b.bin'}: does not match the checksum {sha256(OTHER)}"):
         list(check_files("toy"))
     (folder / "b.bin").write_bytes(OTHER[:-1])
-    with pytest.raises(ValueError, match=r"b.bin: has 999,999 bytes, but it must have 1,000,000"):
+    with pytest.raises(ValueError, match=r"b.bin: has 999,999 bytes, but must have 1,000,000"):
         list(check_files("toy"))
     (folder / "b.bin").unlink()
     with pytest.raises(FileNotFoundError, match=r"no file .*b.bin"):
@@ -340,13 +340,13 @@ def test_checking_says_what_the_checksum_was_compared_with(offer: Callable[..., 
     path.write_bytes(CONTENT)
     assert list(check_files("toy")) == [(path, 1_000_000, "checksum as published")]
     path.write_bytes(OTHER)
-    with pytest.raises(ValueError, match="has not the checksum"):
+    with pytest.raises(ValueError, match="does not match the checksum"):
         list(check_files("toy"))
     offer()
-    assert list(check_files("toy")) == [(path, 1_000_000, "checksum not known")]
+    assert list(check_files("toy")) == [(path, 1_000_000, "checksum unknown")]
     path.unlink()
     fetch("toy", quiet)
-    assert list(check_files("toy")) == [(path, 1_000_000, "checksum as it was fetched")]
+    assert list(check_files("toy")) == [(path, 1_000_000, "checksum as when it was fetched")]
     (folder / "fetched.json").write_text("{")
     with pytest.raises(ValueError, match=r"fetched.json: damaged"):
         list(check_files("toy"))

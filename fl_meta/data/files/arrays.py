@@ -1,4 +1,4 @@
-"""Arrays that are read from files: which types and ranges they may have."""
+"""Arrays read from files, and checks of their types, shapes and ranges."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 from fl_meta.data.catalogue import existing
 from fl_meta.support.array_types import Array
 
-# What a file holds of one client's part: an array [examples, ...] for each name.
+# What a file holds of one client: an array [examples, ...] for each name.
 Columns = Mapping[str, Array]
 
 
 def any_of(name: str, *files: str) -> Path:
-    """The first of a data set's files that is here.
+    """The first of a data set's files that exists.
 
     Raises:
-        FileNotFoundError: if none is; the message is about the first.
+        FileNotFoundError: if none does; the message is about the first.
     """
     errors = []
     for file in files:
@@ -32,7 +32,7 @@ def any_of(name: str, *files: str) -> Path:
 
 @contextmanager
 def optional(package: str) -> Iterator[None]:
-    """Where a package that only some files need is imported.
+    """Import a package that only some files need inside this `with` block.
 
     Raises:
         ModuleNotFoundError: if it is not installed; the message gives the command.
@@ -47,7 +47,7 @@ def optional(package: str) -> Iterator[None]:
 
 
 def read_arrays(path: Path, *keys: str) -> list[Array]:
-    """Arrays of an .npz file.
+    """The arrays of an .npz file with these names.
 
     Raises:
         ValueError: if the file is damaged, or has no such array; the message names file and array.
@@ -56,12 +56,38 @@ def read_arrays(path: Path, *keys: str) -> list[Array]:
         # Opened here, because NumPy leaves a damaged file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             missing = [key for key in keys if key not in arrays]
-            read = [] if missing else [arrays[key] for key in keys]
+            values = [] if missing else [arrays[key] for key in keys]
     except Exception as error:  # damaged bytes make the readers raise nearly anything
         raise ValueError(f"{path}: damaged, or not an .npz file without pickled objects ({error})") from error
     if missing:
         raise ValueError(f"{path}: has no array {missing[0]!r}; it must have {', '.join(keys)}")
-    return read
+    return values
+
+
+def check_images(path: Path, images: Array, shape: tuple[int, ...]) -> None:
+    """Refuse anything but bytes [images, *shape].
+
+    Raises:
+        ValueError: naming the file.
+    """
+    if images.dtype != np.uint8 or images.shape[1:] != shape:
+        raise ValueError(
+            f"{path}: images have shape {images.shape} and type {images.dtype}; expected (…, "
+            f"{', '.join(map(str, shape))}) of uint8"
+        )
+
+
+def check_whole_numbers(path: Path, key: str, values: Array, length: int) -> None:
+    """Refuse anything but one whole number for each of `length` images.
+
+    Raises:
+        ValueError: naming the file and the array `key`.
+    """
+    if values.shape != (length,) or values.dtype.kind not in "iu":
+        raise ValueError(
+            f"{path}: {key} have shape {values.shape} and type {values.dtype}; expected one whole number for "
+            f"each of {length} images"
+        )
 
 
 def check_range(path: Path, key: str, values: Array, end: int) -> None:
@@ -77,11 +103,11 @@ def check_range(path: Path, key: str, values: Array, end: int) -> None:
 
 
 def column(path: Path, client_id: str, columns: Columns, key: str, kinds: str, *shape: int) -> Array:
-    """One array of a client [examples, *shape], after a look at its type and size.
+    """One array of a client [examples, *shape], with its type and size checked.
 
     Raises:
-        ValueError: if it is not there, or its type is none of `kinds` (letters of NumPy's `dtype.kind`), or
-            its shape has another size; the message names file and client.
+        ValueError: if it is missing, its type is none of `kinds` (letters of NumPy's `dtype.kind`), or it
+            does not have that shape; the message names file and client.
     """
     values = columns.get(key)
     size = int(np.prod(shape))
@@ -90,6 +116,6 @@ def column(path: Path, client_id: str, columns: Columns, key: str, kinds: str, *
     if values.dtype.kind not in kinds or values.size != len(values) * size:
         raise ValueError(
             f"{path}: {key} of client {client_id!r} has shape {values.shape} and type {values.dtype}; "
-            f"expected {size} of each example, of one of the kinds {', '.join(kinds)}"
+            f"expected {size} per example, of one of the kinds {', '.join(kinds)}"
         )
     return values.reshape(len(values), *shape)

@@ -1,4 +1,4 @@
-"""Fetching the public files of a data set: resumed where it was cut off, verified, unpacked."""
+"""Fetching the public files of a data set: resumed after an interruption, verified, unpacked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, Any
@@ -16,39 +16,40 @@ import requests
 
 from fl_meta.data.catalogue import CATALOGUE, Download, existing, folder, folder_of, located
 from fl_meta.data.files.archives import unpack
+from fl_meta.data.files.checksum import digest, verify
 from fl_meta.support.atomic_files import write_atomically
 
-# Called with the file's name, how many bytes of it are here, and how many it has, None if that is not known.
+# Called with a file's name, how many of its bytes have arrived, and how many it has (None if unknown).
 Progress = Callable[[str, int, int | None], object]
 
 # Beside the files: the size and sha256 that each had when it was fetched.
 RECORD = "fetched.json"
 _CHUNK = 1 << 16
-_SECONDS = 30  # without a byte, then a connection counts as cut
+_TIMEOUT = 30  # seconds without a byte
 
 
 def fetch(name: str, progress: Progress) -> list[Path]:
     """Fetch the files of a data set into its sub-folder of `folder()`, and unpack them.
 
-    What was cut off or stopped lies there as FILE.part, and the next call goes on with it. A file or archive
-    that somebody has put there by hand is verified and used. If all files are here, nothing is done.
+    An interrupted download is left as FILE.part, and the next call resumes it. A file or archive that was
+    put there by hand is verified and used. If all files are there already, nothing is done.
 
     Returns:
         The files, as `located` does.
 
     Raises:
-        FileNotFoundError: if no address gives them; the message says what to put where.
+        FileNotFoundError: if no address is known for them; the message says what to put where.
         ConnectionError: if an address cannot be reached; the message says what to put where.
-        ValueError: if the data set comes with a package, a file has not the size or the checksum that it must
-            have, or an archive is damaged, unsafe, too large or has not what it must have.
-        OSError: if the files cannot be written, or another fetch is writing them.
+        ValueError: if the data set has no files, a file does not have the expected size or checksum, or an
+            archive is damaged, unsafe, too large or incomplete.
+        OSError: if the files cannot be written, or another process is fetching them.
     """
     entry = CATALOGUE[name]
     if not entry.forms:
-        origin = f"comes with the package {entry.package}" if entry.package else "is made here"
+        origin = f"comes with the package {entry.package}" if entry.package else "is generated"
         raise ValueError(f"{name} has no files to fetch: it {origin}")
-    if here := located(name):
-        return here
+    if paths := located(name):
+        return paths
     form = entry.forms[0]
     if not form.downloads:
         return [existing(name, file) for file in form.files]
@@ -56,18 +57,18 @@ def fetch(name: str, progress: Progress) -> list[Path]:
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OSError(f"cannot make the folder {target}: {error.strerror}") from error
+        raise OSError(f"cannot create the folder {target}: {error.strerror}") from error
     for download in form.downloads:
         path = target / download.file
         put_by_hand = path.is_file()
         try:
             _retrieve(download, path, progress)
         except requests.RequestException as error:
-            urls = " and ".join(f"{one.url} as {target / one.file}" for one in form.downloads)
+            urls = " and ".join(f"{each.url} as {target / each.file}" for each in form.downloads)
             raise ConnectionError(
-                f"{name}: cannot fetch {download.url}: {_reason(error)}. With a network, run `fl-meta data "
-                f"fetch {name}` again: it goes on where it stopped. Or download on another machine {urls}, "
-                f"and run the same command, which verifies and unpacks what lies there"
+                f"{name}: cannot fetch {download.url}: {_reason(error)}. Once you are online, run `fl-meta "
+                f"data fetch {name}` again: it resumes where it stopped. Or download {urls} on another "
+                f"machine, and run the same command to verify and unpack what you put there"
             ) from error
         if download.unpacks_to:
             unpack(path, target, download.unpacks_to, download.unpacked_bytes)
@@ -82,18 +83,18 @@ def check_files(name: str) -> Iterator[tuple[Path, int, str]]:
 
     Raises:
         FileNotFoundError: if a file is missing; the message says what to run or what to put where.
-        ValueError: if the size or the checksum of a file is not what it must be.
+        ValueError: if a file does not have the expected size or checksum.
     """
     forms = CATALOGUE[name].forms
-    published = {one.file: one for form in forms for one in form.downloads if not one.unpacks_to}
+    published = {each.file: each for form in forms for each in form.downloads if not each.unpacks_to}
     for path in located(name) or [existing(name, file) for file in forms[0].files]:
-        compared = "checksum not known"
+        compared = "checksum unknown"
         if seen := _record(path.parent).get(path.name):
-            _verify(path, seen["bytes"], f"sha256:{seen['sha256']}")
-            compared = "checksum as it was fetched"
+            verify(path, seen["bytes"], f"sha256:{seen['sha256']}")
+            compared = "checksum as when it was fetched"
         download = published.get(path.name)
         if download and download.checksum:
-            _verify(path, download.bytes, download.checksum)
+            verify(path, download.bytes, download.checksum)
             compared = "checksum as published"
         yield path, path.stat().st_size, compared
 
@@ -102,22 +103,10 @@ def _reason(error: requests.RequestException) -> str:
     if error.response is not None:
         return f"the server answers {error.response.status_code} {error.response.reason}"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the connection was cut"
+        return "the connection was lost"
     if isinstance(error, requests.exceptions.Timeout):
         return "the server does not answer"
     return "no connection"
-
-
-def _verify(path: Path, size: int | None, checksum: str | None) -> None:
-    found = path.stat().st_size
-    algorithm, _, digest = (checksum or "").partition(":")
-    if size is not None and found != size:
-        problem = f"has {found:,} bytes, but it must have {size:,}"
-    elif checksum and pooch.file_hash(str(path), alg=algorithm) != digest:
-        problem = f"has not the checksum {checksum}"
-    else:
-        return
-    raise ValueError(f"{path}: {problem}; it is damaged or another file: delete it, and fetch it again")
 
 
 def _record(target: Path) -> dict[str, Any]:
@@ -136,139 +125,118 @@ def _remember(*paths: Path) -> None:
     target = paths[0].parent
     record = _record(target)
     for path in paths:
-        record[path.name] = {"bytes": path.stat().st_size, "sha256": pooch.file_hash(str(path))}
+        record[path.name] = {"bytes": path.stat().st_size, "sha256": digest(path)}
     text = json.dumps(record, indent=1) + "\n"
     write_atomically(target / RECORD, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-# Downloading ----------------------------------------------------------------------------------------------
-
-
-class _RemoteFileChangedError(Exception):
-    """A partial file is the beginning of another one than is there now."""
-
-
-@dataclass
-class _Sink:
-    """Where pooch writes what arrives."""
-
-    download: Download
-    file: IO[bytes]
-    total: int | None
-    progress: Progress
-
-    def write(self, chunk: bytes) -> None:
-        size = self.file.tell() + len(chunk)
-        if self.download.bytes is not None and size > self.download.bytes:
-            raise _wrong_size(self.download, size)
-        self.file.write(chunk)
-        self.progress(self.download.file, size, self.total)
-
-    def flush(self) -> None:
-        self.file.flush()
-
-
 def _retrieve(download: Download, path: Path, progress: Progress) -> None:
-    """Bring a file to its place, or verify the one that lies there."""
-    seen = _record(path.parent).get(path.name)
-    checksum = download.checksum or (f"sha256:{seen['sha256']}" if seen else None)
+    """Bring a file to its path, or verify the one that is there."""
+    first = _record(path.parent).get(path.name)
+    checksum = download.checksum or (f"sha256:{first['sha256']}" if first else None)
     if path.is_file():
-        _verify(path, download.bytes, checksum)
+        verify(path, download.bytes, checksum)
         _remember(path)
         return
     part = path.with_name(f"{path.name}.part")
 
-    def resume(url: str, temporary: str, _: object) -> None:
-        _complete(download, part, progress, checked=checksum is not None)
+    def resume(_url: str, temporary: str, _pooch: object) -> None:
+        with _locked(part) as file:
+            _complete(download, file, progress, has_checksum=checksum is not None)
         part.replace(temporary)
 
-    # At INFO pooch tells the sha256 of a file for which it was given none.
+    # At INFO pooch reports the sha256 of a file for which it was given none.
     pooch.get_logger().setLevel("WARNING")
     try:
+        # pooch verifies the checksum and moves the file to its path in one step.
         pooch.retrieve(download.url, checksum, path.name, path.parent, downloader=resume)
     except ValueError as error:
-        first = "" if download.checksum or not seen else f" It is that of the first download, in {RECORD}."
-        raise ValueError(f"{download.url}: {error}{first}") from error
+        hint = "" if download.checksum or not first else f" It is that of the first download, in {RECORD}."
+        raise ValueError(f"{download.url}: {error}{hint}") from error
     _remember(path)
 
 
-def _complete(download: Download, part: Path, progress: Progress, *, checked: bool) -> None:
-    """Download what a partial file lacks, and try again as long as each time more of it has come."""
+# What pooch does not have: resuming a partial file ----------------------------------------------------------
+
+
+class _RemoteFileChangedError(Exception):
+    """The partial file is not the beginning of the file that the server has now."""
+
+
+@contextmanager
+def _locked(part: Path) -> Iterator[IO[bytes]]:
+    """The partial file, open for appending by this process alone; deleted if it is left empty."""
     with part.open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise OSError(f"another fetch is writing {part}; wait for it") from error
+            raise OSError(f"another process is fetching {part}; wait for it to finish") from error
         try:
-            while True:
-                offset = file.seek(0, os.SEEK_END)
-                try:
-                    _continue(download, file, part, progress, checked=checked)
-                    break
-                except _RemoteFileChangedError:
-                    file.truncate(0)
-                except requests.RequestException as error:
-                    if error.response is not None or file.seek(0, os.SEEK_END) <= offset:
-                        raise
-            size = file.seek(0, os.SEEK_END)
-            if not size or download.bytes not in (None, size):
-                raise _wrong_size(download, size)
-        except ValueError:
-            file.truncate(0)
-            raise
+            yield file
         finally:
             if not file.seek(0, os.SEEK_END):
                 part.unlink()
 
 
-def _wrong_size(download: Download, size: int) -> ValueError:
-    wanted = "" if download.bytes is None else f", but it must have {download.bytes:,}"
-    return ValueError(f"the file there has {size:,} bytes{wanted}; nothing of it is kept")
-
-
-def _continue(download: Download, file: IO[bytes], part: Path, progress: Progress, *, checked: bool) -> None:
-    """One request for all that a partial file lacks."""
-    offset = file.seek(0, os.SEEK_END)
-    sink = _Sink(download, file, download.bytes, progress)
-    modified: list[float] = []
-    responses: list[requests.Response] = []
-
-    def look(response: requests.Response, **_options: object) -> None:
-        responses.append(response)
-        if response.status_code not in (200, 206):
-            return
-        changed = response.headers.get("Last-Modified")
-        if changed:
-            modified.append(parsedate_to_datetime(changed).timestamp())
-        if offset and response.status_code == 206:
-            span, _, total = response.headers.get("Content-Range", "").partition("/")
-            # Where there is no checksum, only the date shows that two halves are not of one file.
-            if not span.startswith(f"bytes {offset}-") or (
-                modified and not checked and part.stat().st_mtime != modified[-1]
-            ):
-                raise _RemoteFileChangedError
-        else:
-            file.truncate(0)  # the server sends all of it, even if the rest was asked for
-            file.seek(0)
-            total = response.headers.get("Content-Length", "")
-        if total.isdecimal():
-            sink.total = int(total)
-            if download.bytes not in (None, sink.total):
-                raise _wrong_size(download, sink.total)
-
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
-    get = pooch.HTTPDownloader(chunk_size=_CHUNK, timeout=_SECONDS, headers=headers, hooks={"response": look})
+def _complete(download: Download, file: IO[bytes], progress: Progress, *, has_checksum: bool) -> None:
+    """Download what a partial file lacks, and reconnect as long as each connection brings more of it."""
     try:
-        get(download.url, sink, None)
-    except requests.HTTPError as error:
-        if not offset or error.response is None or error.response.status_code != 416:
-            raise
-        # Nothing comes after the end of a file that is complete.
-        if error.response.headers.get("Content-Range") != f"bytes */{offset}":
-            raise _RemoteFileChangedError from None
-    finally:
-        for response in responses:
-            response.close()
-        if modified:
-            file.flush()
-            os.utime(part, (modified[-1], modified[-1]))
+        while True:
+            offset = file.seek(0, os.SEEK_END)
+            try:
+                _download_rest(download, file, offset, progress, has_checksum=has_checksum)
+                break
+            except _RemoteFileChangedError:
+                file.truncate(0)
+            except requests.RequestException as error:
+                if error.response is not None or file.seek(0, os.SEEK_END) <= offset:
+                    raise
+        _check_size(download, file.seek(0, os.SEEK_END))
+    except ValueError:
+        file.truncate(0)
+        raise
+
+
+def _check_size(download: Download, size: int) -> None:
+    if not size or download.bytes not in (None, size):
+        expected = "" if download.bytes is None else f", but must have {download.bytes:,}"
+        raise ValueError(f"the file on the server has {size:,} bytes{expected}; it was not kept")
+
+
+def _download_rest(
+    download: Download, file: IO[bytes], offset: int, progress: Progress, *, has_checksum: bool
+) -> None:
+    """Request everything from `offset` on, once."""
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
+    with requests.get(download.url, headers=headers, timeout=_TIMEOUT, stream=True) as response:
+        covered, _, total = response.headers.get("Content-Range", "").partition("/")
+        if offset and response.status_code == 416:
+            # Nothing comes after the end of a complete file.
+            if total != str(offset):
+                raise _RemoteFileChangedError
+            return
+        response.raise_for_status()
+        modified = response.headers.get("Last-Modified")
+        date = parsedate_to_datetime(modified).timestamp() if modified else None
+        if offset and response.status_code == 206:
+            # Without a checksum, only the date can show that the two halves belong to different files.
+            same_date = has_checksum or date is None or os.fstat(file.fileno()).st_mtime == date
+            if not covered.startswith(f"bytes {offset}-") or not same_date:
+                raise _RemoteFileChangedError
+        else:  # the server sends the whole file, even if only the rest was requested
+            file.truncate(0)
+            total = response.headers.get("Content-Length", "")
+        size = int(total) if total.isdecimal() else download.bytes
+        if size is not None:
+            _check_size(download, size)
+        try:
+            for chunk in response.iter_content(_CHUNK):
+                file.write(chunk)
+                arrived = file.seek(0, os.SEEK_END)
+                if download.bytes is not None and arrived > download.bytes:
+                    _check_size(download, arrived)
+                progress(download.file, arrived, size)
+        finally:
+            if date is not None:
+                file.flush()
+                os.utime(file.fileno(), (date, date))

@@ -1,4 +1,4 @@
-"""Reader of the IDX format, in which MNIST's family is published."""
+"""The IDX format, in which MNIST and its relatives are published."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fl_meta.support.array_types import Array
 
 
 def read_idx(path: Path, shape: tuple[int, ...]) -> Array:
-    """The bytes of an IDX file [examples, *shape], uint8; the file may be packed with gzip.
+    """The bytes of an IDX file [examples, *shape], uint8; the file may be compressed with gzip.
 
     Raises:
         ValueError: if the file is damaged, or holds anything but bytes of that shape.
@@ -24,17 +24,17 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> Array:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: damaged, or not a gzip file ({error})") from error
     axes = 1 + len(shape)
-    magic, head = data[:4], data[4 : 4 + 4 * axes]
-    sizes = tuple(np.frombuffer(head[: len(head) // 4 * 4], ">u4").tolist())
+    magic, header = data[:4], data[4 : 4 + 4 * axes]
+    sizes = tuple(np.frombuffer(header[: len(header) // 4 * 4], ">u4").tolist())
     # Two zeros, 8 for bytes, the number of axes.
     if magic != bytes([0, 0, 8, axes]) or sizes[1:] != shape:
         raise ValueError(
             f"{path}: begins with {magic.hex()} and the sizes {sizes}; an IDX file of bytes of shape (…, "
             f"{', '.join(map(str, shape))}) begins with 000008{axes:02x}"
         )
-    there, wanted = len(data) - 4 - 4 * axes, math.prod(sizes)
-    if there != wanted:
+    actual, expected = len(data) - 4 - 4 * axes, math.prod(sizes)
+    if actual != expected:
         raise ValueError(
-            f"{path}: has {there:,} bytes of values, but its head says {wanted:,}; it is damaged"
+            f"{path}: has {actual:,} bytes of values, but its header says {expected:,}; it is damaged"
         )
     return np.frombuffer(data, np.uint8, offset=4 + 4 * axes).reshape(sizes)

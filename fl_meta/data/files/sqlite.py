@@ -1,4 +1,4 @@
-"""Reading SQLite files that somebody else has made."""
+"""Reading SQLite files that others have written."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from pathlib import Path
 
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection to a SQLite file that can only read.
+    """A read-only connection to a SQLite file.
 
     Raises:
-        ValueError: if the file is damaged, was cut off, or is no SQLite file, or lacks a table that is asked
-            for in the `with` block; the message names the file.
+        ValueError: if the file is damaged, truncated or not a SQLite file, or a query in the `with` block
+            fails, such as for a missing table; the message names the file.
     """
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             ((pages,), (size,)) = (
                 connection.execute(f"PRAGMA {what}").fetchone() for what in ("page_count", "page_size")
             )
-            # SQLite itself reads zeros where the last page was cut off.
+            # SQLite itself reads zeros in place of a truncated last page.
             if path.stat().st_size < pages * size:
                 raise ValueError(
-                    f"{path}: damaged, it has {path.stat().st_size:,} bytes of the {pages * size:,} that it "
-                    "should have: it was cut off"
+                    f"{path}: damaged, cut off after {path.stat().st_size:,} of its {pages * size:,} bytes"
                 )
             yield connection
     except sqlite3.Error as error:

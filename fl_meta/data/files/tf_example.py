@@ -1,4 +1,4 @@
-"""TensorFlow's message tf.train.Example, read with the protobuf package, without TensorFlow."""
+"""TensorFlow's message tf.train.Example, read with the protobuf package instead of TensorFlow."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ def features(path: Path, client_id: str, blobs: Sequence[bytes]) -> Columns:
 
     Raises:
         ModuleNotFoundError: if protobuf is not installed.
-        ValueError: if an example is damaged, or they have not all the same features of the same length; the
+        ValueError: if an example is damaged, or its features or their lengths differ from the others'; the
             message names file and client.
     """
     parse = _example_class().FromString
     try:
-        found = [{key: _values(one) for key, one in parse(blob).features.feature.items()} for blob in blobs]
-        return {key: np.stack([features[key] for features in found]) for key in found[0]}
+        examples = [
+            {key: _values(value) for key, value in parse(blob).features.feature.items()} for blob in blobs
+        ]
+        return {key: np.stack([example[key] for example in examples]) for key in examples[0]}
     except Exception as error:  # protobuf's own error among them
         raise ValueError(
-            f"{path}: an example of client {client_id!r} is damaged, or not like the others ({error})"
+            f"{path}: an example of client {client_id!r} is damaged, or unlike the others ({error})"
         ) from error
 
 
@@ -41,11 +43,11 @@ def _values(feature: Any) -> Array:
 
 @cache
 def _example_class() -> Any:
-    """The class of the message tf.train.Example: what TensorFlow declares, as far as it is needed here."""
+    """The message class tf.train.Example, with as much of TensorFlow's declaration as is needed here."""
     with optional("protobuf"):
         from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
     kinds = descriptor_pb2.FieldDescriptorProto
-    one, many = kinds.LABEL_OPTIONAL, kinds.LABEL_REPEATED
+    single, repeated = kinds.LABEL_OPTIONAL, kinds.LABEL_REPEATED
     file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="tensorflow", syntax="proto3")
 
     def declare(into: Any, name: str, *fields: tuple[str, Any, Any]) -> Any:
@@ -61,22 +63,22 @@ def _example_class() -> Any:
             )
         return message
 
-    declare(file.message_type, "BytesList", ("value", kinds.TYPE_BYTES, many))
-    declare(file.message_type, "FloatList", ("value", kinds.TYPE_FLOAT, many))
-    declare(file.message_type, "Int64List", ("value", kinds.TYPE_INT64, many))
+    declare(file.message_type, "BytesList", ("value", kinds.TYPE_BYTES, repeated))
+    declare(file.message_type, "FloatList", ("value", kinds.TYPE_FLOAT, repeated))
+    declare(file.message_type, "Int64List", ("value", kinds.TYPE_INT64, repeated))
     lists = (
-        ("bytes_list", "BytesList", one),
-        ("float_list", "FloatList", one),
-        ("int64_list", "Int64List", one),
+        ("bytes_list", "BytesList", single),
+        ("float_list", "FloatList", single),
+        ("int64_list", "Int64List", single),
     )
     declare(file.message_type, "Feature", *lists)
-    features = declare(file.message_type, "Features", ("feature", "Features.FeatureEntry", many))
+    features = declare(file.message_type, "Features", ("feature", "Features.FeatureEntry", repeated))
     entry = declare(
-        features.nested_type, "FeatureEntry", ("key", kinds.TYPE_STRING, one), ("value", "Feature", one)
+        features.nested_type, "FeatureEntry", ("key", kinds.TYPE_STRING, single), ("value", "Feature", single)
     )
     entry.options.map_entry = True
-    declare(file.message_type, "Example", ("features", "Features", one))
-    # A pool of its own: TensorFlow, where it is imported too, declares the same names.
+    declare(file.message_type, "Example", ("features", "Features", single))
+    # A pool of its own, because TensorFlow, if it is imported too, declares the same names.
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))

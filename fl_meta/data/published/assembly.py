@@ -1,4 +1,4 @@
-"""The train and the test part of each client, as loaders read them from files: checked, and put together."""
+"""Checks of what readers take from files, and assembly of the clients' parts into a federated data set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fl_meta.support.array_types import Array
 # Inputs and labels of one client's part [examples, ...].
 Examples = tuple[Array, Array]
 Part = TypeVar("Part")
-# Makes what is kept of a client's part from (file, client id, what the file holds of it).
+# Makes a client's part from (file, client id, the arrays that the file holds of the client).
 Parse = Callable[[Path, str, Columns], Part]
 
 
@@ -25,14 +25,14 @@ def handwriting(path: Path, client_id: str, pixels: Array, labels: Array, num_cl
     """A writer's images [examples, 28, 28] from 0 (paper) to 1 (ink), float32, and labels [examples], int64.
 
     Args:
-        path: the file, for messages.
-        client_id: the writer, for messages.
-        pixels: [examples, 28, 28] in [0, 1], where 1 is paper: as in LEAF's, TFF's and FedJAX's files.
+        path: the file, for error messages.
+        client_id: the writer, for error messages.
+        pixels: [examples, 28, 28] in [0, 1], where 1 is paper, as in LEAF's, TFF's and FedJAX's files.
         labels: [examples].
-        num_classes: number of labels.
+        num_classes: number of classes.
 
     Raises:
-        ValueError: for pixels or labels out of range, or not as many of these as of those.
+        ValueError: for pixels or labels out of range, or unequal numbers of images and labels.
     """
     if len(pixels) != len(labels):
         raise ValueError(
@@ -47,7 +47,7 @@ def handwriting(path: Path, client_id: str, pixels: Array, labels: Array, num_cl
 
 
 def speech(path: Path, client_id: str, snippets: Sequence[bytes], positions: int) -> Examples:
-    """A role's snippets with an end of line after each, as one text, cut as in `load_shakespeare`.
+    """A role's snippets as one text, each ending in a new line, cut into examples as in `load_shakespeare`.
 
     Raises:
         ValueError: if a snippet is not UTF-8.
@@ -55,12 +55,12 @@ def speech(path: Path, client_id: str, snippets: Sequence[bytes], positions: int
     try:
         text = "".join(f"{snippet.decode('utf-8')}\n" for snippet in snippets)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: a snippet of client {client_id!r} is no text ({error})") from error
+        raise ValueError(f"{path}: a snippet of client {client_id!r} is not UTF-8 text ({error})") from error
     return examples_of(encode(text), positions)
 
 
 def check_same_clients(path: Path, train: Mapping[str, object], test: Mapping[str, object]) -> None:
-    """Refuse clients that have only one of the two parts.
+    """Refuse clients with only one of the two parts.
 
     Raises:
         ValueError: naming the file of the test part and one such client.
@@ -68,7 +68,7 @@ def check_same_clients(path: Path, train: Mapping[str, object], test: Mapping[st
     if train.keys() != test.keys():
         lone = min(train.keys() ^ test.keys())
         raise ValueError(
-            f"{path}: the clients of the test part are not those of the train part; {lone!r} has one of them"
+            f"{path}: client {lone!r} is only in one of the train part and the test part; it must be in both"
         )
 
 
@@ -79,17 +79,17 @@ def check_writers(
     test: Mapping[str, Examples],
     prefix: str = "",
 ) -> None:
-    """Compare the writers and images of a data set with what was published.
+    """Compare the numbers of writers and images with the published ones.
 
     Args:
-        paths: the file of the train part and that of the test part.
-        name: of the data set.
+        paths: the file of the train parts and that of the test parts.
+        name: name of the data set.
         train: the train part of each writer.
-        test: the test part of each.
-        prefix: of the names of these counts in the catalogue.
+        test: the test part of each writer.
+        prefix: prefix of the names of these counts in the catalogue.
 
     Raises:
-        ValueError: if they differ, or a writer has one part only.
+        ValueError: if they differ, or a writer has only one part.
     """
     check_same_clients(paths[1], train, test)
     images = [sum(len(y) for _, y in part.values()) for part in (train, test)]
@@ -104,17 +104,17 @@ def roles(
     test: Mapping[str, Sequence[bytes]],
     positions: int,
 ) -> FederatedDataset:
-    """The data set of speaking roles whose snippets were read from TFF's or FedJAX's files.
+    """The data set of the speaking roles in TFF's or FedJAX's files.
 
     Args:
-        paths: the file of the train part and that of the test part.
-        name: of the data set.
+        paths: the file of the train parts and that of the test parts.
+        name: name of the data set.
         train: the snippets of each role's train part.
-        test: those of its test part.
+        test: the snippets of each role's test part.
         positions: characters per example.
 
     Raises:
-        ValueError: if there are other roles or snippets than were published.
+        ValueError: if the numbers of roles or snippets are not the published ones.
     """
     check_same_clients(paths[1], train, test)
     check_counts(paths[0], name, roles=len(train), train_snippets=sum(map(len, train.values())))
@@ -126,28 +126,18 @@ def roles(
     return assembled(name, *parts, class_names=VOCABULARY)
 
 
-def check_positions(positions: int) -> None:
-    """Refuse examples without a character.
-
-    Raises:
-        ValueError: if `positions` is below 1.
-    """
-    if positions < 1:
-        raise ValueError(f"positions={positions} must be 1 or more")
-
-
 def assembled(
     name: str, train: dict[str, Examples], test: dict[str, Examples], *, class_names: Sequence[str]
 ) -> FederatedDataset:
-    """One data set of all clients, by id; who has one part only has an empty other part.
+    """One data set of all clients, sorted by id; a client missing in `train` or `test` has that part empty.
 
-    Both dictionaries are emptied on the way: memory then holds the examples about once, not twice.
+    Both dictionaries are emptied on the way, so that memory holds the examples about once, not twice.
 
     Args:
-        name: of the data set.
+        name: name of the data set.
         train: the train part of each client.
         test: the test part of each client.
-        class_names: what each label means.
+        class_names: the name of each class.
     """
     ids = sorted(train.keys() | test.keys())
     counts = np.array(
@@ -178,23 +168,23 @@ def assembled(
 def pooled_client(
     name: str, train: Sequence[Examples], test: Sequence[Examples], class_names: Sequence[str]
 ) -> FederatedDataset:
-    """The data set of images that no one owns: the one client "pooled" has them all.
+    """The data set of images without users: the one client "pooled" has all of them.
 
     Args:
-        name: of the data set.
-        train: images of 0 to 255 [examples, ...] and labels [examples], batch after batch.
+        name: name of the data set.
+        train: images of bytes [examples, ...] and labels [examples], batch after batch.
         test: the same for the test part.
-        class_names: what each label means.
+        class_names: the name of each class.
 
     Returns:
         `x` from 0 to 1, float32, and `y` int64.
     """
-    parts = [*train, *test]
-    counts = [np.array([sum(len(y) for _, y in part)], dtype=np.int64) for part in (train, test)]
+    batches = [*train, *test]
+    counts = [np.array([sum(len(y) for _, y in split)], dtype=np.int64) for split in (train, test)]
     return FederatedDataset(
         name=name,
-        x=as_floats(np.concatenate([x for x, _ in parts])),
-        y=np.concatenate([y for _, y in parts]).astype(np.int64),
+        x=as_floats(np.concatenate([x for x, _ in batches])),
+        y=np.concatenate([y for _, y in batches]).astype(np.int64),
         client_ids=("pooled",),
         starts=np.zeros(1, dtype=np.int64),
         train_counts=counts[0],

@@ -13,28 +13,28 @@ from fl_meta.data.published.assembly import Examples, pooled_client
 def load_emnist() -> FederatedDataset:
     """EMNIST by class: 62 classes (0-9, A-Z, a-z), 697,932 train and 116,323 test images, without writers.
 
-    They all belong to one client, "pooled". Read from emnist/emnist-byclass-{train,test}-images-idx3-ubyte
-    and …-labels-idx1-ubyte, as they are or with .gz. As floats they take 2.6 GB of memory.
+    All of them belong to one client, "pooled". Read from emnist/emnist-byclass-{train,test}-images-idx3-ubyte
+    and …-labels-idx1-ubyte, compressed (.gz) or not. The images take 2.6 GB of memory.
 
     Returns:
-        `x` [examples, 28, 28] float32 from 0 (paper) to 1 (ink), upright: in the files the images are
+        `x` [examples, 28, 28] float32 from 0 (paper) to 1 (ink), upright; the files hold them
         transposed. `y` [examples] int64.
 
     Raises:
-        FileNotFoundError: if a file is not there; the message says what to run.
+        FileNotFoundError: if a file is missing; the message says what to run.
         ValueError: if a file is damaged or does not hold the whole data set.
 
     Source: Cohen et al. (2017).
     """
-    parts = list[Examples]()
-    for part in ("train", "test"):
+    splits = list[Examples]()
+    for split in ("train", "test"):
         paths = [
-            any_of("emnist", f"emnist-byclass-{part}-{kind}-ubyte.gz", f"emnist-byclass-{part}-{kind}-ubyte")
-            for kind in ("images-idx3", "labels-idx1")
+            any_of("emnist", f"{file}.gz", file)
+            for file in (f"emnist-byclass-{split}-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1"))
         ]
         images, labels = read_idx(paths[0], (28, 28)), read_idx(paths[1], ())
         for path, values in zip(paths, (images, labels), strict=True):
-            check_counts(path, "emnist", **{f"{part}_images": len(values)})
+            check_counts(path, "emnist", **{f"{split}_images": len(values)})
         check_range(paths[1], "labels", labels, len(CHARACTERS))
-        parts.append((images.transpose(0, 2, 1), labels))
-    return pooled_client("emnist", parts[:1], parts[1:], CHARACTERS)
+        splits.append((images.transpose(0, 2, 1), labels))
+    return pooled_client("emnist", splits[:1], splits[1:], CHARACTERS)

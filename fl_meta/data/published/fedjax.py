@@ -14,13 +14,14 @@ from fl_meta.data.encoding import CHARACTERS
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.data.files.arrays import Columns, optional
 from fl_meta.data.files.sqlite import reading
-from fl_meta.data.published.assembly import Parse, Part, assembled, check_positions, check_writers, roles
+from fl_meta.data.published.assembly import Parse, Part, assembled, check_writers, roles
 from fl_meta.data.published.tensorflow_federated import snippets, writer
 from fl_meta.support.array_types import Array
+from fl_meta.support.validation import whole_number
 
-# FedJAX's names for what msgpack does not know by itself: arrays of numbers, and arrays of bytes.
+# FedJAX's codes for types that msgpack itself does not have: arrays of numbers, and arrays of bytes.
 _NUMBERS, _BYTES = 1, 4
-# FedJAX puts a hash before TFF's client id, so that the order of ids is random.
+# FedJAX puts a hash before TFF's client id, so that sorted ids are in random order.
 _HASH = re.compile("[0-9a-f]{16}:")
 
 
@@ -30,11 +31,11 @@ def load_emnist_fedjax() -> FederatedDataset:
     Read from emnist_fedjax/federated_emnist_train.sqlite and federated_emnist_test.sqlite.
 
     Returns:
-        `x` [examples, 28, 28] float32 from 0 (paper) to 1 (ink): FedJAX's files have it the other way round.
-        `y` [examples] int64, places in 0-9, A-Z, a-z.
+        `x` [examples, 28, 28] float32 from 0 (paper) to 1 (ink), the reverse of FedJAX's files; `y`
+        [examples] int64, positions in 0-9, A-Z, a-z.
 
     Raises:
-        FileNotFoundError: if a file is not there; the message says what to run.
+        FileNotFoundError: if a file is missing; the message says what to run.
         ModuleNotFoundError: if msgpack is not installed.
         ValueError: if a file is damaged or does not hold the whole data set.
 
@@ -51,20 +52,20 @@ def load_emnist_fedjax() -> FederatedDataset:
 def load_shakespeare_fedjax(*, positions: int = 80) -> FederatedDataset:
     """Shakespeare by speaking role as FedJAX has it: roles and text of `load_shakespeare_tff`.
 
-    The text is cut into examples as there, in our vocabulary, not in FedJAX's.
+    The text is cut into examples as in `load_shakespeare_tff`, in our vocabulary, not in FedJAX's.
     Read from shakespeare_fedjax/shakespeare_train.sqlite and shakespeare_test.sqlite.
 
     Args:
         positions: characters per example, at least 1.
 
     Raises:
-        FileNotFoundError: if a file is not there; the message says what to run.
+        FileNotFoundError: if a file is missing; the message says what to run.
         ModuleNotFoundError: if msgpack is not installed.
         ValueError: if `positions` is below 1, or a file is damaged or does not hold the whole data set.
 
     Source: LEAF's Shakespeare (Caldas et al. 2018) by way of TensorFlow Federated, in FedJAX's files.
     """
-    check_positions(positions)
+    positions = whole_number("positions", positions)
     name = "shakespeare_fedjax"
     paths = [existing(name, f"shakespeare_{part}.sqlite") for part in ("train", "test")]
     train, test = (read_clients(path, snippets) for path in paths)
@@ -72,20 +73,20 @@ def load_shakespeare_fedjax(*, positions: int = 80) -> FederatedDataset:
 
 
 def read_clients(path: Path, parse: Parse[Part]) -> dict[str, Part]:
-    """What `parse` makes of each client of a FedJAX SQLite file, by id, without the hash before it.
+    """What `parse` makes of each client in a FedJAX SQLite file, by id, without FedJAX's hash.
 
     Raises:
         ModuleNotFoundError: if msgpack is not installed.
-        ValueError: if the file is damaged, two clients have one id, or one has not as many examples as the
-            column num_examples says.
+        ValueError: if the file is damaged, two clients have the same id, or a client's number of examples is
+            not the one in the column num_examples.
     """
-    found = dict[str, Part]()
+    clients = dict[str, Part]()
     with reading(path) as connection:
         rows = connection.execute("SELECT client_id, data, num_examples FROM federated_data ORDER BY rowid")
         for key, blob, number in rows:
             client_id = _client_id(path, key)
-            if client_id in found:
-                raise ValueError(f"{path}: there are two clients {client_id!r}")
+            if client_id in clients:
+                raise ValueError(f"{path}: holds client {client_id!r} twice")
             columns = _columns(path, client_id, blob)
             for name, values in columns.items():
                 if len(values) != number:
@@ -93,27 +94,27 @@ def read_clients(path: Path, parse: Parse[Part]) -> dict[str, Part]:
                         f"{path}: {name} of client {client_id!r} has {len(values)} examples, but the column "
                         f"num_examples says {number}"
                     )
-            found[client_id] = parse(path, client_id, columns)
-    return found
+            clients[client_id] = parse(path, client_id, columns)
+    return clients
 
 
 def _client_id(path: Path, key: object) -> str:
     try:
         text = key.decode("utf-8") if isinstance(key, bytes) else str(key)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: the client id {key!r} is no text") from error
+        raise ValueError(f"{path}: the client id {key!r} is not UTF-8 text") from error
     return _HASH.sub("", text, count=1) if _HASH.match(text) else text
 
 
 def _columns(path: Path, client_id: str, blob: bytes) -> Columns:
-    """The arrays [examples, ...] of a client, by name. Nothing but numbers and bytes can come out."""
+    """The arrays [examples, ...] of a client, by name; only numbers and bytes can come out."""
     with optional("msgpack"):
         import msgpack
     try:
         columns = msgpack.unpackb(zlib.decompress(blob), ext_hook=_array, raw=False)
         if all(isinstance(values, np.ndarray) and values.ndim for values in columns.values()):
             return dict(columns)
-        problem = "it is no dictionary of arrays"
+        problem = "it is not a dictionary of arrays"
     except Exception as error:  # damaged bytes make the readers raise nearly anything
         problem = str(error)
     raise ValueError(f"{path}: the data of client {client_id!r} is damaged ({problem})")
@@ -128,4 +129,4 @@ def _array(code: int, data: bytes) -> Array:
     if code == _BYTES:
         shape, items = msgpack.unpackb(data, raw=True)
         return np.array(items, dtype=object).reshape(shape)
-    raise ValueError(f"an object of type {code}, which is no array")
+    raise ValueError(f"an object of type {code}, which is not an array")

@@ -1,4 +1,4 @@
-"""Handwriting by real writers, from .npz files where `fl_meta.data.catalogue` finds them."""
+"""Handwriting by real writers, from .npz files."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 from fl_meta.data.catalogue import CATALOGUE, check_counts, existing
 from fl_meta.data.encoding import as_floats
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.data.files.arrays import check_range, read_arrays
+from fl_meta.data.files.arrays import check_images, check_range, check_whole_numbers, read_arrays
 from fl_meta.support.array_types import Array
 
 
 def load_mnist_by_writer() -> FederatedDataset:
-    """MNIST's 60,000 training digits, with one client per person who wrote them, named by NIST's number.
+    """MNIST's 60,000 training digits, with one client per writer, named by NIST's number.
 
-    A random fifth of each writer's digits is the test part. A writer of a single digit would be left out.
+    A random fifth of each writer's digits is the test part. A writer with a single digit is left out.
 
     Returns:
         `x` [examples, 28, 28] float32 from 0 (paper) to 1 (ink), `y` [examples] int64.
@@ -42,10 +42,10 @@ def load_mnist_by_writer() -> FederatedDataset:
 
 
 def load_unipen62() -> FederatedDataset:
-    """Characters that 252 people wrote with a pen on a tablet, 62 classes (0-9, A-Z, a-z), drawn as images.
+    """Characters written by 252 people with a pen on a tablet, drawn as images: 62 classes (0-9, A-Z, a-z).
 
-    A random fifth of each writer's characters is the test part. A writer of a single one would be left out.
-    The two writers val00 and val01 have 8,877 characters; `limited` caps how many of a writer are used.
+    A random fifth of each writer's characters is the test part. A writer with a single one is left out.
+    The two writers val00 and val01 have 8,877 characters; `limited` caps how many of each writer are used.
 
     Returns:
         `x` [examples, 28, 28] float32 from 0 (paper) to 1 (ink), `y` [examples] int64.
@@ -62,7 +62,7 @@ def load_unipen62() -> FederatedDataset:
     for key, names in (("writer_codes", codes), ("classes", classes)):
         if names.ndim != 1 or names.dtype.kind != "U" or len(np.unique(names)) != len(names):
             raise ValueError(
-                f"{path}: {key} must be distinct strings in one row; it has shape {names.shape} and type "
+                f"{path}: {key} must be a row of distinct strings; it has shape {names.shape} and type "
                 f"{names.dtype}"
             )
     _check_handwriting(path, images, labels, writers, classes=len(classes))
@@ -77,16 +77,9 @@ def load_unipen62() -> FederatedDataset:
 
 
 def _check_handwriting(path: Path, images: Array, labels: Array, writers: Array, *, classes: int) -> None:
-    if images.dtype != np.uint8 or images.shape[1:] != (28, 28):
-        raise ValueError(
-            f"{path}: images have shape {images.shape} and type {images.dtype}; expected (…, 28, 28) of uint8"
-        )
+    check_images(path, images, (28, 28))
     for key, values in (("labels", labels), ("writers", writers)):
-        if values.shape != (len(images),) or values.dtype.kind not in "iu":
-            raise ValueError(
-                f"{path}: {key} have shape {values.shape} and type {values.dtype}; expected one whole number "
-                f"for each of {len(images)} images"
-            )
+        check_whole_numbers(path, key, values, len(images))
     check_range(path, "labels", labels, classes)
     check_counts(path, path.parent.name, classes=classes, writers=len(np.unique(writers)), images=len(images))
 

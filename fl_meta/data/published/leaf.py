@@ -1,4 +1,4 @@
-"""LEAF's FEMNIST and Shakespeare, from the JSON files that LEAF's own scripts make."""
+"""LEAF's FEMNIST and Shakespeare, from the JSON files that LEAF's scripts write."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def load_femnist_leaf() -> FederatedDataset:
     """LEAF's FEMNIST: characters by writer, 62 classes, 0-9, A-Z, a-z.
 
     Read from femnist_leaf/train/*.json and femnist_leaf/test/*.json, the folders data/train and data/test
-    that LEAF's preprocess.sh makes, one file at a time. How many writers and images there are hangs on its
-    options; what the files say of themselves (num_samples) is checked. A writer who is in only one of the
-    folders (LEAF's `-t user`) has an empty other part.
+    that LEAF's preprocess.sh writes, one file at a time. The numbers of writers and images depend on its
+    options; they are compared with the files' own num_samples. The other part of a writer who is in only one
+    of the folders (LEAF's `-t user`) is empty.
 
     Returns:
-        `x` [examples, 28, 28] float32 from 0 (paper) to 1 (ink): LEAF's files have it the other way round.
+        `x` [examples, 28, 28] float32 from 0 (paper) to 1 (ink), the reverse of LEAF's files.
         `y` [examples] int64.
 
     Raises:
         FileNotFoundError: if there are no files; the message says where to put them.
-        ValueError: if a file is damaged, or does not hold what it says.
+        ValueError: if a file is damaged, or contradicts itself.
 
     Source: FEMNIST in LEAF (Caldas et al. 2018), from NIST Special Database 19.
     """
@@ -43,18 +43,18 @@ def load_femnist_leaf() -> FederatedDataset:
 def load_shakespeare_leaf() -> FederatedDataset:
     """LEAF's Shakespeare: speaking roles as clients, every window of 80 characters with the next character.
 
-    Windows overlap: each begins one character after the one before. So only the last position of a window
-    has a label, the next character; at the others `y` is `PADDING`. LEAF fills the beginning of a line with
+    Windows overlap: each begins one character later than the last. So only the last position of a window has
+    a label, the next character; `y` is `PADDING` at the others. LEAF pads the beginning of a line with
     spaces, not with `BLANK`.
 
     Read from shakespeare_leaf/train/*.json and shakespeare_leaf/test/*.json, as in `load_femnist_leaf`.
 
     Returns:
-        `x` [examples, positions] uint8 and `y` [examples, positions] int16, places in `VOCABULARY`.
+        `x` [examples, positions] uint8 and `y` [examples, positions] int16, positions in `VOCABULARY`.
 
     Raises:
         FileNotFoundError: if there are no files; the message says where to put them.
-        ValueError: if a file is damaged, or does not hold what it says.
+        ValueError: if a file is damaged, or contradicts itself.
 
     Source: Shakespeare in LEAF (Caldas et al. 2018).
     """
@@ -68,23 +68,23 @@ def _read(
     """What `parse` makes of each user of the files in train/ and in test/."""
     files = located(name)
     parts: dict[str, dict[str, Examples]] = {"train": {}, "test": {}}
-    for part, found in parts.items():
+    for part, clients in parts.items():
         paths = [path for path in files if path.parent.name == part]
         if not paths and not any(folder_of(name, folder()).glob(f"{part}/*.json")):
             existing(name, f"{part}/*.json")  # raises: no file has that name
         for path in paths:
             for user, columns in _users(path, convert):
-                if user in found:
+                if user in clients:
                     raise ValueError(f"{path}: user {user!r} is in another file of {part}/ too")
-                found[user] = parse(path, user, columns)
+                clients[user] = parse(path, user, columns)
     return parts["train"], parts["test"]
 
 
 def _users(path: Path, convert: Callable[[Any, Any], Columns]) -> Iterator[tuple[str, Columns]]:
-    """The users of a file that has as many examples of each as it says."""
+    """The users of a file, after comparing their numbers of examples with num_samples."""
 
     def shrink(read: dict[str, Any]) -> Any:
-        # Called at the end of each object: lists of one user at a time are in memory, not those of all.
+        # Called at the end of each object, so that only one user's lists are in memory at a time.
         return convert(read["x"], read["y"]) if isinstance(read.get("x"), list) and "y" in read else read
 
     try:
@@ -93,14 +93,14 @@ def _users(path: Path, convert: Callable[[Any, Any], Columns]) -> Iterator[tuple
         users, numbers, columns = (content[key] for key in ("users", "num_samples", "user_data"))
         said = dict(zip(users, numbers, strict=True))
         held = {user: len(columns[user]["y"]) for user in users}
-        # LEAF leaves users of a single example in user_data, without it.
-        held |= {user: len(one["y"]) for user, one in columns.items() if len(one["y"])}
+        # LEAF leaves users with a single example in user_data, but without that example.
+        held |= {user: len(arrays["y"]) for user, arrays in columns.items() if len(arrays["y"])}
     except Exception as error:  # damaged text makes the reader raise nearly anything
         raise ValueError(
             f"{path}: damaged, or not LEAF's JSON with users, num_samples and user_data ({error!r})"
         ) from error
     if len(said) != len(users):
-        raise ValueError(f"{path}: has a user twice in its list of {len(users)} users")
+        raise ValueError(f"{path}: lists a user twice among its {len(users)} users")
     for user in held | said:
         if held.get(user, 0) != said.get(user, 0):
             raise ValueError(

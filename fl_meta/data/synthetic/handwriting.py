@@ -1,7 +1,7 @@
-"""Synthetic handwriting, one writer at a time: a function of (seed, writer) and a few knobs.
+"""Synthetic handwriting, one writer at a time, as a function of (seed, writer) and a few knobs.
 
-Writers differ as real ones do: not only in slant and pen, but in what their ink means. One writer's zero is
-another's O; one draws the 1 as another draws the l, or the 7. Only his other examples can tell which.
+Writers differ as real ones do: not only in slant and pen, but also in what a shape means. One writer's zero
+is another's O; one draws the 1 as another draws the l, or the 7. Only their other examples can tell which.
 """
 
 from __future__ import annotations
@@ -10,19 +10,17 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fl_meta.data.encoding import CHARACTERS, as_floats
 from fl_meta.data.synthetic import strokes
-from fl_meta.data.synthetic.strokes import FloatArray
-from fl_meta.support.array_types import IntArray
+from fl_meta.support.array_types import ByteArray, Float32Array, FloatArray, IntArray
 from fl_meta.support.random_streams import random_stream
 
 FEWEST_EXAMPLES = 10  # of any writer: enough for a train and a test part
 CAPITAL_HEIGHT = 17.0  # pixels, of the average writer
 PEN_WIDTH = 2.1  # pixels, of the average writer
 WARP_TERMS = strokes.TERMS - 2
-MOST_SKEW = 10.0  # of a knob: by then writers have little in common
+MOST_SKEW = 10.0  # the largest value of a knob; writers then have little in common
 # How often each of `strokes.HANDS` is used: plain, script, formal script, roman, italic.
 _HAND_SHARES = np.array([0.5, 0.26, 0.08, 0.08, 0.08])
 
@@ -31,17 +29,17 @@ _HAND_SHARES = np.array([0.5, 0.26, 0.08, 0.08, 0.08])
 class Knobs:
     """What makes writers differ. With `style`, `label_skew` and `size_skew` at 0, all are identical in law.
 
-    Identical in law: every writer then has the same shapes, style, class frequencies and number of examples,
-    while each drawn example keeps its own small jitter of slant, rotation, aspect, size, place, pen and warp.
+    Every writer then has the same shapes, style, class frequencies and number of examples, while each example
+    still has its own small jitter of slant, rotation, aspect, size, position, pen width and warp.
 
     Attributes:
-        seed: of everything.
+        seed: seed of all draws.
         style: how far writers are from the average writer. It multiplies each writer's deviation in slant,
             rotation, aspect, size, pen width, warp (one for the hand and one for each character) and evenness
             (whether small letters are drawn as tall as capitals), until a deviation meets a limit that
             keeps it legible. It also multiplies three chances, until they are 1: that the writer leaves the
-            common habit of a group of look-alikes (0.4; see `strokes.HABITS`), that he leaves the plain hand
-            (0.5), and that one character is in another hand than his usual one (0.25).
+            common habit of a group of look-alikes (0.4; see `strokes.HABITS`), that they leave the plain
+            hand (0.5), and that a character is in another hand than their usual one (0.25).
         label_skew: the logarithm of a class's frequency is this times a normal deviation of the writer: the
             sum of one for the class and one for its kind (digit, capital, small letter), each with standard
             deviation 0.6.
@@ -63,7 +61,7 @@ class Knobs:
             value = getattr(self, name)
             if not 0 <= value <= MOST_SKEW:
                 raise ValueError(
-                    f"{name}={value} is not in [0, {MOST_SKEW:g}]; 0 makes writers identical in it"
+                    f"{name}={value} is not in [0, {MOST_SKEW:g}]; with 0, writers do not differ in it"
                 )
         if not FEWEST_EXAMPLES <= self.mean_examples < math.inf:
             raise ValueError(f"mean_examples={self.mean_examples} must be {FEWEST_EXAMPLES} or more")
@@ -81,20 +79,20 @@ class Writer:
         affine: slant, rotation and aspect of each class, for row vectors (x, y) [62, 2, 2].
         size: pixels per capital height, for each class [62].
         pen: width of the pen in pixels.
-        frequencies: chance of each class [62].
+        frequencies: probability of each class [62].
         examples: number of examples, train and test together.
     """
 
     shapes: IntArray
-    warp: FloatArray
-    affine: FloatArray
-    size: FloatArray
+    warp: Float32Array
+    affine: Float32Array
+    size: Float32Array
     pen: float
-    frequencies: NDArray[np.float64]
+    frequencies: FloatArray
     examples: int
 
 
-def _affine(slant: FloatArray, rotation: FloatArray, log_aspect: FloatArray) -> FloatArray:
+def _affine(slant: Float32Array, rotation: Float32Array, log_aspect: Float32Array) -> Float32Array:
     """Matrices for row vectors (x, y), y down, areas kept: aspect, then slant, then rotation [..., 2, 2]."""
     wide, cosine, sine = np.exp(log_aspect / 2), np.cos(rotation), np.sin(rotation)
     lean = -slant / wide
@@ -103,7 +101,7 @@ def _affine(slant: FloatArray, rotation: FloatArray, log_aspect: FloatArray) -> 
 
 
 def sample_writer(writer: int, knobs: Knobs) -> Writer:
-    """The writer of this number: a function of (seed, writer) and the knobs, of no other writer.
+    """The writer with this number, as a function of (seed, writer) and the knobs.
 
     Raises:
         ValueError: if `writer` is negative.
@@ -113,7 +111,7 @@ def sample_writer(writer: int, knobs: Knobs) -> Writer:
     glyphs, classes = strokes.glyphs(), len(CHARACTERS)
     random = random_stream(knobs.seed, "writers: style", writer)
 
-    def deviation(spread: float, limit: float, *shape: int) -> FloatArray:
+    def deviation(spread: float, limit: float, *shape: int) -> Float32Array:
         values = random.standard_normal(shape, dtype=np.float32)
         return (knobs.style * spread * values).clip(-limit, limit).astype(np.float32)
 
@@ -145,8 +143,8 @@ def sample_writer(writer: int, knobs: Knobs) -> Writer:
     )
 
 
-def _frequencies(writer: int, knobs: Knobs) -> tuple[NDArray[np.float64], int]:
-    """The writer's chance of each class [62], and his number of examples."""
+def _frequencies(writer: int, knobs: Knobs) -> tuple[FloatArray, int]:
+    """The writer's probability of each class [62], and number of examples."""
     random = random_stream(knobs.seed, "writers: classes and number of examples", writer)
     kind = np.repeat([0, 1, 2], [10, 26, 26])
     normal = random.standard_normal(len(CHARACTERS)) + random.standard_normal(3)[kind]
@@ -159,24 +157,24 @@ def _frequencies(writer: int, knobs: Knobs) -> tuple[NDArray[np.float64], int]:
 
 
 def _labels(writer: int, knobs: Knobs) -> tuple[IntArray, np.random.Generator]:
-    """The labels of the writer's examples, and the generator that goes on to draw their images."""
+    """The labels of the writer's examples, and the generator that then draws their images."""
     frequencies, examples = _frequencies(writer, knobs)
     random = random_stream(knobs.seed, "writers: examples", writer)
     return random.choice(len(CHARACTERS), examples, p=frequencies).astype(np.int64), random
 
 
 def draw_labels(writer: int, knobs: Knobs) -> IntArray:
-    """The labels of the writer's examples alone [examples], some thirty times sooner than their images."""
+    """The labels of the writer's examples [examples], about thirty times faster than with their images."""
     return _labels(writer, knobs)[0]
 
 
-def draw_writer(writer: int, knobs: Knobs) -> tuple[NDArray[np.uint8], IntArray]:
-    """As `render_writer`, with images of 0 (paper) to 255 (ink): a quarter of the size."""
+def draw_writer(writer: int, knobs: Knobs) -> tuple[ByteArray, IntArray]:
+    """As `render_writer`, but with images of bytes from 0 (paper) to 255 (ink), a quarter of the size."""
     who = sample_writer(writer, knobs)
     labels, random = _labels(writer, knobs)
     n = who.examples
 
-    def jitter(spread: float, *shape: int) -> FloatArray:
+    def jitter(spread: float, *shape: int) -> Float32Array:
         # No example strays beyond three standard deviations: none leaves the frame.
         values = random.standard_normal((n, *shape), dtype=np.float32)
         return np.float32(spread) * np.clip(values, -3, 3)
@@ -195,16 +193,16 @@ def draw_writer(writer: int, knobs: Knobs) -> tuple[NDArray[np.uint8], IntArray]
     return images, labels
 
 
-def render_writer(writer: int, knobs: Knobs | None = None) -> tuple[FloatArray, IntArray]:
-    """One writer's examples, on demand: writer 7 is the same alone, among 10, and among 100,000.
+def render_writer(writer: int, knobs: Knobs | None = None) -> tuple[Float32Array, IntArray]:
+    """One writer's examples: writer 7 is the same alone, among 10, and among 100,000.
 
     Args:
         writer: number of the writer, 0 or more.
-        knobs: of the generator; the defaults if left out.
+        knobs: knobs of the generator; by default, their defaults.
 
     Returns:
         images [examples, 28, 28], float32 in steps of 1/255 from 0 (paper) to 1 (ink), and labels [examples]
-        int64, places in `strokes.CHARACTERS`; in random order.
+        int64, positions in `CHARACTERS`; in random order.
 
     Raises:
         ValueError: if `writer` is negative.

@@ -1,13 +1,13 @@
-"""The Synthetic benchmark of Marfoq et al. 2021: every client's labels follow a mixture of linear rules."""
+"""The Synthetic benchmark of Marfoq et al. 2021: each client's labels follow a mixture of linear rules."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fl_meta.data.federated import FederatedDataset
+from fl_meta.support.array_types import IntArray
 from fl_meta.support.random_streams import random_stream
-from fl_meta.support.validation import whole_number
+from fl_meta.support.validation import positive_number, whole_number
 
 NOISE = 0.1  # standard deviation
 
@@ -22,28 +22,28 @@ def load_synthetic(
     as_released: bool = True,
     seed: int = 0,
 ) -> FederatedDataset:
-    """Binary labels of uniform vectors by a mixture of linear rules, in shares of each client's own.
+    """Uniform vectors, with binary labels by linear rules that each client mixes in its own shares.
 
     theta_m ~ U[−1, 1)^dimension for each component m, x ~ U[−1, 1)^dimension, and a client's shares of the
     components ~ Dirichlet(alpha). An example of component m has the label 1 where theta_m · x + N(0, 0.1²) is
     above 0, which is round(sigmoid(…)). A client has min(floor(lognormal(4, 2)) + 50, 1000) train examples;
     the number of each component's is multinomial.
 
-    The authors' published program does not do what their paper describes: it writes each component's labels
-    from the first example on, not after those of the component before. With n_m examples of component m in a
-    part, example i has the label by the last m with n_m > i, and 0 if there is none: with the defaults about
-    27 % of the examples have the label 0 whatever x is, and 37 % have a 1, not 50 %.
+    The authors' published program does not do what their paper describes: it writes the labels of every
+    component from the first example on, instead of after those of the component before. With n_m examples of
+    component m in a part, example i is labelled by the last m with n_m > i, or 0 if there is none. With the
+    defaults, about 27 % of the examples have the label 0 whatever x is, and 37 % have the label 1, not 50 %.
 
-    Client i is a function of the seed and the other arguments, whatever `num_clients` is.
+    Client i is a function of the seed and the other arguments, but not of `num_clients`.
 
     Args:
-        num_clients: how many clients.
-        dimension: of x.
-        components: linear rules in the mixture.
-        alpha: of the Dirichlet distribution; the smaller, the nearer a client is to a single rule.
-        test_examples: of each client. The 300 · 5000 of the benchmark take 0.9 GB; 500 are enough to try.
-        as_released: labels as the authors' program writes them; False for the mixture of their paper.
-        seed: of everything.
+        num_clients: number of clients.
+        dimension: dimension of x.
+        components: number of linear rules in the mixture.
+        alpha: parameter of the Dirichlet distribution; the smaller, the nearer a client is to a single rule.
+        test_examples: test examples per client. The benchmark's 300 · 5000 take 0.9 GB; 500 do for a trial.
+        as_released: label as the authors' program does; False follows their paper.
+        seed: seed of all draws.
 
     Returns:
         `x` [examples, dimension] float32, `y` [examples] int64, 2 classes.
@@ -57,8 +57,7 @@ def load_synthetic(
     dimension = whole_number("dimension", dimension)
     components = whole_number("components", components)
     test_examples = whole_number("test_examples", test_examples)
-    if not 0 < alpha < np.inf:
-        raise ValueError(f"alpha={alpha} must be a finite number above 0; the benchmark has 0.4")
+    alpha = positive_number("alpha", alpha)
     rules = (
         random_stream(seed, "synthetic components").uniform(-1, 1, (components, dimension)).astype(np.float32)
     )
@@ -96,8 +95,8 @@ def load_synthetic(
     )
 
 
-def _components(numbers: NDArray[np.int64], as_released: bool) -> NDArray[np.int64]:
-    """The component that labels each example [examples], in order; their number stands for the label 0."""
+def _components(numbers: IntArray, as_released: bool) -> IntArray:
+    """The component that labels each example [examples], in order; `len(numbers)` means the label 0."""
     if not as_released:
         return np.repeat(np.arange(len(numbers)), numbers)
     component = np.full(numbers.sum(), len(numbers))

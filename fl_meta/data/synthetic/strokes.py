@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fl_meta.data.encoding import CHARACTERS
-from fl_meta.support.array_types import IntArray
+from fl_meta.support.array_types import ByteArray, Float32Array, IntArray
 
-FloatArray = NDArray[np.float32]
 Stroke = list[tuple[float, float]]
 
 IMAGE_SIZE = 28  # pixels
@@ -101,15 +99,15 @@ class Glyphs:
         habits: number of habits of each group [groups].
     """
 
-    basis: FloatArray
-    length: FloatArray
-    height: FloatArray
+    basis: Float32Array
+    length: Float32Array
+    height: Float32Array
     shape_of: IntArray
     group_of: IntArray
     habits: IntArray
 
 
-def place_terms(points: FloatArray) -> FloatArray:
+def place_terms(points: Float32Array) -> Float32Array:
     """What a drawn point is a linear function of: x, y, and five smooth functions [..., 2] -> [..., TERMS].
 
     A matrix [TERMS, 2] then is a whole way of writing: two rows of slant, aspect and rotation, five of warp.
@@ -138,7 +136,7 @@ def _mark(mark: str, strokes: list[Stroke]) -> Stroke:
     return [(float(x), float(y)) for x, y in (low + high) / 2 + np.array(_MARKS[mark]) * extent]
 
 
-def _sample(strokes: list[Stroke]) -> tuple[FloatArray, float]:
+def _sample(strokes: list[Stroke]) -> tuple[Float32Array, float]:
     """Points at equal steps along the strokes, centred, in capital heights [POINTS, 2]; and the length."""
     paths = [np.array(stroke) / (_BASE_LINE - _CAP_LINE) for stroke in strokes]
     starts = np.concatenate([path[:-1] for path in paths])
@@ -181,7 +179,7 @@ def glyphs() -> Glyphs:
     shape_of = np.zeros((len(CHARACTERS), most, len(HANDS)), dtype=np.int64)
     group_of = np.zeros(len(CHARACTERS), dtype=np.int64)
     rows: dict[tuple[str, ...], int] = {}
-    samples: list[tuple[FloatArray, float]] = []
+    samples: list[tuple[Float32Array, float]] = []
     for group, (classes, habits) in enumerate(groups.items()):
         for habit, entry in enumerate(habits):
             for character, name in zip(classes, entry.split(), strict=True):
@@ -206,8 +204,8 @@ def glyphs() -> Glyphs:
 
 
 def draw(
-    shapes: IntArray, transform: FloatArray, size: FloatArray, pen: FloatArray, shift: FloatArray
-) -> NDArray[np.uint8]:
+    shapes: IntArray, transform: Float32Array, size: Float32Array, pen: Float32Array, shift: Float32Array
+) -> ByteArray:
     """Draw shapes with a soft round pen, centred: one grey image for each.
 
     A point of the path leaves a Gaussian spot, which is a product of a row and a column, so that an image is

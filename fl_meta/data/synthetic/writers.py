@@ -1,30 +1,31 @@
-"""Synthetic handwriting by any number of writers: the data set that needs no download."""
+"""Synthetic handwriting by any number of writers, as a federated data set that needs no download."""
 
 from __future__ import annotations
 
 import hashlib
-import inspect
-import os
 import warnings
 from dataclasses import astuple
 from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fl_meta.data.encoding import CHARACTERS, as_floats
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.data.on_demand import OnDemand
-from fl_meta.data.synthetic import handwriting, strokes
 from fl_meta.data.synthetic.handwriting import Knobs, draw_labels, draw_writer
-from fl_meta.data.synthetic.strokes import IMAGE_SIZE, FloatArray
-from fl_meta.support import random_streams as streams
-from fl_meta.support.array_types import IntArray
+from fl_meta.data.synthetic.strokes import IMAGE_SIZE
+from fl_meta.support.array_types import ByteArray, Float32Array, IntArray
 from fl_meta.support.atomic_files import write_atomically
+from fl_meta.support.folders import cache_folder, named_folder
+from fl_meta.support.validation import whole_number
 
-# Images on demand that stay: who personalizes a client reads it again after every epoch.
+# Raise this when the same knobs and seed begin to give other images. Cached images are then drawn again, and
+# checkpoints of images on demand are refused.
+GENERATOR_VERSION = 1
+# Recently drawn images are kept, because personalization reads a client again after every epoch.
 RECENT_BYTES = 64 * 2**20
 
 
@@ -40,43 +41,48 @@ def load_writers(
     on_demand: bool = False,
     cache: bool | str | Path = True,
 ) -> FederatedDataset:
-    """Synthetic handwriting, 62 classes (0-9, A-Z, a-z), as a federated data set with one client per writer.
+    """Synthetic handwriting, 62 classes (0-9, A-Z, a-z), with one client per writer.
 
-    Client `writer_00007` is a function of the seed and the knobs alone, whatever `num_writers` is.
+    Client `writer_00007` is a function of the seed and the knobs, but not of `num_writers`.
 
     Args:
-        num_writers: how many, numbered from 0.
-        seed: of everything.
-        style: how far writers' hands differ, and what their ink means; 0 is one style. See `Knobs`.
-        label_skew: how far their class frequencies differ; 0 makes all classes equally frequent.
-        size_skew: how far their numbers of examples differ; 0 gives everyone `mean_examples`.
-        mean_examples: mean number of examples of a writer, 10 or more.
+        num_writers: number of writers, who are numbered from 0.
+        seed: seed of all draws.
+        style: how much the writers' hands, and the meanings of their shapes, differ; 0 gives all the same
+            style. See `Knobs`.
+        label_skew: how much their class frequencies differ; 0 makes all classes equally frequent.
+        size_skew: how much their numbers of examples differ; 0 gives everyone `mean_examples`.
+        mean_examples: mean number of examples per writer, 10 or more.
         test_fraction: share of each writer's examples in the test part (rounded; at least one in each part);
             0 leaves the test parts empty.
-        on_demand: draw a writer's images, the same ones, when that client is read, and do not keep them:
-            for more writers than memory holds. The labels are drawn at once, those of 100,000 writers in 10
-            to 15 seconds.
-        cache: where the drawn images are kept: `True` for `$FL_META_CACHE`, else `$XDG_CACHE_HOME/fl_meta`,
-            else `~/.cache/fl_meta`; a folder; or `False` for nowhere. A file that cannot be read or written
-            is a warning, and the images are drawn. Nothing is kept there of images on demand.
+        on_demand: draw a writer's images, always the same ones, whenever that client is read, instead of
+            keeping them: for more writers than fit into memory. The labels are drawn at once (10 to 15
+            seconds for 100,000 writers).
+        cache: where to cache the drawn images: a folder; `True` for `$FL_META_CACHE`, else
+            `$XDG_CACHE_HOME/fl_meta`, else `~/.cache/fl_meta`; `False` for no cache. If the file cannot be
+            read or written, there is a warning, and the images are drawn. Images on demand are not cached.
 
     Returns:
         `x` [examples, 28, 28] float32 from 0 (paper) to 1 (ink), `y` [examples] int64.
 
     Raises:
         ValueError: for a number of writers below 1, a test fraction outside [0, 1), a cache folder for images
-            on demand, or what `Knobs` refuses.
+            on demand, or values that `Knobs` refuses.
+
+    Example:
+        >>> data = load_writers(num_writers=5, mean_examples=20, cache=False)
+        >>> len(data), data.num_classes
+        (5, 62)
     """
     knobs = Knobs(seed, style, label_skew, size_skew, mean_examples)
-    if num_writers < 1:
-        raise ValueError(f"num_writers={num_writers} must be 1 or more")
+    num_writers = whole_number("num_writers", num_writers)
     if not 0 <= test_fraction < 1:
         raise ValueError(f"test_fraction={test_fraction} is not in [0, 1)")
     if on_demand and not isinstance(cache, bool):
         raise ValueError(
-            f"cache={str(cache)!r}, but nothing is kept of images on demand; leave out one of them"
+            f"cache={str(cache)!r}, but images on demand are not cached; leave out one of the two"
         )
-    x: FloatArray | OnDemand
+    x: Float32Array | OnDemand
     if on_demand:
         x, labels, counts = _on_demand(num_writers, knobs)
     else:
@@ -104,22 +110,22 @@ def load_writers(
     )
 
 
-Drawn = tuple[NDArray[np.uint8], IntArray, IntArray]
+Drawn = tuple[ByteArray, IntArray, IntArray]
 
 
 def _draw_all(num_writers: int, knobs: Knobs) -> Drawn:
-    """Images and labels of all writers, one after another, and the number of each writer's."""
+    """Images and labels of all writers, one after another, and each writer's number of examples."""
     images, labels = zip(*(draw_writer(writer, knobs) for writer in range(num_writers)), strict=True)
-    counts = np.array([len(part) for part in labels], dtype=np.int64)
+    counts = np.array([len(drawn) for drawn in labels], dtype=np.int64)
     return np.concatenate(images), np.concatenate(labels), counts
 
 
 def _on_demand(num_writers: int, knobs: Knobs) -> tuple[OnDemand, IntArray, IntArray]:
-    """Images that are drawn when they are read, labels of all writers, and the number of each writer's."""
+    """Images on demand and labels of all writers, and each writer's number of examples."""
     labels = [draw_labels(writer, knobs) for writer in range(num_writers)]
-    counts = np.array([len(part) for part in labels], dtype=np.int64)
-    most_clients = RECENT_BYTES // (int(counts.max()) * IMAGE_SIZE**2)
-    recent = lru_cache(most_clients)(partial(draw_writer, knobs=knobs))
+    counts = np.array([len(drawn) for drawn in labels], dtype=np.int64)
+    recent_clients = RECENT_BYTES // (int(counts.max()) * IMAGE_SIZE**2)
+    recent = lru_cache(recent_clients)(partial(draw_writer, knobs=knobs))
     images = OnDemand(
         make=lambda writer: as_floats(recent(writer)[0]),
         counts=counts,
@@ -131,17 +137,14 @@ def _on_demand(num_writers: int, knobs: Knobs) -> tuple[OnDemand, IntArray, IntA
 
 
 def _recipe(knobs: Knobs) -> str:
-    """Changes with the knobs, with the code that draws, and with what that code calls."""
-    code = [inspect.getsource(module) for module in (handwriting, strokes, streams)]
-    parts = [*astuple(knobs), np.__version__, version("Hershey-Fonts"), *code]
-    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
+    """A digest of all that the images depend on: the knobs, the generator and what it calls."""
+    versions = [GENERATOR_VERSION, np.__version__, version("Hershey-Fonts")]
+    return hashlib.sha256("\n".join(map(str, [*astuple(knobs), *versions])).encode()).hexdigest()
 
 
-def _cache_file(num_writers: int, knobs: Knobs, cache: bool | str | Path) -> Path:
-    if isinstance(cache, bool):
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        cache = os.environ.get("FL_META_CACHE") or Path(home) / "fl_meta"
-    return Path(cache).expanduser() / f"writers-{num_writers}-{_recipe(knobs)[:16]}.npz"
+def _cache_file(num_writers: int, knobs: Knobs, cache: Literal[True] | str | Path) -> Path:
+    folder = named_folder("FL_META_CACHE") or cache_folder() if cache is True else Path(cache).expanduser()
+    return folder / f"writers-{num_writers}-{_recipe(knobs)[:16]}.npz"
 
 
 def _drawn_or_cached(num_writers: int, knobs: Knobs, cache: bool | str | Path) -> Drawn:
@@ -153,12 +156,12 @@ def _drawn_or_cached(num_writers: int, knobs: Knobs, cache: bool | str | Path) -
     except (FileNotFoundError, NotADirectoryError):
         pass
     except Exception as error:  # a damaged archive can make zipfile and numpy raise almost anything
-        warnings.warn(f"{path} cannot be read and is made again ({error})", stacklevel=3)
+        warnings.warn(f"{path} cannot be read; the images are drawn again ({error})", stacklevel=3)
     images, labels, counts = drawn = _draw_all(num_writers, knobs)
     try:
         write_atomically(path, lambda file: np.savez(file, images=images, labels=labels, counts=counts))
     except OSError as error:
-        warnings.warn(f"handwriting is not cached: {error}", stacklevel=3)
+        warnings.warn(f"the drawn images are not cached: {error}", stacklevel=3)
     return drawn
 
 

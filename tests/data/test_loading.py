@@ -1,24 +1,43 @@
+import doctest
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
 
 from fl_meta import load_dataset
-from fl_meta.data import LOADERS
+from fl_meta.data import LOADERS, loading
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.experiments.first_claim import CLAIM_ONE
 from fl_meta.experiments.settings import FIRST_LOOK, PROFILES, for_profile
 
 
+def load_mine(**options: Any) -> dict[str, Any]:
+    """A loader that gives back its options."""
+    return options
+
+
 def test_a_name_finds_its_loader_and_options_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[dict[str, Any]] = []
+    monkeypatch.setattr(loading, "load_mine", load_mine, raising=False)
+    monkeypatch.setitem(LOADERS, "mine", "fl_meta.data.loading:load_mine")
+    assert load_dataset("mine", num_writers=3, seed=1) == {"num_writers": 3, "seed": 1}
 
-    def load(**options: Any) -> str:
-        seen.append(options)
-        return "loaded"
 
-    monkeypatch.setitem(LOADERS, "mine", load)
-    assert load_dataset("mine", num_writers=3, seed=1) == "loaded"
-    assert seen == [{"num_writers": 3, "seed": 1}]
+@pytest.mark.parametrize("name", LOADERS)
+def test_every_loader_is_there_and_says_what_it_loads(name: str) -> None:
+    assert (resolve_name(LOADERS[name]).__doc__ or "").strip()
+
+
+def test_the_table_of_loaders_imports_no_reader() -> None:
+    code = (
+        "import sys, fl_meta.data.loading; "
+        "print([name for name in sys.modules if name in {'torch', 'pandas'} or '.published' in name])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(
@@ -37,12 +56,12 @@ def test_an_unknown_data_set_is_answered_with_the_nearest(name: str, nearest: st
 
 
 def test_a_name_like_no_other_gets_the_list_alone() -> None:
-    with pytest.raises(ValueError, match=r"unknown data set '0123' \(there are .*shakespeare.*writers"):
+    with pytest.raises(ValueError, match=r"unknown data set '0123' \(choose one of .*shakespeare.*writers"):
         load_dataset("0123")
 
 
 def test_an_option_that_no_loader_knows_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"'shakespeare': .*'num_writer'; it has: positions"):
+    with pytest.raises(ValueError, match=r"'shakespeare': .*'num_writer'; its options are positions"):
         load_dataset("shakespeare", num_writer=3)
 
 
@@ -60,3 +79,12 @@ def test_every_profile_has_a_size_and_an_unknown_one_lists_them(table: dict[str,
         ValueError, match="profile='fast' is unknown; choose one of 'smoke', 'laptop', 'paper'"
     ):
         for_profile(table, "fast")
+
+
+@pytest.mark.parametrize(
+    "module", ["batches", "encoding", "federated", "loading", "partition", "synthetic.writers"]
+)
+def test_the_examples_in_docstrings_run(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FL_META_CACHE", str(tmp_path))
+    result = doctest.testmod(importlib.import_module(f"fl_meta.data.{module}"))
+    assert result.attempted > 0 and result.failed == 0

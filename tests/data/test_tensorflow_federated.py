@@ -1,0 +1,453 @@
+"""TensorFlow Federated's files, SQLite and HDF5; what may be wrong in any format is in test_readers.py."""
+
+import lzma
+import os
+import re
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from small_files import (
+    ADAM,
+    FORMATS,
+    PUCK,
+    ROLES,
+    WRITERS,
+    example,
+    hdf5_roles,
+    papers,
+    photo,
+    tff_sqlite,
+    write_tff_cifar,
+    writer_examples,
+)
+
+from fl_meta.data import load_dataset
+from fl_meta.data.encoding import BLANK, VOCABULARY, decode, encode
+from fl_meta.data.federated import PADDING, FederatedDataset
+from fl_meta.data.files.tf_example import features
+from fl_meta.data.published.cifar import CIFAR100_CLASSES
+from fl_meta.data.published.shakespeare import read_roles
+from fl_meta.data.published.tensorflow_federated import (
+    TITLES,
+    load_cifar100_tff,
+    load_emnist_tff,
+    load_shakespeare_tff,
+    play_of,
+)
+
+# EMNIST ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def emnist(small: Callable[..., Path]) -> Path:
+    return small("emnist_tff in SQLite") / "emnist_all.sqlite"
+
+
+def assert_emnist_is_read() -> str:
+    data = load_dataset("emnist_tff")
+    assert data.client_ids == tuple(sorted(WRITERS)) and data.num_classes == 62
+    assert "".join(data.class_names[i] for i in (0, 9, 10, 35, 36, 61)) == "09AZaz"
+    assert data.x.dtype == np.float32 and data.x.shape == (7, 28, 28) and data.y.dtype == np.int64
+    for writer, parts in WRITERS.items():
+        client = data[writer]
+        seen = ((client.train_x, client.train_y), (client.test_x, client.test_y))
+        for labels, (x, y) in zip(parts, seen, strict=True):
+            # Ink is 1 here, and examples are in the order of the file.
+            assert y.tolist() == labels
+            assert np.array_equal(x, 1 - papers(y))
+            assert x.reshape(len(x), -1).sum(axis=1).tolist() == [0.75] * len(x)
+    return data.fingerprint
+
+
+@pytest.mark.usefixtures("emnist")
+def test_emnist_has_the_writers_images_with_ink_as_one() -> None:
+    assert_emnist_is_read()
+
+
+@pytest.mark.usefixtures("emnist")
+def test_the_digits_are_another_split() -> None:
+    data = load_emnist_tff(only_digits=True)
+    assert data.client_ids == ("f0000_14",) and data.class_names == tuple("0123456789")
+    assert data["f0000_14"].train_y.tolist() == [3, 8] and data["f0000_14"].test_y.tolist() == [1]
+
+
+def test_a_packed_file_is_unpacked_beside_it_once(emnist: Path) -> None:
+    packed = emnist.with_suffix(".sqlite.lzma")
+    packed.write_bytes(lzma.compress(emnist.read_bytes(), format=lzma.FORMAT_ALONE))
+    whole = emnist.read_bytes()
+    emnist.unlink()
+    assert_emnist_is_read()
+    assert emnist.read_bytes() == whole
+    packed.write_bytes(b"no longer read")
+    assert_emnist_is_read()
+    assert sorted(path.name for path in emnist.parent.iterdir()) == [emnist.name, packed.name]
+
+
+@pytest.mark.parametrize("share", [0, 0.4, 0.9])
+def test_a_packed_file_that_was_cut_off_is_an_error_and_leaves_nothing(emnist: Path, share: float) -> None:
+    packed = emnist.with_suffix(".sqlite.lzma")
+    whole = lzma.compress(emnist.read_bytes())
+    packed.write_bytes(whole[: int(share * len(whole))])
+    emnist.unlink()
+    with pytest.raises(ValueError, match=re.escape(f"{packed}: damaged")):
+        load_emnist_tff()
+    assert [path.name for path in emnist.parent.iterdir()] == [packed.name]
+
+
+@pytest.mark.usefixtures("emnist")
+def test_the_older_files_give_the_same_data_set(emnist: Path, small: Callable[..., Path]) -> None:
+    before = assert_emnist_is_read()
+    emnist.unlink()
+    small("emnist_tff in HDF5")
+    assert assert_emnist_is_read() == before
+
+
+def wrong(**changed: Any) -> bytes:
+    return example(**({"label": 5, "pixels": papers([5])[0]} | changed))
+
+
+@pytest.mark.parametrize(
+    ("blob", "problem"),
+    [
+        (wrong(label=[1, 2]), "label of client 'f0000_14' has shape (1, 2)"),
+        (wrong(pixels=b"\0" * 784), "pixels of client 'f0000_14' has shape (1, 1) and type object"),
+        (example(label=5), "client 'f0000_14' has no array 'pixels'; it has label"),
+        (wrong()[:-9], "an example of client 'f0000_14' is damaged"),
+        (b"\xff" * 30, "an example of client 'f0000_14' is damaged"),
+        (b"", "client 'f0000_14' has no array 'pixels'"),
+    ],
+)
+def test_a_wrong_example_is_an_error_that_names_file_and_client(
+    emnist: Path, blob: bytes, problem: str
+) -> None:
+    tff_sqlite(
+        emnist, {"all_train": writer_examples(0) | {"f0000_14": [blob]}, "all_test": writer_examples(1)}
+    )
+    with pytest.raises(ValueError, match=re.escape(f"{emnist}: {problem}")):
+        load_emnist_tff()
+
+
+def test_examples_of_different_length_are_an_error(emnist: Path) -> None:
+    blobs = [wrong(), wrong(pixels=papers([5])[0][1:])]
+    tff_sqlite(emnist, {"all_train": {"f0000_14": blobs}, "all_test": writer_examples(1)})
+    with pytest.raises(ValueError, match="client 'f0000_14' is damaged, or unlike the others"):
+        load_emnist_tff()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "problem"),
+    [
+        (
+            [("lost", "all_train", 2)],
+            "client 'lost' has 0 examples in split 'all_train', but the table client_",
+        ),
+        ([("f0000_14", "all_test", 7)], "client 'f0000_14' has 1 examples in split 'all_test'"),
+    ],
+)
+def test_another_number_of_examples_than_the_table_says_is_an_error(
+    emnist: Path, numbers: list[tuple[str, str, int]], problem: str
+) -> None:
+    tff_sqlite(emnist, {"all_train": writer_examples(0), "all_test": writer_examples(1)}, numbers)
+    with pytest.raises(ValueError, match=re.escape(f"{emnist}: {problem}")):
+        load_emnist_tff()
+
+
+def test_an_example_of_a_client_that_the_table_lacks_is_an_error(emnist: Path) -> None:
+    with sqlite3.connect(emnist) as connection:
+        connection.execute("DELETE FROM client_metadata WHERE client_id = 'f4099_10'")
+    connection.close()
+    with pytest.raises(ValueError, match=r"'f4099_10' has 1 examples in split 'all_train', but .* says 0"):
+        load_emnist_tff()
+
+
+def test_the_digits_have_counts_of_their_own(emnist: Path, expect: Callable[..., None]) -> None:
+    expect("emnist_tff", digits_writers=3_383, digits_train_images=341_873, digits_test_images=40_832)
+    problem = (
+        "holds 1 digits writers, 2 digits train images; the whole data set has 3,383 digits writers, 341,873"
+    )
+    with pytest.raises(ValueError, match=re.escape(f"{emnist}: {problem}")):
+        load_emnist_tff(only_digits=True)
+
+
+def test_another_file_s_splits_are_an_error_that_gives_the_expected_counts(emnist: Path) -> None:
+    tff_sqlite(emnist, {"train": writer_examples(0), "test": writer_examples(1)})
+    problem = "holds 0 writers, 0 train images; the whole data set has 2 writers, 4 train images"
+    with pytest.raises(ValueError, match=re.escape(f"{emnist}: {problem}")):
+        load_emnist_tff()
+
+
+def test_a_writer_without_a_test_part_is_an_error(emnist: Path) -> None:
+    tff_sqlite(
+        emnist, {"all_train": writer_examples(0), "all_test": {"f0000_14": writer_examples(1)["f0000_14"]}}
+    )
+    with pytest.raises(
+        ValueError, match="client 'f4099_10' is only in one of the train part and the test part"
+    ):
+        load_emnist_tff()
+
+
+@given(
+    floats=st.lists(st.floats(width=32, allow_nan=False), min_size=1),
+    numbers=st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1),
+    text=st.binary(),
+)
+def test_any_feature_is_read_as_it_was_written(floats: list[float], numbers: list[int], text: bytes) -> None:
+    blob = example(floats=np.array(floats, np.float32), numbers=np.array(numbers, np.int64), text=text)
+    read = features(Path("file"), "client", [blob, blob])
+    assert read["floats"].tolist() == [floats] * 2 and read["floats"].dtype == np.float32
+    assert read["numbers"].tolist() == [numbers] * 2
+    assert read["text"].tolist() == [[text]] * 2
+
+
+# CIFAR-100 ------------------------------------------------------------------------------------------------
+
+
+def test_cifar_100_has_training_and_test_clients_each_with_both_parts(small: Callable[..., Path]) -> None:
+    small("cifar100_tff")
+    data = load_dataset("cifar100_tff")
+    # Both client 0 are there: they are not the same client.
+    assert data.client_ids == ("test_0", "train_0", "train_7")
+    assert data.train_counts.tolist() == [8, 4, 4] and data.test_counts.tolist() == [2, 1, 1]
+    assert data.x.dtype == np.float32 and data.x.shape == (20, 3, 32, 32)
+    assert data.class_names == CIFAR100_CLASSES
+    for client, labels in zip(data, ([*range(50, 60)], [*range(5)], [96, 97, 98, 99, 99]), strict=True):
+        x = np.concatenate([client.train_x, client.test_x])
+        y = np.concatenate([client.train_y, client.test_y])
+        assert sorted(y.tolist()) == labels
+        assert (x[:, 0, 0, 31] == 0).all() and (x[:, 0, 31, 0] == 1).all()
+        assert np.allclose(x[:, 1, 1:], 10 / 255) and np.allclose(x[:, 2, 1, 1] * 255, y)
+
+
+@pytest.mark.parametrize(
+    ("blob", "problem"),
+    [
+        (
+            photo(3, coarse_label=7),
+            "example 5 of client '0' has label 3 with coarse label 7; CIFAR-100 has 8",
+        ),
+        (photo(3, label=100), "label of client '0'[5] is 100, out of range [0, 100)"),
+        (photo(3, image=np.full(3072, 256)), "pixels of client '0' are not all in 0 to 255"),
+        (photo(3, image=np.full(3072, -1)), "pixels of client '0' are not all in 0 to 255"),
+    ],
+)
+def test_a_mislabelled_photo_is_an_error(small: Callable[..., Path], blob: bytes, problem: str) -> None:
+    path = small("cifar100_tff") / "cifar100.sqlite"
+    write_tff_cifar(path.parent, more=[blob])
+    with pytest.raises(ValueError, match=re.escape(f"{path}: {problem}")):
+        load_cifar100_tff()
+
+
+# Shakespeare ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def roles(small: Callable[..., Path]) -> Path:
+    return small("shakespeare_tff in HDF5")
+
+
+@pytest.mark.usefixtures("roles")
+def test_examples_of_a_role_by_hand() -> None:
+    data = load_shakespeare_tff(positions=10)
+    assert data.client_ids == (ADAM, PUCK)  # by name, whatever the order of the file
+    puck = data[PUCK]
+    # The empty snippet is an empty line, and the line inside the first one stays where it is.
+    assert [decode(row) for row in puck.train_y] == ["How now,\ns", "pirit!\n\nI ", "go, I go\n"]
+    assert puck.train_x[0].tolist() == [BLANK, *encode("How now,\n")]
+    assert puck.train_x[1].tolist() == [*encode("spirit!\n\nI")]
+    assert puck.train_x[2].tolist() == [*encode(" go, I go"), BLANK]
+    assert puck.train_y[2].tolist() == [*encode("go, I go\n"), PADDING]
+    # The test part begins anew.
+    assert puck.test_x.tolist() == [[BLANK, *encode("Lord,"), *[BLANK] * 4]]
+    assert decode(puck.test_y) == "Lord,\n"
+    assert decode(data[ADAM].train_y) == "Yonder comes\n" and decode(data[ADAM].test_y) == "\nmy master.\n"
+
+
+@pytest.mark.usefixtures("roles")
+@pytest.mark.parametrize("positions", [1, 3, 80])
+def test_the_length_of_examples_does_not_change_the_text(positions: int) -> None:
+    data = load_dataset("shakespeare_tff", positions=positions)
+    assert data.x.shape[1:] == data.y.shape[1:] == (positions,)
+    assert (data.x.dtype, data.y.dtype) == (np.uint8, np.int16)
+    assert data.name == "shakespeare_tff" and data.num_classes == 100
+    assert "".join(data.class_names) == VOCABULARY
+    for role, parts in ROLES.items():
+        for snippets, labels in zip(parts, (data[role].train_y, data[role].test_y), strict=True):
+            text = "".join(f"{snippet}\n" for snippet in snippets)
+            assert decode(labels) == text and len(labels) == -(-len(text) // positions)
+
+
+def test_strings_of_any_length_in_the_file_are_read_too(roles: Path) -> None:
+    before = load_shakespeare_tff().fingerprint
+    for part, file in enumerate(FORMATS["shakespeare_tff in HDF5"].files):
+        with h5py.File(roles / file, "w") as changed:
+            for role, snippets in ROLES.items():
+                changed.create_dataset(
+                    f"examples/{role}/snippets", data=snippets[part], dtype=h5py.string_dtype("utf-8")
+                )
+    assert load_shakespeare_tff().fingerprint == before
+
+
+@pytest.mark.parametrize("kind", ["HDF5", "SQLite"])
+@given(st.data())
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_text_comes_back_out_of_the_files(
+    small: Callable[..., Path], expect: Callable[..., None], kind: str, data: st.DataObject
+) -> None:
+    folder = small(f"shakespeare_tff in {kind}")
+    said = st.lists(st.text(VOCABULARY[:BLANK], max_size=20), min_size=1, max_size=4)
+    roles = data.draw(st.dictionaries(st.sampled_from("ABC"), st.tuples(said, said), min_size=1))
+    if kind == "HDF5":
+        for part, split in enumerate(("train", "test")):
+            hdf5_roles(folder / f"shakespeare_{split}.h5", part, roles)
+    else:
+        splits = {
+            split: {
+                role: [example(snippets=text.encode()) for text in parts[i]] for role, parts in roles.items()
+            }
+            for i, split in enumerate(("train", "test"))
+        }
+        tff_sqlite(folder / "shakespeare.sqlite", splits)
+    train, test = (sum(len(parts[i]) for parts in roles.values()) for i in (0, 1))
+    expect("shakespeare_tff", roles=len(roles), train_snippets=train, test_snippets=test)
+    loaded = load_shakespeare_tff(positions=7)
+    assert loaded.client_ids == tuple(sorted(roles))
+    for role, parts in roles.items():
+        for snippets, labels in zip(parts, (loaded[role].train_y, loaded[role].test_y), strict=True):
+            assert decode(labels) == "".join(f"{snippet}\n" for snippet in snippets)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "problem"),
+    [
+        ("examples", "clients", "damaged, or not an HDF5 file with arrays in examples/"),
+        (
+            f"examples/{PUCK}/snippets",
+            f"examples/{PUCK}/lines",
+            f"client {PUCK!r} has no array 'snippets'; it has lines",
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", FORMATS["shakespeare_tff in HDF5"].files)
+def test_a_group_of_another_name_is_an_error(
+    roles: Path, name: str, source: str, target: str, problem: str
+) -> None:
+    with h5py.File(roles / name, "r+") as file:
+        file.move(source, target)
+    with pytest.raises(ValueError, match=re.escape(f"{roles / name}: {problem}")):
+        load_shakespeare_tff()
+
+
+def test_roles_that_differ_between_the_two_files_are_an_error(roles: Path) -> None:
+    path = roles / "shakespeare_test.h5"
+    hdf5_roles(path, 1, {PUCK: ROLES[PUCK]})
+    with pytest.raises(ValueError, match=re.escape(f"{path}: client {ADAM!r} is only in one of")):
+        load_shakespeare_tff()
+
+
+@pytest.mark.parametrize(
+    ("role", "title"),
+    [
+        (PUCK, "THE_TRAGEDY_OF_KING_LEAR"),
+        (ADAM, "ALL_S_WELL_THAT_ENDS_WELL"),
+        ("PERICLES__PRINCE_OF_TYRE_KING_RICHARD", "PERICLES__PRINCE_OF_TYRE"),
+        (
+            "THE_FIRST_PART_OF_KING_HENRY_THE_FOURTH_KING_HENRY",
+            "THE_FIRST_PART_OF_KING_HENRY_THE_FOURTH",
+        ),
+    ],
+)
+def test_a_role_stands_under_the_title_that_begins_its_id(role: str, title: str) -> None:
+    assert play_of(role) == title
+
+
+@pytest.mark.parametrize(
+    "role", ["hamlet/HAMLET", "", "THE_TRAGEDY_OF_KING_LEAR", "THE_TRAGEDY_OF_KING_LEARS_FOOL", "X_" + PUCK]
+)
+def test_a_role_of_no_title_is_an_error_that_names_it(role: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"role {role!r} begins with none of the titles")):
+        play_of(role)
+
+
+def test_no_title_begins_with_another() -> None:
+    assert not [(a, b) for a in TITLES for b in TITLES if a != b and b.startswith(a)]
+
+
+# The real files -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def real_roles() -> FederatedDataset:
+    folder = os.environ.get("FL_META_DATA")
+    if not folder or not (Path(folder) / "shakespeare_tff").is_dir():
+        pytest.skip("FL_META_DATA names no folder with shakespeare_tff: the real files are not tested")
+    return load_shakespeare_tff()
+
+
+def test_the_roles_are_those_of_the_files(real_roles: FederatedDataset) -> None:
+    assert len(real_roles) == 715 and real_roles.x.shape[1:] == (80,)
+    folder, empty = Path(os.environ["FL_META_DATA"]) / "shakespeare_tff", 0
+    for part, total in (("train", 16_068), ("test", 2_356)):
+        with h5py.File(folder / f"shakespeare_{part}.h5", "r") as file:
+            assert set(file["examples"]) == set(real_roles.client_ids)
+            snippets = {
+                role: file["examples"][role]["snippets"].asstr()[()] for role in real_roles.client_ids
+            }
+        assert sum(len(said) for said in snippets.values()) == total
+        for client in real_roles:
+            text = "".join(f"{snippet}\n" for snippet in snippets[client.client_id])
+            assert decode(client.train_y if part == "train" else client.test_y) == text
+            empty += part == "test" and not text.strip()
+    assert f"the test part of {empty} roles" in " ".join((load_shakespeare_tff.__doc__ or "").split())
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("THE_TRAGEDY_OF_KING_LEAR_MACBETH", "Is this a dagger which I see before me"),
+        ("THE_TRAGEDY_OF_KING_LEAR_PORTIA", "The quality of mercy is not strain'd"),
+        ("ALL_S_WELL_THAT_ENDS_WELL_JAQUES", "All the world's a stage"),
+        ("PERICLES__PRINCE_OF_TYRE_GLOUCESTER", "Now is the winter of our discontent"),
+    ],
+)
+def test_well_known_lines_are_spoken_by_their_role(
+    real_roles: FederatedDataset, name: str, line: str
+) -> None:
+    client = real_roles[name]
+    assert line in decode(client.train_y) + decode(client.test_y)
+
+
+def test_every_role_has_a_title_and_every_title_has_roles(real_roles: FederatedDataset) -> None:
+    assert {play_of(role) for role in real_roles.client_ids} == set(TITLES)
+
+
+def test_no_play_is_under_two_titles(real_roles: FederatedDataset) -> None:
+    """The lines of each play, known from another edition, are all found under one title."""
+
+    def plain(line: str) -> str:
+        return " ".join(re.findall("[a-z]+", line.lower()))
+
+    plays_with = defaultdict(set)
+    for role, lines in read_roles().items():
+        for line in lines:
+            plays_with[plain(line)].add(role.partition("/")[0])
+    found: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for client in real_roles:
+        for line in (decode(client.train_y) + decode(client.test_y)).splitlines():
+            plays = plays_with.get(plain(line), set())
+            if len(plays) == 1 and len(plain(line)) > 25:
+                found[next(iter(plays))][play_of(client.client_id)] += 1
+    # A single line may be in two plays by chance, or in one of them in this edition alone.
+    titles = {play: {title for title, count in lines.items() if count > 1} for play, lines in found.items()}
+    assert all(len(under) <= 1 for under in titles.values())
+    # The plays that the titles name are not in the files.
+    assert not {"king-lear", "the-taming-of-the-shrew", "much-ado-about-nothing"} & set(found)
+    assert titles["macbeth"] == {"THE_TRAGEDY_OF_KING_LEAR"} and titles["othello"] == {TITLES[1]}
+    assert max(Counter(title for under in titles.values() for title in under).values()) == 7
