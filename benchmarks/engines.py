@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from fl_meta.engines.choice import ENGINES
+from fl_meta.engines.task import ENGINES
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from systems.matmul import SIZE
