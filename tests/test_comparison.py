@@ -367,6 +367,7 @@ def test_the_best_option_on_the_validation_clients_wins(result: ComparisonOutcom
         assert result.model_named(name).validation[0] == max(one.validation for one in result.search[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("steps", "rounds"), [(1, 2), (4, 8), (40, 16)])
 def test_as_many_gradients_as_reptile_or_four_times_the_rounds(
     toy: FederatedDataset, steps: int, rounds: int
@@ -506,6 +507,7 @@ def choices(result: ComparisonOutcome) -> Any:
     return models, courses, result.search
 
 
+@pytest.mark.slow
 def test_held_out_clients_influence_no_choice(
     toy: FederatedDataset, result: ComparisonOutcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -528,6 +530,7 @@ def test_held_out_clients_influence_no_choice(
     assert equal(snapshots[-1].params, expected.params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("grid", "bad", "name"),
     [
@@ -575,6 +578,7 @@ def whole() -> list[ComparisonOutcome]:
         return [compare(EARLY, seed) for seed in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", [idle, confused])
 def test_a_broken_reptile_is_noticed(
     toy: FederatedDataset,

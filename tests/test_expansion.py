@@ -124,12 +124,11 @@ def test_the_coefficients_of_the_paper() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("K", [2, 4])
-@pytest.mark.parametrize("seed", [0, 7])
 def test_second_order_remainder_and_fitted_coefficient(
-    model: Model, batches: list[Batch], method: Method, K: int, seed: int
+    model: Model, batches: list[Batch], method: Method, K: int
 ) -> None:
     result = measure_expansion(
-        model, model.init(seed, torch.float64), batches[:2], method, K, (1e-4, 2e-4, 5e-4, 1e-3)
+        model, model.init(7, torch.float64), batches[:2], method, K, (1e-4, 2e-4, 5e-4, 1e-3)
     )
     assert abs(result.slope - 2) < 0.1
     assert abs(result.coefficient_ratio - 1) < 0.02

@@ -226,6 +226,7 @@ def test_a_process_gives_the_same_result(tmp_path: Path, monkeypatch: pytest.Mon
     assert expected.clients != other.clients and expected.cells != other.cells
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # whatever the cluster's own packages warn of
 def test_a_dask_cluster_gives_the_same_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     distributed = pytest.importorskip("distributed")
