@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from fl_meta.engines.task import ENGINES
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from systems.matmul import SIZE
@@ -34,6 +33,7 @@ from systems.ours import Rounds, dataset, model_named
 from systems.worker import Job
 
 from fl_meta.data.batches import batch_plan
+from fl_meta.engines.task import ENGINES
 from fl_meta.models.parameters import Params, add, relative_error
 from fl_meta.plots.style import PALETTE
 

@@ -13,6 +13,7 @@ import pytest
 
 import fl_meta
 from fl_meta import evidence, experiments
+from fl_meta.command_line.main import main
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (
@@ -144,3 +145,14 @@ def test_the_recorded_verdicts_are_those_of_the_result_files(generate: ModuleTyp
         other = shown[one.claim, one.dataset]
         assert one.verdict == other.verdict
         assert (one.effect, *one.interval) == pytest.approx((other.effect, *other.interval), nan_ok=True)
+
+
+def test_every_command_exists(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "".join(path.read_text("utf-8") for path in DOCUMENTS)
+    code = "\n".join(re.findall(r"`[^`\n]+`|^```sh$.*?^```$", text, re.MULTILINE | re.DOTALL))
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert set(re.findall(r"\bmake (?:PYTHON=\S+ )?([a-z][a-z-]+)", code)) <= {*targets, "help"}
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    commands = re.findall(r"^    ([a-z]+) ", capsys.readouterr().out, re.MULTILINE)
+    assert set(re.findall(r"\bfl-meta ([a-z]+)", code)) <= set(commands)
