@@ -15,8 +15,9 @@ from fl_meta.algorithms.optimizers import SGD
 from fl_meta.algorithms.table import LocalWork
 from fl_meta.data.batches import batch_plan
 from fl_meta.data.federated import PADDING, FederatedDataset
+from fl_meta.engines.client_momentum import ClientMomentum
 from fl_meta.engines.local_training import LocalTraining, adapted
-from fl_meta.engines.task import ENGINES
+from fl_meta.engines.task import ENGINES, Task
 from fl_meta.evaluation.bootstrap import bootstrap_mean
 from fl_meta.evaluation.personalization import Evaluation, PersonalizationTable, personalize
 from fl_meta.models.model import Model
@@ -422,10 +423,11 @@ def test_scores_of_a_run_are_means_over_held_out_clients(
     for when, epoch in (("initial", 0), ("personalized", 2)):
         for measure in ("test_accuracy", "test_loss"):
             expected[f"held_out_{when}_{measure}_by_client"] = rows[rows.epoch == epoch][measure].mean()
-    table = evaluation.table(model, params, algorithm, 4, "loop")
-    assert evaluation.scores(table) == pytest.approx(expected)
+    task = Task(model, tiny_images, 4, ENGINES["loop"])
+    table, momentum = evaluation.score_clients(task, params, algorithm, ClientMomentum())
+    assert evaluation.means(table) == pytest.approx(expected) and not momentum.buffers
     without = replace(evaluation, personalization_epochs=0)
-    only_initial = without.scores(without.table(model, params, algorithm, 4, "loop"))
+    only_initial = without.means(without.score_clients(task, params, algorithm, ClientMomentum())[0])
     assert only_initial == pytest.approx({name: expected[name] for name in expected if "initial" in name})
 
 
