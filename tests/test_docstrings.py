@@ -12,9 +12,8 @@ import torch
 
 import fl_meta
 
-MODULES = sorted(
-    name for _, name, package in pkgutil.walk_packages(fl_meta.__path__, "fl_meta.") if not package
-)
+WALK = pkgutil.walk_packages(fl_meta.__path__, "fl_meta.")
+MODULES = ["fl_meta", *sorted(name for _, name, package in WALK if not package)]
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 NAMES = [name for name in fl_meta.__all__ if not isinstance(getattr(fl_meta, name), type(doctest))]
 
