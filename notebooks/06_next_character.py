@@ -45,6 +45,7 @@ from IPython.display import Markdown, display
 
 import fl_meta
 from fl_meta import evidence, experiments, laboratories, plots
+from fl_meta.algorithms import LocalWork
 from fl_meta.data import BLANK, decode, line_sheet
 from fl_meta.engines import LocalTraining, adapted
 from fl_meta.evaluation import bootstrap_mean
@@ -429,9 +430,8 @@ everybody = fl_meta.train(model, train, [stage], seed=seed).params
 plays = fl_meta.load_dataset("shakespeare")
 role = max(held_out.client_ids, key=lambda one: len(plays[one].train_x))
 speaker = plays[role]
-adaptation = LocalTraining(
-    model, everybody, plays, fl_meta.SGD(0.1), experiments.BATCH_SIZE, 20, None, seed
-)
+work = LocalWork(fl_meta.SGD(0.1), experiments.BATCH_SIZE, epochs=20)
+adaptation = LocalTraining(model, everybody, plays, work, seed)
 *_, own = adapted(adaptation, role)
 print(f"{role}: {len(speaker.train_x)} examples to adapt with")
 

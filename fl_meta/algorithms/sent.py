@@ -1,4 +1,4 @@
-"""What a client sends home, as a function of its local steps: the column in which algorithms differ."""
+"""What a client sends to the server, as a function of its local steps: where algorithms differ."""
 
 from __future__ import annotations
 
@@ -34,7 +34,11 @@ class LocalStep:
 
 
 class SentGradients(Enum):
-    """What the paper's algorithms send, in terms of the inner gradients."""
+    """What the paper's algorithms send, in terms of the inner gradients.
+
+    SUM is the client's whole movement, (θ_0 − θ_K) / β. With momentum, weight decay or FedProx's term that is
+    the sum of the directions d_j.
+    """
 
     FIRST = "g_1"
     SUM = "g_1 + … + g_K"
@@ -46,8 +50,10 @@ class SentGradients(Enum):
 class WeightedGradients:
     """A rule of your own that both engines run: w_1 g_1 + … + w_K g_K.
 
+    Momentum, weight decay and FedProx's term shape the client's path but are not part of what is sent.
+
     Example:
-        >>> average = WeightedGradients("g_1/K + … + g_K/K", lambda steps: [1 / steps] * steps)
+        >>> average = WeightedGradients("g_1/K + … + g_K/K", lambda count: [1 / count] * count)
         >>> average.weights(4)
         [0.25, 0.25, 0.25, 0.25]
 
@@ -60,7 +66,7 @@ class WeightedGradients:
     weights: Callable[[int], Sequence[float]]
 
     def of(self, steps: int) -> list[float]:
-        """The weights of a client with so many local steps.
+        """The weights of a client with that many local steps.
 
         Raises:
             ValueError: if the rule gives another number of weights.
@@ -75,7 +81,7 @@ class WeightedGradients:
 
 
 # Any other rule: from a client's local steps to what it sends, with the names and shapes of the parameters.
-# The readable engine runs it for every client, whichever engine is asked for.
+# The loop engine runs it, whichever engine is asked for.
 SendingRule = Callable[[Sequence[LocalStep]], Params]
 
 

@@ -1,4 +1,4 @@
-"""The table of algorithms. Its rows differ only in which inner gradients a client sends home.
+"""The table of algorithms. Its rows differ only in which inner gradients a client sends to the server.
 
 Client i runs local SGD with rate β from the global parameters θ: θ_0 = θ, g_j = ∇L_i(θ_{j−1}; batch j),
 θ_j = θ_{j−1} − β g_j. Then
@@ -35,7 +35,7 @@ ClientWeights = Literal["examples", "equal"]
 
 @dataclass(frozen=True)
 class LocalWork:
-    """What a client does at home, without what it sends.
+    """What a client does in a round, apart from what it sends.
 
     Attributes:
         client: the client optimizer.
@@ -64,11 +64,11 @@ class Algorithm:
 
     Attributes:
         name: shown in histories and plots.
-        sends: what goes home: one of the paper's combinations of inner gradients, `WeightedGradients`, or a
-            function of the client's local steps.
+        sends: what goes to the server: one of the paper's combinations of inner gradients,
+            `WeightedGradients`, or a function of the client's local steps.
         epochs: number of local epochs E; None if the work is counted in steps.
         steps: number of local steps K before the gradient that is sent; None if counted in epochs.
-        weights: 'examples' weighs a client by its number of train examples, 'equal' weighs all the same.
+        weights: 'examples' weights a client by its number of train examples, 'equal' weights all the same.
         client: the client optimizer; its learning rate is β.
         server: the server optimizer.
         batch_size: examples per local batch; None means all of a client's train part.
@@ -109,6 +109,11 @@ class Algorithm:
                 f"{self.name}: sends={self.sends!r}; give a SentGradients, WeightedGradients, or a "
                 "function from a client's local steps to what it sends"
             )
+        if self.sends is SentGradients.FIRST and self.steps != 1:
+            raise ValueError(
+                f"{self.name} sends g_1 alone, so it makes one local step: steps=1, not epochs={self.epochs} "
+                f"or steps={self.steps}"
+            )
         if self.weights not in ("examples", "equal"):
             raise ValueError(f"{self.name}: weights={self.weights!r}; choose 'examples' or 'equal'")
         if not 0 <= self.proximal < float("inf"):
@@ -139,11 +144,11 @@ class Algorithm:
 
     @property
     def local_work(self) -> LocalWork:
-        """What a client does at home in a round."""
+        """What a client does in a round, apart from what it sends."""
         return LocalWork(self.client, self.batch_size, self.epochs, self.planned_steps, self.proximal)
 
     def weight(self, num_examples: int) -> int:
-        """The weight of a client with so many train examples."""
+        """The weight of a client with `num_examples` train examples."""
         return num_examples if self.weights == "examples" else 1
 
 
@@ -160,7 +165,16 @@ def fedsgd(
         >>> fl_meta.fedsgd(client=fl_meta.SGD(0.1), server=fl_meta.Adam(1e-3)).planned_steps
         1
     """
-    return Algorithm("FedSGD", SentGradients.FIRST, None, 1, weights, client, server, batch_size)
+    return Algorithm(
+        name="FedSGD",
+        sends=SentGradients.FIRST,
+        epochs=None,
+        steps=1,
+        weights=weights,
+        client=client,
+        server=server,
+        batch_size=batch_size,
+    )
 
 
 def fedavg(
@@ -187,7 +201,15 @@ def fedavg(
     """
     name = f"FedAvg(E={epochs})" if steps is None else f"FedAvg(K={steps})"
     return Algorithm(
-        name, SentGradients.SUM, epochs, steps, weights, client, server, batch_size, 0.0, keeps_momentum
+        name=name,
+        sends=SentGradients.SUM,
+        epochs=epochs,
+        steps=steps,
+        weights=weights,
+        client=client,
+        server=server,
+        batch_size=batch_size,
+        keeps_momentum=keeps_momentum,
     )
 
 
@@ -216,7 +238,16 @@ def fedprox(
     """
     name = f"FedProx(mu={mu}, E={epochs})" if steps is None else f"FedProx(mu={mu}, K={steps})"
     return Algorithm(
-        name, SentGradients.SUM, epochs, steps, weights, client, server, batch_size, mu, keeps_momentum
+        name=name,
+        sends=SentGradients.SUM,
+        epochs=epochs,
+        steps=steps,
+        weights=weights,
+        client=client,
+        server=server,
+        batch_size=batch_size,
+        proximal=mu,
+        keeps_momentum=keeps_momentum,
     )
 
 
@@ -229,7 +260,7 @@ def reptile(
     batch_size: int | None = 20,
     keeps_momentum: bool = False,
 ) -> Algorithm:
-    """Reptile(K): K local steps, all clients weighed the same (Nichol et al. 2018).
+    """Reptile(K): K local steps, all clients weighted the same (Nichol et al. 2018).
 
     Example:
         >>> fl_meta.reptile(10, server=fl_meta.Adam(1e-3)).weights
@@ -237,7 +268,15 @@ def reptile(
     """
     name = f"Reptile({steps})"
     return Algorithm(
-        name, SentGradients.SUM, None, steps, weights, client, server, batch_size, 0.0, keeps_momentum
+        name=name,
+        sends=SentGradients.SUM,
+        epochs=None,
+        steps=steps,
+        weights=weights,
+        client=client,
+        server=server,
+        batch_size=batch_size,
+        keeps_momentum=keeps_momentum,
     )
 
 
@@ -255,7 +294,16 @@ def fomaml(
         >>> fl_meta.fomaml(5).planned_steps
         6
     """
-    return Algorithm(f"FOMAML({steps})", SentGradients.LAST, None, steps, weights, client, server, batch_size)
+    return Algorithm(
+        name=f"FOMAML({steps})",
+        sends=SentGradients.LAST,
+        epochs=None,
+        steps=steps,
+        weights=weights,
+        client=client,
+        server=server,
+        batch_size=batch_size,
+    )
 
 
 def maml(
@@ -273,5 +321,12 @@ def maml(
         '(∏(I − β∇²L)) g_{K+1}'
     """
     return Algorithm(
-        f"MAML({steps})", SentGradients.LAST_THROUGH_STEPS, None, steps, weights, client, server, batch_size
+        name=f"MAML({steps})",
+        sends=SentGradients.LAST_THROUGH_STEPS,
+        epochs=None,
+        steps=steps,
+        weights=weights,
+        client=client,
+        server=server,
+        batch_size=batch_size,
     )

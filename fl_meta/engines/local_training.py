@@ -1,4 +1,7 @@
-"""The local loop, written once: every algorithm and personalization runs these steps on a client."""
+"""The local steps of one client, which every algorithm and personalization share.
+
+`engines.stacked` computes the same steps for many clients at once, and tests compare the two.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from fl_meta.support.random_streams import torch_seed
 
 @dataclass(frozen=True)
 class ClientUpdate:
-    """What comes home from a client.
+    """What the server receives from a client.
 
     Attributes:
         client_id: whose update it is.
@@ -221,7 +224,7 @@ def client_update(
     seed: int,
     round_number: int,
 ) -> ClientUpdate:
-    """Run one client's local steps of one round and return what it sends home.
+    """Run one client's local steps of one round and return what it sends.
 
     Example:
         >>> client, algorithm = data.client_ids[0], fl_meta.fedavg(1)
@@ -238,7 +241,7 @@ def client_update(
 
 
 def client_update_in(training: LocalTraining, client_id: str, algorithm: Algorithm) -> ClientUpdate:
-    """Run one client's local training and return what it sends home.
+    """Run one client's local training and return what it sends.
 
     Raises:
         ValueError: if a rule of one's own returns anything but tensors like the parameters.

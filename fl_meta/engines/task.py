@@ -37,7 +37,7 @@ class Task:
     Attributes:
         model: the model.
         data: the clients.
-        seed: of the clients of each round and their batches.
+        seed: for the clients of each round, their batches and dropout.
         engine: what runs the clients' local training.
     """
 

@@ -72,16 +72,16 @@ class PersonalizationTable:
             now = rows.set_index("client_id").loc[initial.index]
             difference = (now.test_accuracy - initial.test_accuracy).to_numpy(float)
             gain = bootstrap_mean(difference, weight, seed=seed)
-            measured = epoch != 0
+            personalized = epoch != 0
             result.append(
                 {
                     "epoch": epoch,
                     f"test_loss_by_{weights}": np.average(now.test_loss, weights=weight),
                     f"test_accuracy_by_{weights}": np.average(now.test_accuracy, weights=weight),
-                    f"gain_by_{weights}": gain.estimate if measured else np.nan,
-                    "gain_low": gain.low if measured else np.nan,
-                    "gain_high": gain.high if measured else np.nan,
-                    "share_of_clients_hurt": (difference < 0).mean() if measured else np.nan,
+                    f"gain_by_{weights}": gain.estimate if personalized else np.nan,
+                    "gain_low": gain.low if personalized else np.nan,
+                    "gain_high": gain.high if personalized else np.nan,
+                    "share_of_clients_hurt": (difference < 0).mean() if personalized else np.nan,
                     "bottom_decile_of_clients": np.quantile(now.test_accuracy, 0.1),
                 }
             )
@@ -138,6 +138,7 @@ def personalize(
     """
     if epochs < 0:
         raise ValueError(f"epochs={epochs} is negative; use 0 for the initial model alone")
+    epochs = whole_number("personalize epochs", epochs, least=0)
     every = whole_number("personalize every", every)
     task = Task(model, data, seed, engine_named(engine))
     return score_clients(task, params, LocalWork(client, batch_size, epochs), every=every)[0]

@@ -83,7 +83,7 @@ def read_checkpoint(path: Path, config: dict[str, Any]) -> tuple[dict[str, Tenso
     differences = [
         f"{field} is {content['config'].get(field)!r} in the checkpoint and {config.get(field)!r} in this run"
         for field in {**config, **content["config"]}  # the seed first, then what depends on it
-        # What is off need not be named: a file from before there was such an option goes on.
+        # A missing option counts as off, so that older checkpoints still load.
         if (content["config"].get(field) or None) != (config.get(field) or None)
     ]
     if differences:

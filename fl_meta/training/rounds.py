@@ -44,13 +44,13 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class RoundInfo:
-    """What one round was like; training goes on without it.
+    """Measurements of one round, which the next does not need.
 
     Attributes:
         clients: number of clients sampled.
         clients_left_out: how many of them sent NaN or infinity.
-        train_loss_before: mean over clients of the first batch's loss at the global model, in nats, weighted
-            as the algorithm weighs clients.
+        train_loss_before: mean over clients of the first batch's loss at the global model, in nats, with the
+            algorithm's client weights.
         pseudo_gradient_norm: Euclidean norm of the server's pseudo-gradient.
         local_gradients: number of gradients that all clients evaluated together.
         padding_share: share of the engine's work on examples that went into padding, in [0, 0.1].
