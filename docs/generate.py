@@ -202,8 +202,9 @@ def files() -> str:
 
 
 def _size(entry: DataSet) -> str:
-    sizes = [download.bytes for form in entry.forms for download in form.downloads if download.bytes]
-    return f"{sizes[0] / 1e6:,.1f} MB" if sizes else ""
+    # The form that `fl-meta data fetch` takes.
+    sizes = [download.bytes for download in entry.forms[0].downloads] if entry.forms else []
+    return f"{sum(sizes) / 1e6:,.1f} MB" if sizes and all(sizes) else ""
 
 
 def data_sets() -> str:

@@ -8,6 +8,7 @@ from . import (
     laboratories,
     models,
     plots,
+    reproduction,
     training,
 )
 from .algorithms.optimizers import SGD, Adam
@@ -52,6 +53,7 @@ __all__ = [
     "personalized_fedavg",
     "plots",
     "pseudo_gradient",
+    "reproduction",
     "reptile",
     "train",
     "train_centralized",

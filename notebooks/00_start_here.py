@@ -60,8 +60,8 @@ config
 # The first is handwriting: 62 classes (ten digits, 26 capitals, 26 small letters), one client per
 # writer. These writers are **synthetic**: a program draws them from vector strokes, so that
 # everybody has the same data with no download. Every number about them below is a number about a
-# simulation. What is simulated, and what can be turned off, stands in
-# `help(fl_meta.data.load_writers)`.
+# simulation. What is simulated, and what can be turned off, is
+# described by `help(fl_meta.data.load_writers)`.
 
 # %%
 writers = fl_meta.load_dataset("writers", num_writers=config.num_writers)
@@ -227,7 +227,7 @@ after = predict(image_model, own_params, client.test_x)
 plots.prediction_sheet(new_writers, writer, before, after)
 
 # %% [markdown]
-# **What to see.** Under each image stands what the global model reads, then an arrow, then what
+# **What to see.** Under each image is what the global model reads, then an arrow, then what
 # the same model reads after one epoch on this writer's own training images. Orange and underlined
 # is wrong. Some of the first mistakes are look-alikes (6 and b, M and m, P and p); most come from
 # a slant that few others have. One epoch repairs some of both kinds. Has the model learnt the

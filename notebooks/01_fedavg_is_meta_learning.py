@@ -436,7 +436,7 @@ grouped.agg(["min", "mean", "max"]).round(4)
 #
 # The product of (I − β∇²L) is easy to get slightly wrong, and a slightly wrong MAML still trains.
 # So we compare it with the definition: change θ a little, take the K steps again, see how the
-# loss after them changes. In the last column stands what first-order MAML would have scored in
+# loss after them changes. The last column is what first-order MAML would have scored in
 # the same test.
 
 # %%

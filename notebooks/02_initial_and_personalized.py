@@ -153,7 +153,7 @@ print("by hand:     initial {:.4f}, personalized {:.4f}".format(*by_hand.mean(1)
 print("in the table: initial {:.4f}, personalized {:.4f}".format(*in_table.mean(1)))
 
 # %% [markdown]
-# Now the table beside the paper's. In brackets stands the spread (standard deviation) over seeds;
+# Now the table beside the paper's. In brackets is the spread (standard deviation) over seeds;
 # the paper's is over repeats. *To 0.5* (on text *to 0.3*) counts rounds until the initial or
 # personalized accuracy first reaches this threshold, which was set beforehand; a dash: not reached;
 # "2 of 3": so many seeds reached it. The paper's threshold is 0.8, on its own scale of training.

@@ -80,7 +80,7 @@ line_sheet(roles, roles.client_ids[::20], lines=2)
 # %% [markdown]
 # **Who is held out.** Seed k holds out fold k, so that over all seeds every role is held out
 # once. Falstaff speaks in three plays. A held-out Falstaff would be no stranger if another one
-# trains, so all roles of one name are held out together (`experiments.TOGETHER`). An earlier version
+# trains, so all roles of one name are held out together (`experiments.PERSON_OF`). An earlier version
 # of notebook 00 did not look at names, and found a gain that then went away. A fifth of the
 # remaining roles, again by name, chooses the learning rates and takes no part in training.
 

@@ -104,6 +104,14 @@ def test_names_and_files_in_the_text_exist(path: Path) -> None:
             assert (ROOT / file).exists() or (ROOT / "fl_meta" / file).exists(), file
 
 
+@pytest.mark.parametrize("path", named(sorted((ROOT / "notebooks").glob("*.py"))))
+def test_names_in_a_notebook_exist(path: Path) -> None:
+    text = path.read_text("utf-8")
+    packages = re.findall(r"\b((?:experiments|evidence|laboratories|plots)\.\w+)", text)
+    for name in re.findall(r"\bfl_meta(?:\.\w+)+", text) + [f"fl_meta.{name}" for name in packages]:
+        pkgutil.resolve_name(name.removesuffix(".py"))
+
+
 def test_the_readme_leads_to_every_page() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     for path in (ROOT / "docs").glob("*.md"):

@@ -3,6 +3,7 @@
 import runpy
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from fl_meta.algorithms.optimizers import SGD
-from fl_meta.algorithms.sent import LocalStep, SentGradients, WeightedGradients, formula_of
+from fl_meta.algorithms.sent import LocalStep, SendingRule, SentGradients, WeightedGradients, formula_of
 from fl_meta.algorithms.stages import Stage
 from fl_meta.algorithms.table import Algorithm, fedavg, fedprox, fedsgd, fomaml
 from fl_meta.data.federated import FederatedDataset
@@ -129,7 +130,7 @@ def test_a_wrong_rule_is_named(tiny_images: FederatedDataset) -> None:
 
 
 def test_a_checkpoint_knows_a_rule_by_its_formula(tiny_images: FederatedDataset, tmp_path: Path) -> None:
-    def go(sends: WeightedGradients) -> Params:
+    def go(sends: WeightedGradients | SendingRule) -> Params:
         stage = Stage(replace(fedavg(1, client=PLAIN), sends=sends), 2, 2)
         checkpoint = Checkpoint(tmp_path / "run", every=1)
         return train(
@@ -141,6 +142,9 @@ def test_a_checkpoint_knows_a_rule_by_its_formula(tiny_images: FederatedDataset,
     assert relative_error(again, first) == 0
     with pytest.raises(CheckpointError, match=r"sends is 'mean' in the checkpoint and 'sum' in this run"):
         go(WeightedGradients("sum", lambda steps: [1.0] * steps))
+    for nameless in (lambda steps: steps[0].gradient, partial(movement)):
+        with pytest.raises(ValueError, match="a checkpoint recognizes a rule by its name"):
+            go(nameless)
 
 
 def test_formulas() -> None:

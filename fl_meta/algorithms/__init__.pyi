@@ -1,5 +1,5 @@
 from .optimizers import SGD, Adam, OptimizerState, server_step
-from .sent import LocalStep, SendingRule, SentGradients, WeightedGradients, formula_of
+from .sent import Batch, LocalStep, SendingRule, SentGradients, WeightedGradients, formula_of
 from .stages import Stage, decayed, personalized_fedavg
 from .table import Algorithm, LocalWork, fedavg, fedprox, fedsgd, fomaml, maml, reptile
 
@@ -7,6 +7,7 @@ __all__ = [
     "SGD",
     "Adam",
     "Algorithm",
+    "Batch",
     "LocalStep",
     "LocalWork",
     "OptimizerState",

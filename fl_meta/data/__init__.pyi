@@ -4,6 +4,8 @@ from .federated import PADDING, Client, FederatedDataset
 from .loading import LOADERS, load_dataset
 from .partition import by_labels_dirichlet, pachinko
 from .published.shakespeare import line_sheet
+from .published.tensorflow_federated import play_of
+from .synthetic.writers import load_writers
 
 __all__ = [
     "BLANK",
@@ -20,6 +22,8 @@ __all__ = [
     "encode",
     "line_sheet",
     "load_dataset",
+    "load_writers",
     "pachinko",
+    "play_of",
     "sample_clients",
 ]

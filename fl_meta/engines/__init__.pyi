@@ -1,4 +1,5 @@
-from .interface import Engine
+from .client_momentum import ClientMomentum
+from .interface import Collected, Engine, Score
 from .local_training import (
     ClientUpdate,
     LocalTraining,
@@ -12,10 +13,13 @@ from .loop import LoopEngine
 from .stacked.engine import StackedEngine
 
 __all__ = [
+    "ClientMomentum",
     "ClientUpdate",
+    "Collected",
     "Engine",
     "LocalTraining",
     "LoopEngine",
+    "Score",
     "StackedEngine",
     "adapted",
     "client_update",

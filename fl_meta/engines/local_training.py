@@ -160,8 +160,8 @@ class LocalTraining:
             return
         if not self.work.client.momentum:
             raise ValueError(
-                "momentum buffers are to be kept, but the client's momentum is 0; leave them out, or give it "
-                "one, for example client=SGD(0.02, momentum=0.9)"
+                "momentum buffers are given, but the client's momentum is 0; leave them out, or give it one, "
+                "for example client=SGD(0.02, momentum=0.9)"
             )
         self.momentum.check(self.model.num_parameters)
 

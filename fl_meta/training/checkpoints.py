@@ -18,6 +18,7 @@ from torch import Tensor
 from fl_meta.algorithms.optimizers import OptimizerState
 from fl_meta.algorithms.sent import formula_of
 from fl_meta.algorithms.stages import Stage
+from fl_meta.algorithms.table import Algorithm
 from fl_meta.engines.client_momentum import ClientMomentum
 from fl_meta.engines.task import Task
 from fl_meta.evaluation.personalization import Evaluation, PersonalizationTable
@@ -139,8 +140,18 @@ def run_config(
     for i, stage in enumerate(stages):
         settings = asdict(stage)
         settings["algorithm"]["sends"] = formula_of(stage.algorithm.sends)
+        _check_rule_has_a_name(stage.algorithm)
         config |= _flat(f"stages[{i}]", settings)
     return config
+
+
+def _check_rule_has_a_name(algorithm: Algorithm) -> None:
+    name = formula_of(algorithm.sends)
+    if callable(algorithm.sends) and ("<lambda>" in name or not hasattr(algorithm.sends, "__qualname__")):
+        raise ValueError(
+            f"{algorithm.name}: a checkpoint recognizes a rule by its name, and {algorithm.sends!r} has none "
+            "of its own; define it as a function"
+        )
 
 
 def _flat(prefix: str, value: Any) -> dict[str, Any]:

@@ -147,8 +147,8 @@ def train(
                 if info.clients_left_out and not any(r.get("clients_left_out") for r in history):
                     warnings.warn(
                         f"round {state.round_number}: {info.clients_left_out} of {info.clients} client "
-                        "updates have NaN or infinity and are left out (said once; see clients_left_out in "
-                        "the history)",
+                        "updates have NaN or infinity and are left out (reported once; see "
+                        "clients_left_out in the history)",
                         NonFiniteUpdateWarning,
                         stacklevel=3,  # one more than usual, for the decorator
                     )
