@@ -48,11 +48,7 @@ def add_folder(parser: argparse.ArgumentParser, option: str, default: str, meani
 
 
 def at_least_one(text: str) -> int:
-    """The whole number in an argument.
-
-    Raises:
-        argparse.ArgumentTypeError: if it is not a whole number, or less than 1.
-    """
+    """The whole number in an argument."""
     if not (text.isdecimal() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)

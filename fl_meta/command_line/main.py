@@ -47,9 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Args:
         arguments: those after `fl-meta`; by default those of this process.
-
-    Raises:
-        SystemExit: with status 2 for bad input, and 0 after --help or --version.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()

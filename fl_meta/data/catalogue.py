@@ -311,11 +311,7 @@ def located(name: str) -> list[Path]:
 
 
 def existing(name: str, file: str) -> Path:
-    """The path of a data set's file, in the folder that FL_META_DATA names or in the cache folder.
-
-    Raises:
-        FileNotFoundError: if it is in neither; the message says what to run, or which file to put where.
-    """
+    """The path of a data set's file, in the folder that FL_META_DATA names or in the cache folder."""
     paths = [folder_of(name, parent) / file for parent in _folders()]
     for path in paths:
         if path.is_file():
@@ -332,11 +328,7 @@ def existing(name: str, file: str) -> Path:
 
 
 def check_counts(path: Path, name: str, **counts: int) -> None:
-    """Compare the counts in a data set's file, such as `writers=3400`, with the published ones.
-
-    Raises:
-        ValueError: if they differ; the message names the file, its counts and the published ones.
-    """
+    """Compare the counts in a data set's file, such as `writers=3400`, with the published ones."""
     published = {what: CATALOGUE[name].counts[what] for what in counts}
     if counts != published:
         actual, expected = (

@@ -186,11 +186,7 @@ def _on_the_page() -> ipywidgets.Output:
 
 
 def slider(label: str, value: float, low: float, high: float, step: float) -> Any:
-    """A slider; for whole numbers if `step` is an int.
-
-    Raises:
-        ValueError: if the value is out of bounds, which ipywidgets would silently correct.
-    """
+    """A slider; for whole numbers if `step` is an int."""
     if not low <= value <= high:
         raise ValueError(f"{label}: {value} is out of bounds; choose a number from {low:g} to {high:g}")
     kind = ipywidgets.IntSlider if isinstance(step, int) else ipywidgets.FloatSlider
@@ -198,21 +194,13 @@ def slider(label: str, value: float, low: float, high: float, step: float) -> An
 
 
 def choice(label: str, value: Any, options: Sequence[Any]) -> ipywidgets.Dropdown:
-    """A drop-down list.
-
-    Raises:
-        ValueError: if the value is not among the options.
-    """
+    """A drop-down list."""
     _check_option(label, value, options)
     return ipywidgets.Dropdown(value=value, options=options, **_look(label))
 
 
 def stops(label: str, value: Any, options: Sequence[Any]) -> ipywidgets.SelectionSlider:
-    """A slider that takes only these values.
-
-    Raises:
-        ValueError: if the value is not among the options.
-    """
+    """A slider that takes only these values."""
     _check_option(label, value, options)
     return ipywidgets.SelectionSlider(value=value, options=options, continuous_update=False, **_look(label))
 

@@ -65,10 +65,6 @@ def prepare(folder: Path, sources: Path) -> Path:
     Args:
         folder: folder of the report.
         sources: folder of the notebooks to run.
-
-    Raises:
-        ValueError: if the executed notebooks would replace those to run.
-        OSError: if the folder cannot be written to.
     """
     notebooks = folder / NOTEBOOKS
     if notebooks.resolve() == sources.resolve():
@@ -94,11 +90,7 @@ def prepare(folder: Path, sources: Path) -> Path:
 
 
 def write(report: Report, folder: Path) -> Path:
-    """Write the pages, `verdicts.json` and finally `index.html`, and return the path of the latter.
-
-    Raises:
-        OSError: if a file cannot be written.
-    """
+    """Write the pages, `verdicts.json` and finally `index.html`, and return the path of the latter."""
     for run in report.runs:
         if run.path.exists():
             write_page(run.path, folder / NOTEBOOKS / f"{run.name}.html")

@@ -116,11 +116,7 @@ class _InterpretersOwnKernel(AsyncKernelManager):
 
 
 def find(folder: Path, suffix: str) -> tuple[Path, ...]:
-    """The notebooks of a folder (suffix `.ipynb`) or their sources (`.py`), in the order of their numbers.
-
-    Raises:
-        FileNotFoundError: if there are none.
-    """
+    """The notebooks of a folder (suffix `.ipynb`) or their sources (`.py`), in the order of their numbers."""
     paths = tuple(sorted(folder.glob(PATTERN + suffix)))
     if not paths:
         raise FileNotFoundError(
@@ -134,11 +130,6 @@ def plan(folder: Path, given: Mapping[str, Any]) -> Plan:
     """Find the notebooks `NN_*.ipynb` and check that each of them has the given parameters.
 
     papermill itself only warns of an unknown parameter, and then runs the notebook with its defaults.
-
-    Raises:
-        FileNotFoundError: if there are no notebooks.
-        ValueError: if a file is not a notebook, or a notebook lacks one of the parameters or declares it with
-            another type.
     """
     paths = find(folder, ".ipynb")
     parameters = []
@@ -159,11 +150,7 @@ def plan(folder: Path, given: Mapping[str, Any]) -> Plan:
 
 
 def parameters_of(path: Path) -> dict[str, Any]:
-    """A notebook's parameters with their defaults, read from its cell with the tag 'parameters'.
-
-    Raises:
-        ValueError: if the file is not a notebook.
-    """
+    """A notebook's parameters with their defaults, read from its cell with the tag 'parameters'."""
     try:
         declared = papermill.inspect_notebook(path)
     except (ValueError, nbformat.ValidationError) as error:

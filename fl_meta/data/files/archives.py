@@ -39,11 +39,6 @@ def unpack(archive: Path, target: Path, names: Sequence[str], limit: int) -> Non
         target: an existing folder.
         names: names of the files, without folders.
         limit: the most bytes that may come out of it.
-
-    Raises:
-        ValueError: if the archive is damaged, has links, special files or paths that lead out of it, is too
-            large, or does not have each file exactly once.
-        OSError: if the files cannot be written.
     """
     limit = min(limit, max(HARMLESS, LARGEST_RATIO * archive.stat().st_size))
     total = 0

@@ -36,13 +36,6 @@ def fetch(name: str, progress: Progress) -> list[Path]:
 
     Returns:
         The files, as `located` does.
-
-    Raises:
-        FileNotFoundError: if no address is known for them; the message says what to put where.
-        ConnectionError: if an address cannot be reached; the message says what to put where.
-        ValueError: if the data set has no files, a file does not have the expected size or checksum, or an
-            archive is damaged, unsafe, too large or incomplete.
-        OSError: if the files cannot be written, or another process is fetching them.
     """
     entry = CATALOGUE[name]
     if not entry.forms:
@@ -79,12 +72,7 @@ def fetch(name: str, progress: Progress) -> list[Path]:
 
 
 def check_files(name: str) -> Iterator[tuple[Path, int, str]]:
-    """Each file of a data set, its size in bytes, and what its checksum was compared with.
-
-    Raises:
-        FileNotFoundError: if a file is missing; the message says what to run or what to put where.
-        ValueError: if a file does not have the expected size or checksum.
-    """
+    """Each file of a data set, its size in bytes, and what its checksum was compared with."""
     forms = CATALOGUE[name].forms
     published = {each.file: each for form in forms for each in form.downloads if not each.unpacks_to}
     for path in located(name) or [existing(name, file) for file in forms[0].files]:

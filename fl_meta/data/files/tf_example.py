@@ -14,13 +14,7 @@ from fl_meta.support.array_types import Array
 
 
 def features(path: Path, client_id: str, blobs: Sequence[bytes]) -> Columns:
-    """The features [examples, values] of a client's serialized examples, by name.
-
-    Raises:
-        ModuleNotFoundError: if protobuf is not installed.
-        ValueError: if an example is damaged, or its features or their lengths differ from the others'; the
-            message names file and client.
-    """
+    """The features [examples, values] of a client's serialized examples, by name."""
     parse = _example_class().FromString
     try:
         examples = [

@@ -30,9 +30,6 @@ def handwriting(path: Path, client_id: str, pixels: Array, labels: Array, num_cl
         pixels: [examples, 28, 28] in [0, 1], where 1 is paper, as in LEAF's, TFF's and FedJAX's files.
         labels: [examples].
         num_classes: number of classes.
-
-    Raises:
-        ValueError: for pixels or labels out of range, or unequal numbers of images and labels.
     """
     if len(pixels) != len(labels):
         raise ValueError(
@@ -48,9 +45,6 @@ def handwriting(path: Path, client_id: str, pixels: Array, labels: Array, num_cl
 
 def speech(path: Path, client_id: str, snippets: Sequence[bytes], positions: int) -> Examples:
     """A role's snippets as one text, each ending in a new line, cut into examples as in `load_shakespeare`.
-
-    Raises:
-        ValueError: if a snippet is not UTF-8.
     """
     try:
         text = "".join(f"{snippet.decode('utf-8')}\n" for snippet in snippets)
@@ -60,11 +54,7 @@ def speech(path: Path, client_id: str, snippets: Sequence[bytes], positions: int
 
 
 def check_same_clients(path: Path, train: Mapping[str, object], test: Mapping[str, object]) -> None:
-    """Refuse clients with only one of the two parts.
-
-    Raises:
-        ValueError: naming the file of the test part and one such client.
-    """
+    """Refuse clients with only one of the two parts."""
     if train.keys() != test.keys():
         lone = min(train.keys() ^ test.keys())
         raise ValueError(
@@ -87,9 +77,6 @@ def check_writers(
         train: the train part of each writer.
         test: the test part of each writer.
         prefix: prefix of the names of these counts in the catalogue.
-
-    Raises:
-        ValueError: if they differ, or a writer has only one part.
     """
     check_same_clients(paths[1], train, test)
     images = [sum(len(y) for _, y in part.values()) for part in (train, test)]
@@ -112,9 +99,6 @@ def roles(
         train: the snippets of each role's train part.
         test: the snippets of each role's test part.
         positions: characters per example.
-
-    Raises:
-        ValueError: if the numbers of roles or snippets are not the published ones.
     """
     check_same_clients(paths[1], train, test)
     check_counts(paths[0], name, roles=len(train), train_snippets=sum(map(len, train.values())))

@@ -59,10 +59,6 @@ def load_cifar10() -> FederatedDataset:
     Returns:
         `x` [examples, 3, 32, 32] float32 in [0, 1], `y` [examples] int64.
 
-    Raises:
-        FileNotFoundError: if the archive is missing; the message says what to run.
-        ValueError: if it is damaged, or not the published one.
-
     Source: Krizhevsky (2009), the binary version.
     """
     files = [f"cifar-10-batches-bin/data_batch_{number}.bin" for number in range(1, 6)]
@@ -79,10 +75,6 @@ def load_cifar100() -> FederatedDataset:
     Returns:
         `x` [examples, 3, 32, 32] float32 in [0, 1], `y` [examples] int64, the fine label.
 
-    Raises:
-        FileNotFoundError: if the archive is missing; the message says what to run.
-        ValueError: if it is damaged, or not the published one.
-
     Source: Krizhevsky (2009), the binary version.
     """
     files, test_file = ["cifar-100-binary/train.bin"], "cifar-100-binary/test.bin"
@@ -95,10 +87,6 @@ def load_cifar10_subset() -> FederatedDataset:
     Returns:
         as `load_cifar10`.
 
-    Raises:
-        FileNotFoundError: if cifar10/cifar10_subset.npz is missing.
-        ValueError: if the file is damaged or does not hold the whole subset.
-
     Source: Krizhevsky (2009).
     """
     return _subset("cifar10_subset", CIFAR10_CLASSES)
@@ -109,10 +97,6 @@ def load_cifar100_subset() -> FederatedDataset:
 
     Returns:
         as `load_cifar100`.
-
-    Raises:
-        FileNotFoundError: if cifar100/cifar100_subset.npz is missing.
-        ValueError: if the file is damaged or does not hold the whole subset.
 
     Source: Krizhevsky (2009).
     """

@@ -55,11 +55,6 @@ def load_emnist_tff(*, only_digits: bool = False) -> FederatedDataset:
         `x` [examples, 28, 28] float32 from 0 (paper) to 1 (ink), the reverse of TFF's files; `y` [examples]
         int64.
 
-    Raises:
-        FileNotFoundError: if the files are missing; the message says what to run.
-        ModuleNotFoundError: if the package that reads the file (h5py or protobuf) is not installed.
-        ValueError: if a file is damaged or does not hold the whole data set.
-
     Source: LEAF's FEMNIST (Caldas et al. 2018) in TensorFlow Federated's files.
     """
     classes = CHARACTERS[:10] if only_digits else CHARACTERS
@@ -88,11 +83,6 @@ def load_shakespeare_tff(*, positions: int = 80) -> FederatedDataset:
     Args:
         positions: characters per example, at least 1.
 
-    Raises:
-        FileNotFoundError: if the files are missing; the message says what to run.
-        ModuleNotFoundError: if the package that reads the file (h5py or protobuf) is not installed.
-        ValueError: if `positions` is below 1, or a file is damaged or does not hold the whole data set.
-
     Source: LEAF's Shakespeare (Caldas et al. 2018) in TensorFlow Federated's files. A client may combine
     roles of the same name in several plays: see `play_of`.
     """
@@ -114,9 +104,6 @@ def play_of(role: str) -> str:
     Puck are under THE_TRAGEDY_OF_KING_LEAR, and Lear does not occur. All roles of a play are under the same
     title, so if whole titles are held out, no play is on both sides. The ids do not tell the plays apart: a
     name that occurs in several plays under one title (MESSENGER, KING_RICHARD) is one client.
-
-    Raises:
-        ValueError: if the id begins with none of the titles.
     """
     for title in TITLES:
         if role.startswith(f"{title}_"):
@@ -140,12 +127,6 @@ def load_cifar100_tff() -> FederatedDataset:
 
     Returns:
         `x` [examples, 3, 32, 32] float32 in [0, 1], `y` [examples] int64, the fine label.
-
-    Raises:
-        FileNotFoundError: if the file is missing; the message says what to run.
-        ModuleNotFoundError: if protobuf is not installed.
-        ValueError: if the file is damaged, a coarse label does not match its fine label, or the file does
-            not hold the whole data set.
 
     Source: CIFAR-100 (Krizhevsky 2009), allocated by TensorFlow Federated (Reddi et al. 2021).
     """
@@ -175,22 +156,14 @@ def load_cifar100_tff() -> FederatedDataset:
 
 
 def writer(path: Path, client_id: str, columns: Columns, *, num_classes: int) -> Examples:
-    """A writer's part of TFF's or FedJAX's EMNIST, as `handwriting` returns it.
-
-    Raises:
-        ValueError: for arrays that are missing, of another type or shape, or out of range.
-    """
+    """A writer's part of TFF's or FedJAX's EMNIST, as `handwriting` returns it."""
     pixels = column(path, client_id, columns, "pixels", "f", 28, 28)
     labels = column(path, client_id, columns, "label", "iu")
     return handwriting(path, client_id, pixels, labels, num_classes)
 
 
 def snippets(path: Path, client_id: str, columns: Columns) -> list[bytes]:
-    """A role's speeches in TFF's or FedJAX's Shakespeare.
-
-    Raises:
-        ValueError: if they are missing or not text.
-    """
+    """A role's speeches in TFF's or FedJAX's Shakespeare."""
     speeches: list[bytes] = column(path, client_id, columns, "snippets", "OS").tolist()
     if not all(isinstance(snippet, bytes) for snippet in speeches):
         raise ValueError(f"{path}: snippets of client {client_id!r} are not all text")
@@ -198,12 +171,7 @@ def snippets(path: Path, client_id: str, columns: Columns) -> list[bytes]:
 
 
 def cifar(path: Path, client_id: str, columns: Columns) -> Examples:
-    """A client's images [examples, 3, 32, 32] uint8, and fine labels [examples] int64.
-
-    Raises:
-        ValueError: for arrays that are missing, of another type or shape, or out of range, or a coarse label
-            that does not match its fine label.
-    """
+    """A client's images [examples, 3, 32, 32] uint8, and fine labels [examples] int64."""
     pixels = column(path, client_id, columns, "image", "iu", 32, 32, 3)
     fine = column(path, client_id, columns, "label", "iu")
     coarse = column(path, client_id, columns, "coarse_label", "iu")

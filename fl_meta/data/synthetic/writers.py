@@ -65,10 +65,6 @@ def load_writers(
     Returns:
         `x` [examples, 28, 28] float32 from 0 (paper) to 1 (ink), `y` [examples] int64.
 
-    Raises:
-        ValueError: for a number of writers below 1, a test fraction outside [0, 1), a cache folder for images
-            on demand, or values that `Knobs` refuses.
-
     Example:
         >>> data = load_writers(num_writers=5, mean_examples=20, cache=False)
         >>> len(data), data.num_classes
