@@ -22,13 +22,7 @@ class Work(ipywidgets.HBox):  # type: ignore[misc]
     """
 
     def __init__(self, text: str, begin: Callable[[], Iterator[float]], end: Callable[[], None]) -> None:
-        """Make the row; nothing runs yet.
-
-        Args:
-            text: label of the start button.
-            begin: returns an iterator over the steps, each of which yields the share done so far.
-            end: called after the last step.
-        """
+        """Make the row; each step of the iterator that `begin` returns yields the share done so far."""
         self._begin, self._end = begin, end
         self._cancelled = Event()
         self.thread: Thread | None = None

@@ -48,8 +48,8 @@ def heterogeneity_panel(
         ValueError: if a value is not in the grid.
 
     Example:
-        >>> panel = laboratories.heterogeneity_panel("../data/results", style=0.5)
-        >>> panel.work.start.click()  # compute this point again, with other writers
+        >>> panel = heterogeneity_panel("../data/results", style=0.5)  # doctest: +SKIP
+        >>> panel.work.start.click()  # doctest: +SKIP
     """
     config, folder = RECORDED_HETEROGENEITY, Path(folder)
     results = recorded(config, folder)

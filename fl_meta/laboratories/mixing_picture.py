@@ -44,8 +44,8 @@ def mix_your_own(
         ValueError: if a value is out of its control's bounds.
 
     Example:
-        >>> panel = laboratories.mix_your_own(g_1=0.0, g_5=2.0)
-        >>> panel.buttons["FOMAML(4)"].click()
+        >>> panel = mix_your_own(g_1=0.0, g_5=2.0)  # doctest: +SKIP
+        >>> panel.buttons["FOMAML(4)"].click()  # doctest: +SKIP
     """
     weights = {"g_1": g_1, "g_2": g_2, "g_3": g_3, "g_4": g_4, "g_5": g_5}
     controls = {

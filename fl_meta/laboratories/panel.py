@@ -51,8 +51,8 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]
         ...     figure = Figure((6, 3))
         ...     figure.add_subplot().plot([0, rate])
         ...     return figure, f"the rate is {rate}"
-        >>> panel = Panel("toy", {"rate": slider("rate", 0.5, 0.0, 1.0, 0.1)}, draw)
-        >>> panel.set(rate=0.8)
+        >>> panel = Panel("toy", {"rate": slider("rate", 0.5, 0.0, 1.0, 0.1)}, draw)  # doctest: +SKIP
+        >>> panel.set(rate=0.8)  # doctest: +SKIP
     """
 
     work: Work | None = None
@@ -126,11 +126,7 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]
         self.code.add_class("fl-meta-code")
 
     def set(self, **values: Any) -> None:
-        """Move several controls and draw once.
-
-        Args:
-            values: new values, by the argument's name.
-        """
+        """Move several controls, by the argument's name, and draw once."""
         self._silent = True
         try:
             for argument, value in values.items():

@@ -37,8 +37,9 @@ class Report:
         stopped: whether Ctrl-C ended it before all of them had run.
 
     Example:
-        >>> report = fl_meta.reproduction.reproduce(Path("notebooks"), Path("build/report"), profile="smoke")
-        >>> [verdict.claim for verdict in report.verdicts]
+        >>> report = Report("smoke", "make reproduce", planned=("01_claim",), runs=())
+        >>> report.failed
+        ('01_claim',)
     """
 
     profile: str
@@ -60,12 +61,7 @@ class Report:
 
 
 def prepare(folder: Path, sources: Path) -> Path:
-    """Remove an earlier report from a folder and return the folder for the executed notebooks.
-
-    Args:
-        folder: folder of the report.
-        sources: folder of the notebooks to run.
-    """
+    """Remove an earlier report from a folder and return the folder for the executed notebooks."""
     notebooks = folder / NOTEBOOKS
     if notebooks.resolve() == sources.resolve():
         raise ValueError(
@@ -116,8 +112,7 @@ def read_verdicts(folder: Path) -> tuple[VerdictTable, tuple[str, ...]]:
         ValueError: if its file of verdicts is damaged.
 
     Example:
-        >>> verdicts, failed = read_verdicts(Path("build/report"))
-        >>> print(verdicts)
+        >>> verdicts, failed = read_verdicts(Path("build/report"))  # doctest: +SKIP
     """
     path = folder / "verdicts.json"
     try:

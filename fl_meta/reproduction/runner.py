@@ -177,20 +177,9 @@ def run_all(
 ) -> Iterator[NotebookRun]:
     """Execute the planned notebooks in their own folder, two at a time, and write them into `output`.
 
-    Most notebooks keep one core busy, a few several. Progress is one line per finished notebook, and a bar on
-    a terminal. A notebook that fails, hangs or loses its kernel is reported in its
-    `NotebookRun`, and the others still run. Ctrl-C kills all kernels at once, with the processes that they
-    have started.
-
-    Args:
-        plan: what to run.
-        output: folder of the executed notebooks.
-        profile: one of `settings.PROFILES`. A verdict of another profile counts as a failure, because it was
-            not computed by this run.
-        environment: environment variables for the kernels, besides those of this process.
-
-    Yields:
-        The runs in the order in which they finish.
+    Yields the runs in the order in which they finish. A notebook that fails, hangs or loses its kernel does
+    not stop the others. A verdict of another profile counts as a failure, because it was not computed by this
+    run. Ctrl-C kills all kernels at once, with the processes that they have started.
     """
     stopped = Event()
     # With a thread per core in each notebook, idle threads that wait by spinning would waste the cores.

@@ -33,9 +33,6 @@ def fetch(name: str, progress: Progress) -> list[Path]:
 
     An interrupted download is left as FILE.part, and the next call resumes it. A file or archive that was
     put there by hand is verified and used. If all files are there already, nothing is done.
-
-    Returns:
-        The files, as `located` does.
     """
     entry = CATALOGUE[name]
     if not entry.forms:

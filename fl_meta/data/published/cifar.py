@@ -14,6 +14,7 @@ from fl_meta.data.federated import FederatedDataset
 from fl_meta.data.files.arrays import check_images, check_range, check_whole_numbers, read_arrays
 from fl_meta.data.files.checksum import verify
 from fl_meta.data.published.assembly import Examples, pooled_client
+from fl_meta.support.array_types import Array
 
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -82,24 +83,12 @@ def load_cifar100() -> FederatedDataset:
 
 
 def load_cifar10_subset() -> FederatedDataset:
-    """A random subset of CIFAR-10: 1,000 train and 200 test images of each class, all of one client.
-
-    Returns:
-        as `load_cifar10`.
-
-    Source: Krizhevsky (2009).
-    """
+    """A random subset of `load_cifar10`'s images: 1,000 train and 200 test images of each class."""
     return _subset("cifar10_subset", CIFAR10_CLASSES)
 
 
 def load_cifar100_subset() -> FederatedDataset:
-    """A random subset of CIFAR-100: 100 train and 20 test images of each class, all of one client.
-
-    Returns:
-        as `load_cifar100`.
-
-    Source: Krizhevsky (2009).
-    """
+    """A random subset of `load_cifar100`'s images: 100 train and 20 test images of each class."""
     return _subset("cifar100_subset", CIFAR100_CLASSES)
 
 
@@ -150,14 +139,19 @@ def _records(path: Path, file: str, data: bytes, label_bytes: int, num_classes: 
     labels = records[:, label_bytes - 1]
     check_range(path, f"label in {file}", labels, num_classes)
     if label_bytes == 2:
-        wrong = np.flatnonzero(np.array(COARSE_OF_FINE)[labels] != records[:, 0])
-        if len(wrong):
-            first = wrong[0]
-            raise ValueError(
-                f"{path}: image {first} in {file} has label {labels[first]} with coarse label "
-                f"{records[first, 0]}; CIFAR-100 has {COARSE_OF_FINE[labels[first]]}"
-            )
+        check_coarse_labels(path, ("image", f"in {file}"), labels, records[:, 0])
     return records[:, label_bytes:].reshape(-1, 3, 32, 32), labels
+
+
+def check_coarse_labels(path: Path, words: tuple[str, str], fine: Array, coarse: Array) -> None:
+    """Refuse a coarse label other than CIFAR-100's; the words go around an example's number."""
+    wrong = np.flatnonzero(np.array(COARSE_OF_FINE)[fine] != coarse)
+    if len(wrong):
+        first = wrong[0]
+        raise ValueError(
+            f"{path}: {words[0]} {first} {words[1]} has label {fine[first]} with coarse label "
+            f"{coarse[first]}; CIFAR-100 has {COARSE_OF_FINE[fine[first]]}"
+        )
 
 
 def _subset(name: str, classes: Sequence[str]) -> FederatedDataset:

@@ -27,7 +27,7 @@ from fl_meta.data.published.assembly import (
     handwriting,
     roles,
 )
-from fl_meta.data.published.cifar import CIFAR100_CLASSES, COARSE_OF_FINE
+from fl_meta.data.published.cifar import CIFAR100_CLASSES, check_coarse_labels
 from fl_meta.support.array_types import Array
 from fl_meta.support.validation import whole_number
 
@@ -178,13 +178,7 @@ def cifar(path: Path, client_id: str, columns: Columns) -> Examples:
     if len(pixels) and not (pixels.min() >= 0 and pixels.max() <= 255):
         raise ValueError(f"{path}: pixels of client {client_id!r} are not all in 0 to 255")
     check_range(path, f"label of client {client_id!r}", fine, len(CIFAR100_CLASSES))
-    wrong = np.flatnonzero(np.array(COARSE_OF_FINE)[fine] != coarse)
-    if len(wrong):
-        first = wrong[0]
-        raise ValueError(
-            f"{path}: example {first} of client {client_id!r} has label {fine[first]} with coarse label "
-            f"{coarse[first]}; CIFAR-100 has {COARSE_OF_FINE[fine[first]]}"
-        )
+    check_coarse_labels(path, ("example", f"of client {client_id!r}"), fine, coarse)
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2).astype(np.uint8)), fine.astype(np.int64)
 
 

@@ -187,15 +187,10 @@ def draw_writer(writer: int, knobs: Knobs) -> tuple[ByteArray, IntArray]:
 
 
 def render_writer(writer: int, knobs: Knobs | None = None) -> tuple[Float32Array, IntArray]:
-    """One writer's examples: writer 7 is the same alone, among 10, and among 100,000.
+    """One writer's examples in random order: writer 7 is the same alone, among 10, and among 100,000.
 
-    Args:
-        writer: number of the writer, 0 or more.
-        knobs: knobs of the generator; by default, their defaults.
-
-    Returns:
-        images [examples, 28, 28], float32 in steps of 1/255 from 0 (paper) to 1 (ink), and labels [examples]
-        int64, positions in `CHARACTERS`; in random order.
+    Images [examples, 28, 28] are float32 in steps of 1/255 from 0 (paper) to 1 (ink); labels [examples] are
+    int64, positions in `CHARACTERS`.
     """
     images, labels = draw_writer(writer, knobs or Knobs())
     return as_floats(images), labels
