@@ -36,12 +36,7 @@ _CONTEXT = 8  # characters that the text model sees
 class Recipe:
     """How to train a global model in a few seconds, with customary learning rates that are not tuned.
 
-    Attributes:
-        setting: which clients to use.
-        folds: number of folds that the clients are divided into; fold 0 is held out.
-        model: makes the model, given the training clients.
-        stage: the training; adaptation uses the same batch size.
-        adaptation: the client optimizer used for adaptation.
+    Fold 0 of the clients is held out. Adaptation uses its own optimizer, and the batch size of the training.
     """
 
     setting: Setting

@@ -99,9 +99,7 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]
         if work:
             text, compute = work
             self.work = Work(
-                text,
-                begin=lambda: compute(**self._values),
-                end=lambda: self._follow(0, **self._values),
+                text, begin=lambda: compute(**self._values), end=lambda: self._follow(0, **self._values)
             )
             forget = self.work.forget
             self.buttons["reset"].on_click(lambda _: forget())

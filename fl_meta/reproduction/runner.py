@@ -46,15 +46,7 @@ PATTERN = "[0-9][0-9]_*"
 
 @dataclass(frozen=True)
 class Failure:
-    """What went wrong in a notebook.
-
-    Attributes:
-        place: where it happened, for example "cell 5 of 12".
-        source: the code of the failing cell; empty if the failure belongs to no cell.
-        error: the name of the error's class.
-        message: the error's message.
-        traceback: the error's traceback, without colours.
-    """
+    """What went wrong, in "cell 5 of 12" for example, with the code of that cell and the error's class."""
 
     place: str
     source: str
@@ -86,13 +78,7 @@ class NotebookRun:
 
 @dataclass(frozen=True)
 class Plan:
-    """Notebooks to run, checked before the first one starts.
-
-    Attributes:
-        paths: the notebooks, in the order of their numbers.
-        given: the parameters passed to every notebook.
-        parameters: for each notebook, all its parameters with the values they will have.
-    """
+    """Notebooks to run, the parameters given to all of them, and the values of all parameters of each."""
 
     paths: tuple[Path, ...]
     given: Mapping[str, Any]
@@ -210,7 +196,7 @@ def run_all(
 
 
 def run_one(path: Path, output: Path, profile: str, folder: Path) -> NotebookRun:
-    """Execute one notebook in `folder` with its own parameters; otherwise as in `run_all`."""
+    """Execute one notebook in `folder` with its own parameters, otherwise as in `run_all`."""
     with _private_jupyter(), Progress(1) as progress:
         return _execute(path, output, {}, profile, progress, folder, Event())
 

@@ -59,13 +59,7 @@ def load_unipen62() -> FederatedDataset:
             )
     _check_handwriting(path, images, labels, writers, classes=len(classes))
     check_range(path, "writers", writers, len(codes))
-    return _by_writer(
-        path,
-        images,
-        labels,
-        owners=codes[writers],
-        class_names=classes.tolist(),
-    )
+    return _by_writer(path, images, labels, owners=codes[writers], class_names=classes.tolist())
 
 
 def _check_handwriting(path: Path, images: Array, labels: Array, writers: Array, *, classes: int) -> None:
