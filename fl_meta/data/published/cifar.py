@@ -68,13 +68,10 @@ def load_cifar10() -> FederatedDataset:
 
 
 def load_cifar100() -> FederatedDataset:
-    """CIFAR-100: 100 classes, 50,000 train and 10,000 test images, all of one client, "pooled".
+    """CIFAR-100: 100 classes, 50,000 train and 10,000 test images, as in `load_cifar10`.
 
-    `COARSE_OF_FINE` gives the superclass of each class.
+    `y` is the fine label; `COARSE_OF_FINE` gives the superclass of each class.
     Read from cifar100/cifar-100-binary.tar.gz, as it was downloaded.
-
-    Returns:
-        `x` [examples, 3, 32, 32] float32 in [0, 1], `y` [examples] int64, the fine label.
 
     Source: Krizhevsky (2009), the binary version.
     """

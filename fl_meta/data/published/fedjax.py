@@ -26,13 +26,9 @@ _HASH = re.compile("[0-9a-f]{16}:")
 
 
 def load_emnist_fedjax() -> FederatedDataset:
-    """EMNIST by writer as FedJAX has it: the writers and images of `load_emnist_tff`, with the same ids.
+    """EMNIST by writer as FedJAX has it: the writers, images and labels of `load_emnist_tff`, with its ids.
 
     Read from emnist_fedjax/federated_emnist_train.sqlite and federated_emnist_test.sqlite.
-
-    Returns:
-        `x` [examples, 28, 28] float32 from 0 (paper) to 1 (ink), the reverse of FedJAX's files; `y`
-        [examples] int64, positions in 0-9, A-Z, a-z.
 
     Source: LEAF's FEMNIST (Caldas et al. 2018) by way of TensorFlow Federated, in FedJAX's files.
     """

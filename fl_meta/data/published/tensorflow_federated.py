@@ -1,4 +1,7 @@
-"""TensorFlow Federated's EMNIST, Shakespeare and CIFAR-100, from its SQLite or its older HDF5 files."""
+"""TensorFlow Federated's EMNIST, Shakespeare and CIFAR-100, from its SQLite or its older HDF5 files.
+
+If there is only the compressed form of a SQLite file, `.sqlite.lzma`, it is unpacked first.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ def load_emnist_tff(*, only_digits: bool = False) -> FederatedDataset:
     """TensorFlow Federated's EMNIST by writer, the paper's first data set: 62 classes, 0-9, A-Z, a-z.
 
     Read from emnist_tff/fed_emnist_train.h5 and fed_emnist_test.h5 (digits: fed_emnist_digitsonly_…), or from
-    emnist_tff/emnist_all.sqlite. If there is only emnist_all.sqlite.lzma, it is unpacked first.
+    emnist_tff/emnist_all.sqlite.
 
     Args:
         only_digits: read TFF's split of the digits alone instead: 10 classes, 3,383 writers.
@@ -77,8 +80,7 @@ def load_shakespeare_tff(*, positions: int = 80) -> FederatedDataset:
     which is not that of the play. Some are empty and become empty lines: the test part of 26 roles has no
     others.
 
-    Read from shakespeare_tff/shakespeare_train.h5 and shakespeare_test.h5, or from
-    shakespeare_tff/shakespeare.sqlite. If there is only shakespeare.sqlite.lzma, it is unpacked first.
+    Read from shakespeare_tff/shakespeare_train.h5 and shakespeare_test.h5, or from shakespeare.sqlite there.
 
     Args:
         positions: characters per example, at least 1.
@@ -122,8 +124,7 @@ def load_cifar100_tff() -> FederatedDataset:
     scored. The test_ clients are meant to be held out. To score a global model as TFF does, use both of their
     parts: all 10,000 images of CIFAR-100's test set.
 
-    Read from cifar100_tff/fed_cifar100_train.h5 and fed_cifar100_test.h5, or from
-    cifar100_tff/cifar100.sqlite. If there is only cifar100.sqlite.lzma, it is unpacked first.
+    Read from cifar100_tff/fed_cifar100_train.h5 and fed_cifar100_test.h5, or from cifar100.sqlite there.
 
     Returns:
         `x` [examples, 3, 32, 32] float32 in [0, 1], `y` [examples] int64, the fine label.

@@ -163,8 +163,8 @@ def add_curvature(
 ) -> None:
     """Add each client's Hessian times `vector` to `product` in place; all layers need `push` and `pull`.
 
-    Differentiates both passes of `add_gradients` along the vector (Pearlmutter 1994). `loss_gradient` returns
-    the loss's gradient with respect to the logits and that gradient's derivative, given the logits and theirs.
+    Differentiates both passes of `add_gradients` along the vector (Pearlmutter 1994). `loss_gradient` maps
+    the logits and their derivative to the loss's gradient with respect to the logits and its derivative.
     """
     tape: list[tuple[Layer, Tangents, bool]] = []
     x_tangent: Tensor | None = None
