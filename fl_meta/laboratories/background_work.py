@@ -12,13 +12,7 @@ import ipywidgets  # type: ignore[import-untyped]
 class Work(ipywidgets.HBox):  # type: ignore[misc]
     """A button that runs a computation in its own thread, a progress bar, and a cancel button.
 
-    Attributes:
-        start: starts the computation; disabled while it runs.
-        bar: the share done, from 0 to 1.
-        cancel: stops the computation.
-        said: how it went, in words.
-        errors: traceback of an exception in a step or in `end`, kept until the next start.
-        thread: the thread started last, or None.
+    `errors` has the traceback of an exception in a step or in `end` until the next start.
     """
 
     def __init__(self, text: str, begin: Callable[[], Iterator[float]], end: Callable[[], None]) -> None:
