@@ -19,16 +19,10 @@ def add_command(
     description: str,
     passes_on_arguments: bool = False,
 ) -> argparse.ArgumentParser:
-    """Add a subcommand and return its parser.
+    """Add a subcommand and return its parser; `run` is None for a group of subcommands.
 
-    Args:
-        subcommands: where to add it.
-        name: what the user types.
-        run: carries it out and returns the exit status; None for a group of subcommands.
-        summary: its line in the list of commands.
-        description: the text above its options in its own help.
-        passes_on_arguments: whether arguments it does not know are for another program, and not an error;
-            `run` finds them in `options.unknown_arguments`.
+    With `passes_on_arguments`, arguments it does not know are for another program, and not an error: `run`
+    finds them in `options.unknown_arguments`.
     """
     parser = subcommands.add_parser(
         name,
@@ -48,11 +42,7 @@ def add_folder(parser: argparse.ArgumentParser, option: str, default: str, meani
 
 
 def at_least_one(text: str) -> int:
-    """The whole number in an argument.
-
-    Raises:
-        argparse.ArgumentTypeError: if it is not a whole number, or less than 1.
-    """
+    """The whole number in an argument."""
     if not (text.isdecimal() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)

@@ -9,14 +9,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def bad_input(
-    errors: tuple[type[Exception], ...] = (ValueError, OSError, ModuleNotFoundError),
-    status: int = 2,
+    errors: tuple[type[Exception], ...] = (ValueError, OSError, ModuleNotFoundError), status: int = 2
 ) -> Iterator[None]:
-    """Turn an error that the user's input caused into one line and an exit status.
-
-    Raises:
-        SystemExit: with `status`, in place of one of `errors`.
-    """
+    """Turn an error that the user's input caused into one line and an exit status."""
     try:
         yield
     except errors as error:

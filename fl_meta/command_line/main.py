@@ -43,14 +43,7 @@ exit status:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return the exit status.
-
-    Args:
-        arguments: those after `fl-meta`; by default those of this process.
-
-    Raises:
-        SystemExit: with status 2 for bad input, and 0 after --help or --version.
-    """
+    """Run one subcommand, by default that of this process's arguments, and return the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
     options, unknown = parser.parse_known_args(given)

@@ -87,6 +87,10 @@ def _files(*names: str) -> tuple[Form, ...]:
     return (Form(names),)
 
 
+def _used_as_downloaded(*downloads: Download) -> tuple[Form, ...]:
+    return (Form(tuple(download.file for download in downloads), downloads),)
+
+
 def _archive(url: str, files: tuple[str, ...], **known: int | str) -> Form:
     return Form(files, (Download(url, unpacks_to=files, **known),))  # type: ignore[arg-type]
 
@@ -178,28 +182,18 @@ CATALOGUE: dict[str, DataSet] = {
     "emnist_fedjax": DataSet(
         source="FedJAX's copy of TensorFlow Federated's EMNIST by writer (Ro, Suresh and Wu 2021)",
         licence=_NIST,
-        forms=(
-            Form(
-                ("federated_emnist_train.sqlite", "federated_emnist_test.sqlite"),
-                (
-                    Download(f"{_FEDJAX}/emnist/federated_emnist_train.sqlite"),
-                    Download(f"{_FEDJAX}/emnist/federated_emnist_test.sqlite"),
-                ),
-            ),
+        forms=_used_as_downloaded(
+            Download(f"{_FEDJAX}/emnist/federated_emnist_train.sqlite"),
+            Download(f"{_FEDJAX}/emnist/federated_emnist_test.sqlite"),
         ),
         counts=_WRITERS_TFF,
     ),
     "shakespeare_fedjax": DataSet(
         source="FedJAX's copy of TensorFlow Federated's Shakespeare by role (Ro, Suresh and Wu 2021)",
         licence=_PUBLIC_DOMAIN,
-        forms=(
-            Form(
-                ("shakespeare_train.sqlite", "shakespeare_test.sqlite"),
-                (
-                    Download(f"{_FEDJAX}/shakespeare/shakespeare_train.sqlite"),
-                    Download(f"{_FEDJAX}/shakespeare/shakespeare_test.sqlite"),
-                ),
-            ),
+        forms=_used_as_downloaded(
+            Download(f"{_FEDJAX}/shakespeare/shakespeare_train.sqlite"),
+            Download(f"{_FEDJAX}/shakespeare/shakespeare_test.sqlite"),
         ),
         counts=_ROLES_TFF,
     ),
@@ -230,34 +224,20 @@ CATALOGUE: dict[str, DataSet] = {
     "cifar10": DataSet(
         source="CIFAR-10 (Krizhevsky 2009)",
         licence=_CIFAR,
-        forms=(
-            Form(
-                ("cifar-10-binary.tar.gz",),
-                (
-                    Download(
-                        f"{_KRIZHEVSKY}/cifar-10-binary.tar.gz",
-                        bytes=170_052_171,
-                        checksum="md5:c32a1d4ab5d03f1284b67883e8d87530",
-                    ),
-                ),
-            ),
+        forms=_used_as_downloaded(
+            Download(
+                f"{_KRIZHEVSKY}/cifar-10-binary.tar.gz", 170_052_171, "md5:c32a1d4ab5d03f1284b67883e8d87530"
+            )
         ),
         counts={"classes": 10, "train_images": 50_000, "test_images": 10_000},
     ),
     "cifar100": DataSet(
         source="CIFAR-100 (Krizhevsky 2009)",
         licence=_CIFAR,
-        forms=(
-            Form(
-                ("cifar-100-binary.tar.gz",),
-                (
-                    Download(
-                        f"{_KRIZHEVSKY}/cifar-100-binary.tar.gz",
-                        bytes=168_513_733,
-                        checksum="md5:03b5dce01913d631647c71ecec9e9cb8",
-                    ),
-                ),
-            ),
+        forms=_used_as_downloaded(
+            Download(
+                f"{_KRIZHEVSKY}/cifar-100-binary.tar.gz", 168_513_733, "md5:03b5dce01913d631647c71ecec9e9cb8"
+            )
         ),
         counts={"classes": 100, "train_images": 50_000, "test_images": 10_000},
     ),
@@ -311,11 +291,7 @@ def located(name: str) -> list[Path]:
 
 
 def existing(name: str, file: str) -> Path:
-    """The path of a data set's file, in the folder that FL_META_DATA names or in the cache folder.
-
-    Raises:
-        FileNotFoundError: if it is in neither; the message says what to run, or which file to put where.
-    """
+    """The path of a data set's file, in the folder that FL_META_DATA names or in the cache folder."""
     paths = [folder_of(name, parent) / file for parent in _folders()]
     for path in paths:
         if path.is_file():
@@ -332,11 +308,7 @@ def existing(name: str, file: str) -> Path:
 
 
 def check_counts(path: Path, name: str, **counts: int) -> None:
-    """Compare the counts in a data set's file, such as `writers=3400`, with the published ones.
-
-    Raises:
-        ValueError: if they differ; the message names the file, its counts and the published ones.
-    """
+    """Compare the counts in a data set's file, such as `writers=3400`, with the published ones."""
     published = {what: CATALOGUE[name].counts[what] for what in counts}
     if counts != published:
         actual, expected = (

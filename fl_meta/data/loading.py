@@ -42,8 +42,10 @@ def load_dataset(name: str, **options: Any) -> FederatedDataset:
         options: the options of that data set's loader, for example `num_writers` of "writers".
 
     Raises:
-        ValueError: if there is no data set of that name (the message suggests the nearest), or it has no such
-            option; or whatever else the loader refuses.
+        ValueError: if there is no data set of that name (the message suggests the nearest), it has no such
+            option or refuses its value, or a file is damaged or does not hold the whole data set.
+        FileNotFoundError: if a file is missing; the message says what to run or what to put where.
+        ModuleNotFoundError: if the package that reads the files is not installed; the message says how to.
 
     Example:
         >>> data = load_dataset("writers", num_writers=50)

@@ -54,12 +54,7 @@ class OnDemand:
         return self.shape[0]
 
     def __getitem__(self, index: SupportsIndex | slice | IntArray) -> Array:
-        """One example, those of a slice without gaps, or those at the positions in an index array.
-
-        Raises:
-            IndexError: for a position out of range, or a slice with a step other than 1.
-            ValueError: if they would take more than `MOST_BYTES`.
-        """
+        """One example, those of a slice without gaps, or those at the positions in an index array."""
         if isinstance(index, slice):
             return self._slice(*index.indices(len(self)))
         if isinstance(index, np.ndarray):
@@ -89,11 +84,7 @@ class OnDemand:
         return max(self.make(client).max() for client in range(len(self.counts)) if self.counts[client])
 
     def check_room(self, examples: int) -> None:
-        """Refuse a number of examples that would fill up the memory.
-
-        Raises:
-            ValueError: if they take more than `MOST_BYTES`.
-        """
+        """Refuse a number of examples that would fill up the memory."""
         size = examples * int(np.prod(self.example_shape)) * self.dtype.itemsize
         if size > MOST_BYTES:
             raise ValueError(

@@ -12,23 +12,11 @@ import ipywidgets  # type: ignore[import-untyped]
 class Work(ipywidgets.HBox):  # type: ignore[misc]
     """A button that runs a computation in its own thread, a progress bar, and a cancel button.
 
-    Attributes:
-        start: starts the computation; disabled while it runs.
-        bar: the share done, from 0 to 1.
-        cancel: stops the computation.
-        said: how it went, in words.
-        errors: traceback of an exception in a step or in `end`, kept until the next start.
-        thread: the thread started last, or None.
+    `errors` has the traceback of an exception in a step or in `end` until the next start.
     """
 
     def __init__(self, text: str, begin: Callable[[], Iterator[float]], end: Callable[[], None]) -> None:
-        """Make the row; nothing runs yet.
-
-        Args:
-            text: label of the start button.
-            begin: returns an iterator over the steps, each of which yields the share done so far.
-            end: called after the last step.
-        """
+        """Make the row; each step of the iterator that `begin` returns yields the share done so far."""
         self._begin, self._end = begin, end
         self._cancelled = Event()
         self.thread: Thread | None = None

@@ -51,8 +51,8 @@ def meet_a_client(*, dataset: str = "writers", client: str | None = None, epoch:
             install it.
 
     Example:
-        >>> panel = laboratories.meet_a_client(dataset="writers", epoch=1)
-        >>> panel.set(epoch=10)
+        >>> panel = meet_a_client(dataset="writers", epoch=1)  # doctest: +SKIP
+        >>> panel.set(epoch=10)  # doctest: +SKIP
     """
     if dataset not in RECIPES:
         raise ValueError(f"data set: {dataset!r} is unknown; choose one of {', '.join(map(repr, RECIPES))}")

@@ -48,8 +48,8 @@ def heterogeneity_panel(
         ValueError: if a value is not in the grid.
 
     Example:
-        >>> panel = laboratories.heterogeneity_panel("../data/results", style=0.5)
-        >>> panel.work.start.click()  # compute this point again, with other writers
+        >>> panel = heterogeneity_panel("../data/results", style=0.5)  # doctest: +SKIP
+        >>> panel.work.start.click()  # doctest: +SKIP
     """
     config, folder = RECORDED_HETEROGENEITY, Path(folder)
     results = recorded(config, folder)
@@ -84,13 +84,7 @@ def heterogeneity_panel(
 
 
 class _Column:
-    """The artists that move in the two axes of a knob.
-
-    Attributes:
-        moving: all of them.
-        accuracy_key: the lines of initial and personalized accuracy.
-        gain_key: the marks of the gain as recorded, and as computed here.
-    """
+    """The artists that move in the two axes of a knob, and those among them that explain the marks."""
 
     def __init__(self, above: Axes, below: Axes) -> None:
         self._bands = [

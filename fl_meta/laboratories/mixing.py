@@ -144,14 +144,7 @@ def _batches(data: FederatedDataset, plans: Sequence[BatchPlan], part: str) -> B
 def mixed_gradient(
     batches: Batches, params: FloatArray, mix: Sequence[float], client_rate: float
 ) -> FloatArray:
-    """The pseudo-gradient of a mix: β times the mean over clients of Σ mix_j g_j [features, classes].
-
-    Args:
-        batches: the batches of the round.
-        params: parameters of the global model [features, classes].
-        mix: a weight for each of g_1 … g_5.
-        client_rate: β.
-    """
+    """The pseudo-gradient of a mix: β times the mean over clients of Σ mix_j g_j [features, classes]."""
     local = np.broadcast_to(params, (batches.x.shape[1], *params.shape))
     sent = np.zeros_like(params)
     last = max((j for j, weight in enumerate(mix) if weight), default=-1)
@@ -192,7 +185,9 @@ def train_mix(
         rounds: number of rounds, at most `MOST_ROUNDS`.
 
     Example:
-        >>> train_mix(small_writers(), (1, 1, 1, 1, 1), 0.5, 1.0, 20).initial[-1]
+        >>> learning = train_mix(small_writers(), (1, 1, 1, 1, 1), 0.5, 1.0, rounds=20)
+        >>> bool(learning.personalized[-1] > learning.personalized[0])
+        True
     """
     params = np.zeros((writers.tests.x.shape[-1], writers.tests.targets.shape[-1]))
     every = max(rounds // 8, 1)

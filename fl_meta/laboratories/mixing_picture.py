@@ -31,11 +31,7 @@ def mix_your_own(
     The arguments are the first settings of the controls.
 
     Args:
-        g_1: weight of the gradient at the global model.
-        g_2: weight of the gradient after one local step.
-        g_3: after two.
-        g_4: after three.
-        g_5: after four.
+        g_1: weight of the gradient at the global model; g_2 … g_5: of those after 1 … 4 local steps.
         client_rate: the clients' learning rate β, also for adaptation.
         server_rate: the learning rate of the server's SGD.
         rounds: number of rounds.
@@ -44,8 +40,8 @@ def mix_your_own(
         ValueError: if a value is out of its control's bounds.
 
     Example:
-        >>> panel = laboratories.mix_your_own(g_1=0.0, g_5=2.0)
-        >>> panel.buttons["FOMAML(4)"].click()
+        >>> panel = mix_your_own(g_1=0.0, g_5=2.0)  # doctest: +SKIP
+        >>> panel.buttons["FOMAML(4)"].click()  # doctest: +SKIP
     """
     weights = {"g_1": g_1, "g_2": g_2, "g_3": g_3, "g_4": g_4, "g_5": g_5}
     controls = {

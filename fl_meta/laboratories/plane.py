@@ -113,14 +113,11 @@ class Quadratics:
 
 
 def quadratics(heterogeneity: float) -> Quadratics:
-    """Five clients in the plane.
-
-    Args:
-        heterogeneity: from 0, where all clients have the same loss, to 1.
+    """Five clients in the plane; with heterogeneity 0 all have the same loss, and 1 is the most.
 
     Example:
-        >>> path, _ = train_in_plane(quadratics(0.5), ROWS["FedAvg"](5, SGD(0.3), SGD(1.0)), rounds=30)
-        >>> path[-1]  # the server's parameters
+        >>> quadratics(heterogeneity=0.5).optima.shape
+        (5, 2)
     """
     angles = heterogeneity * _ANGLES
     axes = np.stack([np.cos(angles), np.sin(angles), -np.sin(angles), np.cos(angles)], -1).reshape(-1, 2, 2)
@@ -132,15 +129,9 @@ def quadratics(heterogeneity: float) -> Quadratics:
 def round_in_plane(
     clients: Quadratics, at: FloatArray, algorithm: Algorithm
 ) -> tuple[FloatArray, FloatArray]:
-    """One round with full batches, in which all clients take part.
+    """One round with full batches, in which all clients take part, from the global parameters `at` [2].
 
-    Args:
-        clients: the clients.
-        at: the global parameters [2].
-        algorithm: a row of the table whose local work is counted in steps.
-
-    Returns:
-        The pseudo-gradient [2], and the clients' paths [local steps + 1, clients, 2].
+    Returns the pseudo-gradient [2], and the clients' paths [local steps + 1, clients, 2].
     """
     rate = algorithm.client.learning_rate
     points = [np.broadcast_to(at, clients.optima.shape)]
@@ -174,6 +165,8 @@ def train_in_plane(clients: Quadratics, algorithm: Algorithm, rounds: int) -> tu
 
     Example:
         >>> path, local = train_in_plane(quadratics(1.0), ROWS["MAML"](2, SGD(0.3), SGD(1.0)), rounds=30)
+        >>> path.shape, local.shape
+        ((31, 2), (3, 5, 2))
     """
     step = server_steps(algorithm.server)
     path = [START]

@@ -50,8 +50,8 @@ def federation_in_the_plane(
         ValueError: if a value is out of its control's bounds.
 
     Example:
-        >>> panel = laboratories.federation_in_the_plane(algorithm="MAML", steps=2)
-        >>> panel.set(heterogeneity=0.5)
+        >>> panel = federation_in_the_plane(algorithm="MAML", steps=2)  # doctest: +SKIP
+        >>> panel.set(heterogeneity=0.5)  # doctest: +SKIP
     """
     controls = {
         "algorithm": choice("algorithm", algorithm, tuple(ROWS)),

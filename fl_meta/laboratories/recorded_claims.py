@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -42,19 +42,11 @@ _SIZE, _LETTERS = (10.4, 5.4), 12  # inches and points: legible on a projector
 
 
 @dataclass(frozen=True)
-class _TableOneEvidence:
-    """Results of Table 1, of all seeds or of one, and the verdicts on them by claim."""
+class _Evidence(Generic[ResultT]):
+    """Results of all seeds or of one, the verdicts on them by claim, and the effects in a comparison."""
 
-    results: Sequence[TableOneResult]
-    verdicts: Mapping[str, Verdict]
-
-
-@dataclass(frozen=True)
-class _ComparisonEvidence:
-    """Results of a comparison, of all seeds or of one, the verdicts on them by claim, and the effects."""
-
-    results: Sequence[ComparisonResult]
-    verdicts: Mapping[str, Verdict]
+    results: Sequence[ResultT]
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     effects: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
@@ -86,7 +78,7 @@ def claim_explorer(
         ValueError: if a value is not among its control's options.
 
     Example:
-        >>> claim_explorer("../data/results", dataset="unipen62", claim="2a-personalized")
+        >>> claim_explorer("../data/results", dataset="unipen62", claim="2a-personalized")  # doctest: +SKIP
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -110,12 +102,7 @@ def claim_explorer(
 
 
 class ClaimExplorer:
-    """The figures and words behind `claim_explorer`.
-
-    Attributes:
-        halves: numbers of clients per round in Table 1.
-        epochs: numbers of local epochs in Table 1.
-    """
+    """The figures and words behind `claim_explorer`; `halves` and `epochs` are the axes of Table 1."""
 
     _table_one = next(iter(RECORDED_TABLE_ONE.values()))  # all of them have the same cells
     halves, epochs = _table_one.clients_per_round, _table_one.local_epochs
@@ -159,29 +146,31 @@ class ClaimExplorer:
             return _nothing(f"{dataset!r} has no seed {seed}: choose one from 0 to {last}."), words
         if seed != _ALL:
             words = _alone(chosen, all_seeds, claim) + words
-        if isinstance(chosen, _TableOneEvidence):
+        if in_table_one:
+            results = self._table_one_of(dataset, seed).results
             figure = self._table_one_figure(dataset, seed, clients_per_round, local_epochs)
-            return figure, _cell(chosen.results, clients_per_round, local_epochs) + words
+            return figure, _cell(results, clients_per_round, local_epochs) + words
         if has_steps:
-            tried = sorted({k for k, _ in _options(chosen.results[0])})
+            searched = self._comparison_of(dataset, seed).results
+            tried = sorted({k for k, _ in _options(searched[0])})
             if steps not in (_CHOSEN, *tried):
                 text = f"Reptile was not tried with K = {steps} on {dataset!r}:\nchoose K from {tried}."
                 return _nothing(text), words
-            words = _chosen(chosen.results) + words
+            words = _chosen(searched) + words
         return self._comparison_figure(dataset, claim, seed, steps, view), words
 
-    def _read_table_one(self, dataset: str, seed: int | str) -> _TableOneEvidence:
+    def _read_table_one(self, dataset: str, seed: int | str) -> _Evidence[TableOneResult]:
         config = RECORDED_TABLE_ONE.get(dataset)
         results = _of_seed(recorded(config, self._folder) if config else [], seed)
         verdicts = decide_table_one(results, RECORDED) if results else []
-        return _TableOneEvidence(results, {verdict.claim: verdict for verdict in verdicts})
+        return _Evidence(results, {verdict.claim: verdict for verdict in verdicts})
 
-    def _read_comparison(self, dataset: str, seed: int | str) -> _ComparisonEvidence:
+    def _read_comparison(self, dataset: str, seed: int | str) -> _Evidence[ComparisonResult]:
         results = _of_seed(recorded(RECORDED_COMPARISON[dataset], self._folder), seed)
         if not results:
-            return _ComparisonEvidence([], {})
+            return _Evidence(results)
         verdicts, effects = decide_comparison(results, RECORDED)
-        return _ComparisonEvidence(results, {verdict.claim: verdict for verdict in verdicts}, effects)
+        return _Evidence(results, {verdict.claim: verdict for verdict in verdicts}, effects)
 
     def _table_one_figure(
         self, dataset: str, seed: int | str, clients_per_round: int, local_epochs: int
@@ -324,11 +313,7 @@ def _chosen(results: Sequence[ComparisonResult]) -> str:
     )
 
 
-def _alone(
-    chosen: _TableOneEvidence | _ComparisonEvidence,
-    all_seeds: _TableOneEvidence | _ComparisonEvidence,
-    claim: str,
-) -> str:
+def _alone(chosen: _Evidence[Any], all_seeds: _Evidence[Any], claim: str) -> str:
     """What one seed says about a claim, as HTML."""
     (result,) = chosen.results
     effect, interval = chosen.verdicts[claim].numbers()

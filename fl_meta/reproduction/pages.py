@@ -28,9 +28,6 @@ def write_page(notebook_path: Path, page: Path) -> None:
     """Convert an executed notebook to HTML.
 
     A slider cannot move without a kernel; the page has what it showed at the end of the run.
-
-    Raises:
-        OSError: if the page cannot be written.
     """
     notebook = nbformat.read(notebook_path, as_version=4)
     _unfold_widgets(notebook)

@@ -29,9 +29,6 @@ class Progress:
     """One bar over all notebooks, with the latest news of one that is running.
 
     Where there is no terminal, as in a log, there is no bar: only a line for each finished notebook.
-
-    Args:
-        total: how many notebooks there are.
     """
 
     def __init__(self, total: int) -> None:

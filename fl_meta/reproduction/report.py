@@ -37,8 +37,9 @@ class Report:
         stopped: whether Ctrl-C ended it before all of them had run.
 
     Example:
-        >>> report = fl_meta.reproduction.reproduce(Path("notebooks"), Path("build/report"), profile="smoke")
-        >>> [verdict.claim for verdict in report.verdicts]
+        >>> report = Report("smoke", "make reproduce", planned=("01_claim",), runs=())
+        >>> report.failed
+        ('01_claim',)
     """
 
     profile: str
@@ -60,16 +61,7 @@ class Report:
 
 
 def prepare(folder: Path, sources: Path) -> Path:
-    """Remove an earlier report from a folder and return the folder for the executed notebooks.
-
-    Args:
-        folder: folder of the report.
-        sources: folder of the notebooks to run.
-
-    Raises:
-        ValueError: if the executed notebooks would replace those to run.
-        OSError: if the folder cannot be written to.
-    """
+    """Remove an earlier report from a folder and return the folder for the executed notebooks."""
     notebooks = folder / NOTEBOOKS
     if notebooks.resolve() == sources.resolve():
         raise ValueError(
@@ -94,11 +86,7 @@ def prepare(folder: Path, sources: Path) -> Path:
 
 
 def write(report: Report, folder: Path) -> Path:
-    """Write the pages, `verdicts.json` and finally `index.html`, and return the path of the latter.
-
-    Raises:
-        OSError: if a file cannot be written.
-    """
+    """Write the pages, `verdicts.json` and finally `index.html`, and return the path of the latter."""
     for run in report.runs:
         if run.path.exists():
             write_page(run.path, folder / NOTEBOOKS / f"{run.name}.html")
@@ -124,8 +112,7 @@ def read_verdicts(folder: Path) -> tuple[VerdictTable, tuple[str, ...]]:
         ValueError: if its file of verdicts is damaged.
 
     Example:
-        >>> verdicts, failed = read_verdicts(Path("build/report"))
-        >>> print(verdicts)
+        >>> verdicts, failed = read_verdicts(Path("build/report"))  # doctest: +SKIP
     """
     path = folder / "verdicts.json"
     try:

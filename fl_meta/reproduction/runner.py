@@ -46,15 +46,7 @@ PATTERN = "[0-9][0-9]_*"
 
 @dataclass(frozen=True)
 class Failure:
-    """What went wrong in a notebook.
-
-    Attributes:
-        place: where it happened, for example "cell 5 of 12".
-        source: the code of the failing cell; empty if the failure belongs to no cell.
-        error: the name of the error's class.
-        message: the error's message.
-        traceback: the error's traceback, without colours.
-    """
+    """What went wrong, in "cell 5 of 12" for example, with the code of that cell and the error's class."""
 
     place: str
     source: str
@@ -86,13 +78,7 @@ class NotebookRun:
 
 @dataclass(frozen=True)
 class Plan:
-    """Notebooks to run, checked before the first one starts.
-
-    Attributes:
-        paths: the notebooks, in the order of their numbers.
-        given: the parameters passed to every notebook.
-        parameters: for each notebook, all its parameters with the values they will have.
-    """
+    """Notebooks to run, the parameters given to all of them, and the values of all parameters of each."""
 
     paths: tuple[Path, ...]
     given: Mapping[str, Any]
@@ -116,11 +102,7 @@ class _InterpretersOwnKernel(AsyncKernelManager):
 
 
 def find(folder: Path, suffix: str) -> tuple[Path, ...]:
-    """The notebooks of a folder (suffix `.ipynb`) or their sources (`.py`), in the order of their numbers.
-
-    Raises:
-        FileNotFoundError: if there are none.
-    """
+    """The notebooks of a folder (suffix `.ipynb`) or their sources (`.py`), in the order of their numbers."""
     paths = tuple(sorted(folder.glob(PATTERN + suffix)))
     if not paths:
         raise FileNotFoundError(
@@ -134,11 +116,6 @@ def plan(folder: Path, given: Mapping[str, Any]) -> Plan:
     """Find the notebooks `NN_*.ipynb` and check that each of them has the given parameters.
 
     papermill itself only warns of an unknown parameter, and then runs the notebook with its defaults.
-
-    Raises:
-        FileNotFoundError: if there are no notebooks.
-        ValueError: if a file is not a notebook, or a notebook lacks one of the parameters or declares it with
-            another type.
     """
     paths = find(folder, ".ipynb")
     parameters = []
@@ -159,11 +136,7 @@ def plan(folder: Path, given: Mapping[str, Any]) -> Plan:
 
 
 def parameters_of(path: Path) -> dict[str, Any]:
-    """A notebook's parameters with their defaults, read from its cell with the tag 'parameters'.
-
-    Raises:
-        ValueError: if the file is not a notebook.
-    """
+    """A notebook's parameters with their defaults, read from its cell with the tag 'parameters'."""
     try:
         declared = papermill.inspect_notebook(path)
     except (ValueError, nbformat.ValidationError) as error:
@@ -190,20 +163,9 @@ def run_all(
 ) -> Iterator[NotebookRun]:
     """Execute the planned notebooks in their own folder, two at a time, and write them into `output`.
 
-    Most notebooks keep one core busy, a few several. Progress is one line per finished notebook, and a bar on
-    a terminal. A notebook that fails, hangs or loses its kernel is reported in its
-    `NotebookRun`, and the others still run. Ctrl-C kills all kernels at once, with the processes that they
-    have started.
-
-    Args:
-        plan: what to run.
-        output: folder of the executed notebooks.
-        profile: one of `settings.PROFILES`. A verdict of another profile counts as a failure, because it was
-            not computed by this run.
-        environment: environment variables for the kernels, besides those of this process.
-
-    Yields:
-        The runs in the order in which they finish.
+    Yields the runs in the order in which they finish. A notebook that fails, hangs or loses its kernel does
+    not stop the others. A verdict of another profile counts as a failure, because it was not computed by this
+    run. Ctrl-C kills all kernels at once, with the processes that they have started.
     """
     stopped = Event()
     # With a thread per core in each notebook, idle threads that wait by spinning would waste the cores.
@@ -234,7 +196,7 @@ def run_all(
 
 
 def run_one(path: Path, output: Path, profile: str, folder: Path) -> NotebookRun:
-    """Execute one notebook in `folder` with its own parameters; otherwise as in `run_all`."""
+    """Execute one notebook in `folder` with its own parameters, otherwise as in `run_all`."""
     with _private_jupyter(), Progress(1) as progress:
         return _execute(path, output, {}, profile, progress, folder, Event())
 

@@ -1,8 +1,5 @@
-import doctest
-import importlib
 import subprocess
 import sys
-from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
@@ -79,12 +76,3 @@ def test_every_profile_has_a_size_and_an_unknown_one_lists_them(table: dict[str,
         ValueError, match="profile='fast' is unknown; choose one of 'smoke', 'laptop', 'paper'"
     ):
         for_profile(table, "fast")
-
-
-@pytest.mark.parametrize(
-    "module", ["batches", "encoding", "federated", "loading", "partition", "synthetic.writers"]
-)
-def test_the_examples_in_docstrings_run(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FL_META_CACHE", str(tmp_path))
-    result = doctest.testmod(importlib.import_module(f"fl_meta.data.{module}"))
-    assert result.attempted > 0 and result.failed == 0

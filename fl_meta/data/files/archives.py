@@ -33,17 +33,8 @@ _DAMAGED = (
 def unpack(archive: Path, target: Path, names: Sequence[str], limit: int) -> None:
     """Take files out of an archive, from any folder in it, and put them into `target`: all or none.
 
-    Args:
-        archive: a .zip, .tar.gz, .tar.bz2 or .tar.lzma; or one file compressed as .gz, .bz2 or .lzma, which
-            gets the first of `names`.
-        target: an existing folder.
-        names: names of the files, without folders.
-        limit: the most bytes that may come out of it.
-
-    Raises:
-        ValueError: if the archive is damaged, has links, special files or paths that lead out of it, is too
-            large, or does not have each file exactly once.
-        OSError: if the files cannot be written.
+    The archive is a .zip, .tar.gz, .tar.bz2 or .tar.lzma, or one file compressed as .gz, .bz2 or .lzma, which
+    gets the first of `names`. At most `limit` bytes may come out of it.
     """
     limit = min(limit, max(HARMLESS, LARGEST_RATIO * archive.stat().st_size))
     total = 0

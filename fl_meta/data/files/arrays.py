@@ -16,11 +16,7 @@ Columns = Mapping[str, Array]
 
 
 def any_of(name: str, *files: str) -> Path:
-    """The first of a data set's files that exists.
-
-    Raises:
-        FileNotFoundError: if none does; the message is about the first.
-    """
+    """The first of a data set's files that exists."""
     errors = []
     for file in files:
         try:
@@ -32,11 +28,7 @@ def any_of(name: str, *files: str) -> Path:
 
 @contextmanager
 def optional(package: str) -> Iterator[None]:
-    """Import a package that only some files need inside this `with` block.
-
-    Raises:
-        ModuleNotFoundError: if it is not installed; the message gives the command.
-    """
+    """Import a package that only some files need inside this `with` block."""
     try:
         yield
     except ModuleNotFoundError:
@@ -47,11 +39,7 @@ def optional(package: str) -> Iterator[None]:
 
 
 def read_arrays(path: Path, *keys: str) -> list[Array]:
-    """The arrays of an .npz file with these names.
-
-    Raises:
-        ValueError: if the file is damaged, or has no such array; the message names file and array.
-    """
+    """The arrays of an .npz file with these names."""
     try:
         # Opened here, because NumPy leaves a damaged file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -65,11 +53,7 @@ def read_arrays(path: Path, *keys: str) -> list[Array]:
 
 
 def check_images(path: Path, images: Array, shape: tuple[int, ...]) -> None:
-    """Refuse anything but bytes [images, *shape].
-
-    Raises:
-        ValueError: naming the file.
-    """
+    """Refuse anything but bytes [images, *shape]."""
     if images.dtype != np.uint8 or images.shape[1:] != shape:
         raise ValueError(
             f"{path}: images have shape {images.shape} and type {images.dtype}; expected (…, "
@@ -78,11 +62,7 @@ def check_images(path: Path, images: Array, shape: tuple[int, ...]) -> None:
 
 
 def check_whole_numbers(path: Path, key: str, values: Array, length: int) -> None:
-    """Refuse anything but one whole number for each of `length` images.
-
-    Raises:
-        ValueError: naming the file and the array `key`.
-    """
+    """Refuse anything but one whole number for each of `length` images."""
     if values.shape != (length,) or values.dtype.kind not in "iu":
         raise ValueError(
             f"{path}: {key} have shape {values.shape} and type {values.dtype}; expected one whole number for "
@@ -91,11 +71,7 @@ def check_whole_numbers(path: Path, key: str, values: Array, length: int) -> Non
 
 
 def check_range(path: Path, key: str, values: Array, end: int) -> None:
-    """Refuse whole numbers outside [0, end), such as labels.
-
-    Raises:
-        ValueError: naming the file, the array `key`, and its first wrong number.
-    """
+    """Refuse whole numbers outside [0, end), such as labels."""
     wrong = np.flatnonzero((values < 0) | (values >= end))
     if len(wrong):
         first = int(wrong[0])
@@ -103,12 +79,7 @@ def check_range(path: Path, key: str, values: Array, end: int) -> None:
 
 
 def column(path: Path, client_id: str, columns: Columns, key: str, kinds: str, *shape: int) -> Array:
-    """One array of a client [examples, *shape], with its type and size checked.
-
-    Raises:
-        ValueError: if it is missing, its type is none of `kinds` (letters of NumPy's `dtype.kind`), or it
-            does not have that shape; the message names file and client.
-    """
+    """One array of a client [examples, *shape], with its type and size checked."""
     values = columns.get(key)
     size = int(np.prod(shape))
     if values is None or values.ndim == 0:

@@ -33,16 +33,6 @@ def fetch(name: str, progress: Progress) -> list[Path]:
 
     An interrupted download is left as FILE.part, and the next call resumes it. A file or archive that was
     put there by hand is verified and used. If all files are there already, nothing is done.
-
-    Returns:
-        The files, as `located` does.
-
-    Raises:
-        FileNotFoundError: if no address is known for them; the message says what to put where.
-        ConnectionError: if an address cannot be reached; the message says what to put where.
-        ValueError: if the data set has no files, a file does not have the expected size or checksum, or an
-            archive is damaged, unsafe, too large or incomplete.
-        OSError: if the files cannot be written, or another process is fetching them.
     """
     entry = CATALOGUE[name]
     if not entry.forms:
@@ -79,12 +69,7 @@ def fetch(name: str, progress: Progress) -> list[Path]:
 
 
 def check_files(name: str) -> Iterator[tuple[Path, int, str]]:
-    """Each file of a data set, its size in bytes, and what its checksum was compared with.
-
-    Raises:
-        FileNotFoundError: if a file is missing; the message says what to run or what to put where.
-        ValueError: if a file does not have the expected size or checksum.
-    """
+    """Each file of a data set, its size in bytes, and what its checksum was compared with."""
     forms = CATALOGUE[name].forms
     published = {each.file: each for form in forms for each in form.downloads if not each.unpacks_to}
     for path in located(name) or [existing(name, file) for file in forms[0].files]:

@@ -13,11 +13,7 @@ from fl_meta.support.array_types import Array
 
 
 def read_idx(path: Path, shape: tuple[int, ...]) -> Array:
-    """The bytes of an IDX file [examples, *shape], uint8; the file may be compressed with gzip.
-
-    Raises:
-        ValueError: if the file is damaged, or holds anything but bytes of that shape.
-    """
+    """The bytes of an IDX file [examples, *shape], uint8; the file may be compressed with gzip."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             data = file.read()

@@ -10,12 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A read-only connection to a SQLite file.
-
-    Raises:
-        ValueError: if the file is damaged, truncated or not a SQLite file, or a query in the `with` block
-            fails, such as for a missing table; the message names the file.
-    """
+    """A read-only connection to a SQLite file."""
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             ((pages,), (size,)) = (

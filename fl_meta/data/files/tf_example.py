@@ -12,15 +12,34 @@ import numpy as np
 from fl_meta.data.files.arrays import Columns, optional
 from fl_meta.support.array_types import Array
 
+# As much of TensorFlow's example.proto and feature.proto as is needed here.
+_DECLARATION = """
+name: "example.proto" package: "tensorflow" syntax: "proto3"
+message_type { name: "BytesList" field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_BYTES } }
+message_type { name: "FloatList" field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_FLOAT } }
+message_type { name: "Int64List" field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_INT64 } }
+message_type {
+  name: "Feature"
+  field { name: "bytes_list" number: 1 type_name: ".tensorflow.BytesList" }
+  field { name: "float_list" number: 2 type_name: ".tensorflow.FloatList" }
+  field { name: "int64_list" number: 3 type_name: ".tensorflow.Int64List" }
+}
+message_type {
+  name: "Features"
+  field { name: "feature" number: 1 label: LABEL_REPEATED type_name: ".tensorflow.Features.FeatureEntry" }
+  nested_type {
+    name: "FeatureEntry"
+    options { map_entry: true }
+    field { name: "key" number: 1 type: TYPE_STRING }
+    field { name: "value" number: 2 type_name: ".tensorflow.Feature" }
+  }
+}
+message_type { name: "Example" field { name: "features" number: 1 type_name: ".tensorflow.Features" } }
+"""
+
 
 def features(path: Path, client_id: str, blobs: Sequence[bytes]) -> Columns:
-    """The features [examples, values] of a client's serialized examples, by name.
-
-    Raises:
-        ModuleNotFoundError: if protobuf is not installed.
-        ValueError: if an example is damaged, or its features or their lengths differ from the others'; the
-            message names file and client.
-    """
+    """The features [examples, values] of a client's serialized examples, by name."""
     parse = _example_class().FromString
     try:
         examples = [
@@ -43,41 +62,10 @@ def _values(feature: Any) -> Array:
 
 @cache
 def _example_class() -> Any:
-    """The message class tf.train.Example, with as much of TensorFlow's declaration as is needed here."""
+    """The message class tf.train.Example."""
     with optional("protobuf"):
-        from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-    kinds = descriptor_pb2.FieldDescriptorProto
-    single, repeated = kinds.LABEL_OPTIONAL, kinds.LABEL_REPEATED
-    file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="tensorflow", syntax="proto3")
-
-    def declare(into: Any, name: str, *fields: tuple[str, Any, Any]) -> Any:
-        message = into.add(name=name)
-        for number, (key, kind, label) in enumerate(fields, start=1):
-            named = isinstance(kind, str)
-            message.field.add(
-                name=key,
-                number=number,
-                label=label,
-                type=kinds.TYPE_MESSAGE if named else kind,
-                type_name=f".tensorflow.{kind}" if named else None,
-            )
-        return message
-
-    declare(file.message_type, "BytesList", ("value", kinds.TYPE_BYTES, repeated))
-    declare(file.message_type, "FloatList", ("value", kinds.TYPE_FLOAT, repeated))
-    declare(file.message_type, "Int64List", ("value", kinds.TYPE_INT64, repeated))
-    lists = (
-        ("bytes_list", "BytesList", single),
-        ("float_list", "FloatList", single),
-        ("int64_list", "Int64List", single),
-    )
-    declare(file.message_type, "Feature", *lists)
-    features = declare(file.message_type, "Features", ("feature", "Features.FeatureEntry", repeated))
-    entry = declare(
-        features.nested_type, "FeatureEntry", ("key", kinds.TYPE_STRING, single), ("value", "Feature", single)
-    )
-    entry.options.map_entry = True
-    declare(file.message_type, "Example", ("features", "Features", single))
+        from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+    file = text_format.Parse(_DECLARATION, descriptor_pb2.FileDescriptorProto())
     # A pool of its own, because TensorFlow, if it is imported too, declares the same names.
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())

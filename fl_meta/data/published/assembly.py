@@ -24,15 +24,7 @@ Parse = Callable[[Path, str, Columns], Part]
 def handwriting(path: Path, client_id: str, pixels: Array, labels: Array, num_classes: int) -> Examples:
     """A writer's images [examples, 28, 28] from 0 (paper) to 1 (ink), float32, and labels [examples], int64.
 
-    Args:
-        path: the file, for error messages.
-        client_id: the writer, for error messages.
-        pixels: [examples, 28, 28] in [0, 1], where 1 is paper, as in LEAF's, TFF's and FedJAX's files.
-        labels: [examples].
-        num_classes: number of classes.
-
-    Raises:
-        ValueError: for pixels or labels out of range, or unequal numbers of images and labels.
+    In `pixels` 1 is paper, as in LEAF's, TFF's and FedJAX's files.
     """
     if len(pixels) != len(labels):
         raise ValueError(
@@ -47,11 +39,7 @@ def handwriting(path: Path, client_id: str, pixels: Array, labels: Array, num_cl
 
 
 def speech(path: Path, client_id: str, snippets: Sequence[bytes], positions: int) -> Examples:
-    """A role's snippets as one text, each ending in a new line, cut into examples as in `load_shakespeare`.
-
-    Raises:
-        ValueError: if a snippet is not UTF-8.
-    """
+    """A role's snippets as one text, each ending in a new line, cut into examples by `examples_of`."""
     try:
         text = "".join(f"{snippet.decode('utf-8')}\n" for snippet in snippets)
     except UnicodeDecodeError as error:
@@ -60,11 +48,7 @@ def speech(path: Path, client_id: str, snippets: Sequence[bytes], positions: int
 
 
 def check_same_clients(path: Path, train: Mapping[str, object], test: Mapping[str, object]) -> None:
-    """Refuse clients with only one of the two parts.
-
-    Raises:
-        ValueError: naming the file of the test part and one such client.
-    """
+    """Refuse clients with only one of the two parts."""
     if train.keys() != test.keys():
         lone = min(train.keys() ^ test.keys())
         raise ValueError(
@@ -79,18 +63,7 @@ def check_writers(
     test: Mapping[str, Examples],
     prefix: str = "",
 ) -> None:
-    """Compare the numbers of writers and images with the published ones.
-
-    Args:
-        paths: the file of the train parts and that of the test parts.
-        name: name of the data set.
-        train: the train part of each writer.
-        test: the test part of each writer.
-        prefix: prefix of the names of these counts in the catalogue.
-
-    Raises:
-        ValueError: if they differ, or a writer has only one part.
-    """
+    """Compare the numbers of writers and images in the train and the test file with the published ones."""
     check_same_clients(paths[1], train, test)
     images = [sum(len(y) for _, y in part.values()) for part in (train, test)]
     check_counts(paths[0], name, **{f"{prefix}writers": len(train), f"{prefix}train_images": images[0]})
@@ -104,18 +77,7 @@ def roles(
     test: Mapping[str, Sequence[bytes]],
     positions: int,
 ) -> FederatedDataset:
-    """The data set of the speaking roles in TFF's or FedJAX's files.
-
-    Args:
-        paths: the file of the train parts and that of the test parts.
-        name: name of the data set.
-        train: the snippets of each role's train part.
-        test: the snippets of each role's test part.
-        positions: characters per example.
-
-    Raises:
-        ValueError: if the numbers of roles or snippets are not the published ones.
-    """
+    """The data set of the speaking roles in TFF's or FedJAX's train and test file, from their snippets."""
     check_same_clients(paths[1], train, test)
     check_counts(paths[0], name, roles=len(train), train_snippets=sum(map(len, train.values())))
     check_counts(paths[1], name, test_snippets=sum(map(len, test.values())))
@@ -132,12 +94,6 @@ def assembled(
     """One data set of all clients, sorted by id; a client missing in `train` or `test` has that part empty.
 
     Both dictionaries are emptied on the way, so that memory holds the examples about once, not twice.
-
-    Args:
-        name: name of the data set.
-        train: the train part of each client.
-        test: the test part of each client.
-        class_names: the name of each class.
     """
     ids = sorted(train.keys() | test.keys())
     counts = np.array(
@@ -168,16 +124,9 @@ def assembled(
 def pooled_client(
     name: str, train: Sequence[Examples], test: Sequence[Examples], class_names: Sequence[str]
 ) -> FederatedDataset:
-    """The data set of images without users: the one client "pooled" has all of them.
+    """The data set of images without users, given in batches: the one client "pooled" has all of them.
 
-    Args:
-        name: name of the data set.
-        train: images of bytes [examples, ...] and labels [examples], batch after batch.
-        test: the same for the test part.
-        class_names: the name of each class.
-
-    Returns:
-        `x` from 0 to 1, float32, and `y` int64.
+    Images of bytes [examples, ...] become `x` from 0 to 1, float32; labels [examples] become `y`, int64.
     """
     batches = [*train, *test]
     counts = [np.array([sum(len(y) for _, y in split)], dtype=np.int64) for split in (train, test)]

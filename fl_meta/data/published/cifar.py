@@ -14,6 +14,7 @@ from fl_meta.data.federated import FederatedDataset
 from fl_meta.data.files.arrays import check_images, check_range, check_whole_numbers, read_arrays
 from fl_meta.data.files.checksum import verify
 from fl_meta.data.published.assembly import Examples, pooled_client
+from fl_meta.support.array_types import Array
 
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -59,10 +60,6 @@ def load_cifar10() -> FederatedDataset:
     Returns:
         `x` [examples, 3, 32, 32] float32 in [0, 1], `y` [examples] int64.
 
-    Raises:
-        FileNotFoundError: if the archive is missing; the message says what to run.
-        ValueError: if it is damaged, or not the published one.
-
     Source: Krizhevsky (2009), the binary version.
     """
     files = [f"cifar-10-batches-bin/data_batch_{number}.bin" for number in range(1, 6)]
@@ -71,17 +68,10 @@ def load_cifar10() -> FederatedDataset:
 
 
 def load_cifar100() -> FederatedDataset:
-    """CIFAR-100: 100 classes, 50,000 train and 10,000 test images, all of one client, "pooled".
+    """CIFAR-100: 100 classes, 50,000 train and 10,000 test images, as in `load_cifar10`.
 
-    `COARSE_OF_FINE` gives the superclass of each class.
+    `y` is the fine label; `COARSE_OF_FINE` gives the superclass of each class.
     Read from cifar100/cifar-100-binary.tar.gz, as it was downloaded.
-
-    Returns:
-        `x` [examples, 3, 32, 32] float32 in [0, 1], `y` [examples] int64, the fine label.
-
-    Raises:
-        FileNotFoundError: if the archive is missing; the message says what to run.
-        ValueError: if it is damaged, or not the published one.
 
     Source: Krizhevsky (2009), the binary version.
     """
@@ -90,32 +80,12 @@ def load_cifar100() -> FederatedDataset:
 
 
 def load_cifar10_subset() -> FederatedDataset:
-    """A random subset of CIFAR-10: 1,000 train and 200 test images of each class, all of one client.
-
-    Returns:
-        as `load_cifar10`.
-
-    Raises:
-        FileNotFoundError: if cifar10/cifar10_subset.npz is missing.
-        ValueError: if the file is damaged or does not hold the whole subset.
-
-    Source: Krizhevsky (2009).
-    """
+    """A random subset of `load_cifar10`'s images: 1,000 train and 200 test images of each class."""
     return _subset("cifar10_subset", CIFAR10_CLASSES)
 
 
 def load_cifar100_subset() -> FederatedDataset:
-    """A random subset of CIFAR-100: 100 train and 20 test images of each class, all of one client.
-
-    Returns:
-        as `load_cifar100`.
-
-    Raises:
-        FileNotFoundError: if cifar100/cifar100_subset.npz is missing.
-        ValueError: if the file is damaged or does not hold the whole subset.
-
-    Source: Krizhevsky (2009).
-    """
+    """A random subset of `load_cifar100`'s images: 100 train and 20 test images of each class."""
     return _subset("cifar100_subset", CIFAR100_CLASSES)
 
 
@@ -166,14 +136,19 @@ def _records(path: Path, file: str, data: bytes, label_bytes: int, num_classes: 
     labels = records[:, label_bytes - 1]
     check_range(path, f"label in {file}", labels, num_classes)
     if label_bytes == 2:
-        wrong = np.flatnonzero(np.array(COARSE_OF_FINE)[labels] != records[:, 0])
-        if len(wrong):
-            first = wrong[0]
-            raise ValueError(
-                f"{path}: image {first} in {file} has label {labels[first]} with coarse label "
-                f"{records[first, 0]}; CIFAR-100 has {COARSE_OF_FINE[labels[first]]}"
-            )
+        check_coarse_labels(path, ("image", f"in {file}"), labels, records[:, 0])
     return records[:, label_bytes:].reshape(-1, 3, 32, 32), labels
+
+
+def check_coarse_labels(path: Path, words: tuple[str, str], fine: Array, coarse: Array) -> None:
+    """Refuse a coarse label other than CIFAR-100's; the words go around an example's number."""
+    wrong = np.flatnonzero(np.array(COARSE_OF_FINE)[fine] != coarse)
+    if len(wrong):
+        first = wrong[0]
+        raise ValueError(
+            f"{path}: {words[0]} {first} {words[1]} has label {fine[first]} with coarse label "
+            f"{coarse[first]}; CIFAR-100 has {COARSE_OF_FINE[fine[first]]}"
+        )
 
 
 def _subset(name: str, classes: Sequence[str]) -> FederatedDataset:

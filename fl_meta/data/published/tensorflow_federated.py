@@ -1,4 +1,7 @@
-"""TensorFlow Federated's EMNIST, Shakespeare and CIFAR-100, from its SQLite or its older HDF5 files."""
+"""TensorFlow Federated's EMNIST, Shakespeare and CIFAR-100, from its SQLite or its older HDF5 files.
+
+If there is only the compressed form of a SQLite file, `.sqlite.lzma`, it is unpacked first.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ from fl_meta.data.published.assembly import (
     handwriting,
     roles,
 )
-from fl_meta.data.published.cifar import CIFAR100_CLASSES, COARSE_OF_FINE
+from fl_meta.data.published.cifar import CIFAR100_CLASSES, check_coarse_labels
 from fl_meta.support.array_types import Array
 from fl_meta.support.validation import whole_number
 
@@ -46,7 +49,7 @@ def load_emnist_tff(*, only_digits: bool = False) -> FederatedDataset:
     """TensorFlow Federated's EMNIST by writer, the paper's first data set: 62 classes, 0-9, A-Z, a-z.
 
     Read from emnist_tff/fed_emnist_train.h5 and fed_emnist_test.h5 (digits: fed_emnist_digitsonly_…), or from
-    emnist_tff/emnist_all.sqlite. If there is only emnist_all.sqlite.lzma, it is unpacked first.
+    emnist_tff/emnist_all.sqlite.
 
     Args:
         only_digits: read TFF's split of the digits alone instead: 10 classes, 3,383 writers.
@@ -54,11 +57,6 @@ def load_emnist_tff(*, only_digits: bool = False) -> FederatedDataset:
     Returns:
         `x` [examples, 28, 28] float32 from 0 (paper) to 1 (ink), the reverse of TFF's files; `y` [examples]
         int64.
-
-    Raises:
-        FileNotFoundError: if the files are missing; the message says what to run.
-        ModuleNotFoundError: if the package that reads the file (h5py or protobuf) is not installed.
-        ValueError: if a file is damaged or does not hold the whole data set.
 
     Source: LEAF's FEMNIST (Caldas et al. 2018) in TensorFlow Federated's files.
     """
@@ -82,16 +80,10 @@ def load_shakespeare_tff(*, positions: int = 80) -> FederatedDataset:
     which is not that of the play. Some are empty and become empty lines: the test part of 26 roles has no
     others.
 
-    Read from shakespeare_tff/shakespeare_train.h5 and shakespeare_test.h5, or from
-    shakespeare_tff/shakespeare.sqlite. If there is only shakespeare.sqlite.lzma, it is unpacked first.
+    Read from shakespeare_tff/shakespeare_train.h5 and shakespeare_test.h5, or from shakespeare.sqlite there.
 
     Args:
         positions: characters per example, at least 1.
-
-    Raises:
-        FileNotFoundError: if the files are missing; the message says what to run.
-        ModuleNotFoundError: if the package that reads the file (h5py or protobuf) is not installed.
-        ValueError: if `positions` is below 1, or a file is damaged or does not hold the whole data set.
 
     Source: LEAF's Shakespeare (Caldas et al. 2018) in TensorFlow Federated's files. A client may combine
     roles of the same name in several plays: see `play_of`.
@@ -114,9 +106,6 @@ def play_of(role: str) -> str:
     Puck are under THE_TRAGEDY_OF_KING_LEAR, and Lear does not occur. All roles of a play are under the same
     title, so if whole titles are held out, no play is on both sides. The ids do not tell the plays apart: a
     name that occurs in several plays under one title (MESSENGER, KING_RICHARD) is one client.
-
-    Raises:
-        ValueError: if the id begins with none of the titles.
     """
     for title in TITLES:
         if role.startswith(f"{title}_"):
@@ -135,17 +124,10 @@ def load_cifar100_tff() -> FederatedDataset:
     scored. The test_ clients are meant to be held out. To score a global model as TFF does, use both of their
     parts: all 10,000 images of CIFAR-100's test set.
 
-    Read from cifar100_tff/fed_cifar100_train.h5 and fed_cifar100_test.h5, or from
-    cifar100_tff/cifar100.sqlite. If there is only cifar100.sqlite.lzma, it is unpacked first.
+    Read from cifar100_tff/fed_cifar100_train.h5 and fed_cifar100_test.h5, or from cifar100.sqlite there.
 
     Returns:
         `x` [examples, 3, 32, 32] float32 in [0, 1], `y` [examples] int64, the fine label.
-
-    Raises:
-        FileNotFoundError: if the file is missing; the message says what to run.
-        ModuleNotFoundError: if protobuf is not installed.
-        ValueError: if the file is damaged, a coarse label does not match its fine label, or the file does
-            not hold the whole data set.
 
     Source: CIFAR-100 (Krizhevsky 2009), allocated by TensorFlow Federated (Reddi et al. 2021).
     """
@@ -175,22 +157,14 @@ def load_cifar100_tff() -> FederatedDataset:
 
 
 def writer(path: Path, client_id: str, columns: Columns, *, num_classes: int) -> Examples:
-    """A writer's part of TFF's or FedJAX's EMNIST, as `handwriting` returns it.
-
-    Raises:
-        ValueError: for arrays that are missing, of another type or shape, or out of range.
-    """
+    """A writer's part of TFF's or FedJAX's EMNIST, as `handwriting` returns it."""
     pixels = column(path, client_id, columns, "pixels", "f", 28, 28)
     labels = column(path, client_id, columns, "label", "iu")
     return handwriting(path, client_id, pixels, labels, num_classes)
 
 
 def snippets(path: Path, client_id: str, columns: Columns) -> list[bytes]:
-    """A role's speeches in TFF's or FedJAX's Shakespeare.
-
-    Raises:
-        ValueError: if they are missing or not text.
-    """
+    """A role's speeches in TFF's or FedJAX's Shakespeare."""
     speeches: list[bytes] = column(path, client_id, columns, "snippets", "OS").tolist()
     if not all(isinstance(snippet, bytes) for snippet in speeches):
         raise ValueError(f"{path}: snippets of client {client_id!r} are not all text")
@@ -198,25 +172,14 @@ def snippets(path: Path, client_id: str, columns: Columns) -> list[bytes]:
 
 
 def cifar(path: Path, client_id: str, columns: Columns) -> Examples:
-    """A client's images [examples, 3, 32, 32] uint8, and fine labels [examples] int64.
-
-    Raises:
-        ValueError: for arrays that are missing, of another type or shape, or out of range, or a coarse label
-            that does not match its fine label.
-    """
+    """A client's images [examples, 3, 32, 32] uint8, and fine labels [examples] int64."""
     pixels = column(path, client_id, columns, "image", "iu", 32, 32, 3)
     fine = column(path, client_id, columns, "label", "iu")
     coarse = column(path, client_id, columns, "coarse_label", "iu")
     if len(pixels) and not (pixels.min() >= 0 and pixels.max() <= 255):
         raise ValueError(f"{path}: pixels of client {client_id!r} are not all in 0 to 255")
     check_range(path, f"label of client {client_id!r}", fine, len(CIFAR100_CLASSES))
-    wrong = np.flatnonzero(np.array(COARSE_OF_FINE)[fine] != coarse)
-    if len(wrong):
-        first = wrong[0]
-        raise ValueError(
-            f"{path}: example {first} of client {client_id!r} has label {fine[first]} with coarse label "
-            f"{coarse[first]}; CIFAR-100 has {COARSE_OF_FINE[fine[first]]}"
-        )
+    check_coarse_labels(path, ("example", f"of client {client_id!r}"), fine, coarse)
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2).astype(np.uint8)), fine.astype(np.int64)
 
 

@@ -45,9 +45,6 @@ class Knobs:
             deviation 0.6.
         size_skew: half of this is the standard deviation of the logarithm of a writer's number of examples.
         mean_examples: mean number of examples, before the limits of 10 and of 10 times this mean.
-
-    Raises:
-        ValueError: for one of the three knobs outside [0, 10], `mean_examples` below 10, or a negative seed.
     """
 
     seed: int = 0
@@ -101,11 +98,7 @@ def _affine(slant: Float32Array, rotation: Float32Array, log_aspect: Float32Arra
 
 
 def sample_writer(writer: int, knobs: Knobs) -> Writer:
-    """The writer with this number, as a function of (seed, writer) and the knobs.
-
-    Raises:
-        ValueError: if `writer` is negative.
-    """
+    """The writer with this number, as a function of (seed, writer) and the knobs."""
     if writer < 0:
         raise ValueError(f"writer={writer} must be 0 or more")
     glyphs, classes = strokes.glyphs(), len(CHARACTERS)
@@ -194,18 +187,10 @@ def draw_writer(writer: int, knobs: Knobs) -> tuple[ByteArray, IntArray]:
 
 
 def render_writer(writer: int, knobs: Knobs | None = None) -> tuple[Float32Array, IntArray]:
-    """One writer's examples: writer 7 is the same alone, among 10, and among 100,000.
+    """One writer's examples in random order: writer 7 is the same alone, among 10, and among 100,000.
 
-    Args:
-        writer: number of the writer, 0 or more.
-        knobs: knobs of the generator; by default, their defaults.
-
-    Returns:
-        images [examples, 28, 28], float32 in steps of 1/255 from 0 (paper) to 1 (ink), and labels [examples]
-        int64, positions in `CHARACTERS`; in random order.
-
-    Raises:
-        ValueError: if `writer` is negative.
+    Images [examples, 28, 28] are float32 in steps of 1/255 from 0 (paper) to 1 (ink); labels [examples] are
+    int64, positions in `CHARACTERS`.
     """
     images, labels = draw_writer(writer, knobs or Knobs())
     return as_floats(images), labels

@@ -48,9 +48,6 @@ def load_synthetic(
     Returns:
         `x` [examples, dimension] float32, `y` [examples] int64, 2 classes.
 
-    Raises:
-        ValueError: if a number is below 1, or `alpha` not above 0 and finite.
-
     Source: Marfoq et al. 2021 (arXiv 2108.10252) and its code.
     """
     num_clients = whole_number("num_clients", num_clients)

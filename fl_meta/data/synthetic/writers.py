@@ -64,15 +64,6 @@ def load_writers(
 
     Returns:
         `x` [examples, 28, 28] float32 from 0 (paper) to 1 (ink), `y` [examples] int64.
-
-    Raises:
-        ValueError: for a number of writers below 1, a test fraction outside [0, 1), a cache folder for images
-            on demand, or values that `Knobs` refuses.
-
-    Example:
-        >>> data = load_writers(num_writers=5, mean_examples=20, cache=False)
-        >>> len(data), data.num_classes
-        (5, 62)
     """
     knobs = Knobs(seed, style, label_skew, size_skew, mean_examples)
     num_writers = whole_number("num_writers", num_writers)

@@ -29,13 +29,8 @@ def index_of_dual_layer(
 
     It is faster if G, Z, CᵀX and the steps in coordinates need fewer multiplications than plain steps. Those
     of plain steps count double: they are many small products with a matrix that is read and written each
-    time.
-
-    Args:
-        layers: the model's layers; only flattening may come before the linear layer.
-        num_features: numbers in an example; a linear layer that reads fewer is applied to its rows.
-        num_examples: n, a client's number of examples.
-        num_used: examples in all of its batches together: n times the number of epochs.
+    time. `num_used` counts the examples in all batches of a client together. Only flattening may come before
+    the layer, and one that reads fewer than `num_features` is applied to the rows of an example.
     """
     for index, layer in enumerate(layers):
         if layer.rule is RULES[nn.Linear]:

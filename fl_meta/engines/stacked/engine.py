@@ -68,7 +68,7 @@ class StackedEngine:
 
     Example:
         >>> engine = StackedEngine(workers=2)
-        >>> run = train(model, data, [Stage(fedavg(epochs=5), rounds=100)], engine=engine)
+        >>> run = fl_meta.train(model, train, stages, engine=engine, progress=False)
     """
 
     workers: int | None = None

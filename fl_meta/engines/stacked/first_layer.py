@@ -39,13 +39,7 @@ class PlainFirstLayer:
         self._examples = examples.flatten(0, 1)
 
     def inputs(self, rows: Tensor, first: int, num_clients: int) -> Tensor:
-        """The layers' inputs for a batch.
-
-        Args:
-            rows: row numbers of the batch's examples in the stack, where one client's follow the other's.
-            first: the batch's first client.
-            num_clients: number of clients in the batch.
-        """
+        """The layers' inputs for a batch of clients, given its examples' row numbers in the stack."""
         size = len(rows) // num_clients
         return self._examples.index_select(0, rows).view(num_clients, size, *self._examples.shape[1:])
 

@@ -118,13 +118,7 @@ def add_gradients(
 ) -> None:
     """Run a stack forward and backward, and add each client's gradient to `gradients` in place.
 
-    Args:
-        layers: the model's layers.
-        params: the clients' parameters [clients, ...].
-        gradients: tensors that the gradients are added to [clients, ...].
-        x: the batch's inputs [clients, batch, ...].
-        draws: the generators of the dropout masks.
-        loss_gradient: returns the loss's gradient with respect to the logits, given the logits.
+    `loss_gradient` returns the loss's gradient with respect to the logits, given the logits.
     """
     tape: list[tuple[Layer, Params, Tensor, Tensor, bool]] = []
     for layer in layers:
@@ -169,16 +163,8 @@ def add_curvature(
 ) -> None:
     """Add each client's Hessian times `vector` to `product` in place; all layers need `push` and `pull`.
 
-    Differentiates both passes of `add_gradients` along the vector (Pearlmutter 1994).
-
-    Args:
-        layers: the model's layers.
-        params: the clients' parameters [clients, ...].
-        vector: one direction for each client [clients, ...].
-        product: tensors that the products are added to [clients, ...].
-        x: the batch's inputs [clients, batch, ...].
-        loss_gradient: returns the loss's gradient with respect to the logits and that gradient's derivative,
-            given the logits and their derivative.
+    Differentiates both passes of `add_gradients` along the vector (Pearlmutter 1994). `loss_gradient` maps
+    the logits and their derivative to the loss's gradient with respect to the logits and its derivative.
     """
     tape: list[tuple[Layer, Tangents, bool]] = []
     x_tangent: Tensor | None = None

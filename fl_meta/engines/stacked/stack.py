@@ -200,11 +200,10 @@ class Stack:
         return gradients
 
     def step(self, step: int, gradients: Params | None = None) -> None:
-        """Take local step number `step` with every client that has one; as `local_training.local_steps`.
+        """Take local step number `step`, counted from 0, with every client that has one.
 
-        Args:
-            step: counted from 0.
-            gradients: the inner gradients [clients, ...], if they are known already.
+        The steps are those of `local_training.local_steps`. The inner gradients [clients, ...] are computed
+        unless they are given.
         """
         client, active = self.training.work.client, slice(0, self.active[step])
         total, direction, params = (
