@@ -60,10 +60,6 @@ def compare(config: Comparison, seed: int) -> ComparisonOutcome:
 
     Raises:
         TrainingDivergedError: if training diverges with every option of a method.
-
-    Example:
-        >>> outcome = compare(COMPARISON["smoke"]["writers"], seed=0)
-        >>> outcome.model_named("FedAvg").accuracy_of("gain").mean()
     """
     run = ComparisonRun(config, seed)
     snapshots, start, rate = run.train_fedavg()
@@ -128,7 +124,7 @@ class ComparisonRun:
         def initial(branch: list[Snapshot]) -> float:
             return self._validation_initial(branch[-1].params)
 
-        at = sorted({round(i * rounds / 4) for i in range(5)})
+        at = {round(i * rounds / 4) for i in range(5)}
 
         def follow_branch(
             name: str,
@@ -195,18 +191,9 @@ class ComparisonRun:
         }
         self.search[LOCAL_ONLY] = tuple(LocalOnlyOption(rate, round(mean, 5)) for rate, mean in means.items())
         rate = max(means, key=lambda rate: means[rate])
-        accuracy = self._accuracies(start, self.held_out, rate, epochs, ends=True)
+        accuracy = rounded(self._accuracies(start, self.held_out, rate, epochs, ends=True))
         self.models.append(
-            TrainedModel(
-                name=LOCAL_ONLY,
-                option=rate,
-                rounds=0,
-                local_gradients=0,
-                personalization_rate=rate,
-                validation=None,
-                accuracy=rounded(accuracy),
-                why=None,
-            )
+            TrainedModel(LOCAL_ONLY, rate, 0, 0, rate, validation=None, accuracy=accuracy, why=None)
         )
 
     # --- what the steps share ----------------------------------------------------------------------------
@@ -254,11 +241,7 @@ class ComparisonRun:
         return option, snapshots
 
     def _train(
-        self,
-        name: str,
-        options: Sequence[float],
-        data: FederatedDataset,
-        stage: Callable[[float], Stage],
+        self, name: str, options: Sequence[float], data: FederatedDataset, stage: Callable[[float], Stage]
     ) -> tuple[list[Snapshot], Snapshot, float]:
         """Train from scratch: the snapshots of the best option, the best of them, and the option.
 
@@ -311,17 +294,10 @@ class ComparisonRun:
         """Personalize a snapshot of a method to the held-out clients, and keep it as a model of this name."""
         rate, means, accuracy = self._evaluated(method, snapshot, ends=False)
         epochs = self.config.personalization_epochs
+        why = diagnose(self.model, snapshot.params, self.held_out, rate, epochs, self.seed)
+        rounds, gradients = snapshot.round_number, snapshot.local_gradients
         self.models.append(
-            TrainedModel(
-                name=name,
-                option=option,
-                rounds=snapshot.round_number,
-                local_gradients=snapshot.local_gradients,
-                personalization_rate=rate,
-                validation=rounded(means),
-                accuracy=rounded(accuracy),
-                why=diagnose(self.model, snapshot.params, self.held_out, rate, epochs, self.seed),
-            )
+            TrainedModel(name, option, rounds, gradients, rate, rounded(means), rounded(accuracy), why)
         )
 
     def _follow(self, name: str, course: Iterable[tuple[str, Snapshot]]) -> None:
@@ -330,13 +306,6 @@ class ComparisonRun:
         for method, snapshot in course:
             rate, _, accuracy = self._evaluated(method, snapshot, ends=True)
             initial, *_, personalized = rounded(accuracy.mean(1))
-            points.append(
-                CoursePoint(
-                    round=snapshot.round_number,
-                    local_gradients=snapshot.local_gradients,
-                    personalization_rate=rate,
-                    initial=initial,
-                    personalized=personalized,
-                )
-            )
+            point = CoursePoint(snapshot.round_number, snapshot.local_gradients, rate, initial, personalized)
+            points.append(point)
         self.courses[name] = tuple(points)

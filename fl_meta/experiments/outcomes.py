@@ -36,12 +36,8 @@ class Personalized:
     def accuracy_of(self, measure: Measure) -> FloatArray:
         """Each held-out client's initial or personalized accuracy, or the gain between them [clients]."""
         initial, personalized = np.array(self.accuracy[0]), np.array(self.accuracy[-1])
-        measures: dict[Measure, FloatArray] = {
-            "initial": initial,
-            "personalized": personalized,
-            "gain": personalized - initial,
-        }
-        return measures[measure]
+        gain: FloatArray = personalized - initial
+        return {"initial": initial, "personalized": personalized, "gain": gain}[measure]
 
 
 # --- Table 1 ---------------------------------------------------------------------------------------------
@@ -52,8 +48,6 @@ class TableOneCell(Personalized):
     """One cell of Table 1.
 
     Attributes:
-        clients_per_round: clients sampled in each round.
-        local_epochs: E.
         curve: round, mean initial accuracy and mean personalized accuracy at each evaluation.
         accuracy: initial and personalized accuracy after the last round [2, clients].
     """
@@ -66,12 +60,7 @@ class TableOneCell(Personalized):
 
 @dataclass(frozen=True)
 class TableOneOutcome:
-    """Table 1 for one seed.
-
-    Attributes:
-        clients: ids of the held-out clients.
-        cells: one for each number of clients per round and of local epochs.
-    """
+    """Table 1 for one seed: the held-out clients, and a cell for each number of clients per round and E."""
 
     clients: tuple[str, ...]
     cells: tuple[TableOneCell, ...]
@@ -106,7 +95,6 @@ class TrainedModel(Personalized):
     """A model that claims are decided by.
 
     Attributes:
-        name: name of the method.
         option: the option chosen on the validation clients.
         rounds: rounds (or centralized steps) of training.
         local_gradients: batch gradients that training evaluated.
@@ -128,14 +116,12 @@ class TrainedModel(Personalized):
 
 @dataclass(frozen=True)
 class CoursePoint:
-    """A point of a method's course: mean accuracy of the held-out clients.
+    """A point of a method's course: mean initial and personalized accuracy of the held-out clients.
 
     Attributes:
         round: rounds (or centralized steps) since the beginning of training.
         local_gradients: batch gradients evaluated so far.
         personalization_rate: the rate that the validation clients prefer at this point.
-        initial: mean initial accuracy.
-        personalized: mean personalized accuracy.
     """
 
     round: int
@@ -232,14 +218,7 @@ class BenchmarkOutcome:
 
 @dataclass(frozen=True)
 class HeterogeneityCell(Personalized):
-    """One cell of the grid.
-
-    Attributes:
-        style: how much the writers' hands differ.
-        label_skew: how much their class frequencies differ.
-        mean_examples: examples of each writer.
-        accuracy: initial and personalized accuracy of the held-out writers [2, writers].
-    """
+    """One cell of the grid: its knobs, and the held-out writers' accuracy [2, writers]."""
 
     style: float
     label_skew: float
@@ -249,12 +228,7 @@ class HeterogeneityCell(Personalized):
 
 @dataclass(frozen=True)
 class HeterogeneityOutcome:
-    """The whole grid for one seed.
-
-    Attributes:
-        clients: ids of the held-out writers.
-        cells: one for each combination of the settings.
-    """
+    """The whole grid for one seed: the held-out writers, and a cell for each combination of the knobs."""
 
     clients: tuple[str, ...]
     cells: tuple[HeterogeneityCell, ...]

@@ -19,9 +19,6 @@ class Benchmark:
         rounds: rounds with all clients; for local training, epochs.
         client_rate: learning rate of local SGD at the beginning.
         batch_size: examples in a local batch.
-
-    Example:
-        >>> config = BENCHMARKS["smoke"]["synthetic"]["FedAvg"]
     """
 
     setting: Setting
