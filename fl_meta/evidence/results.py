@@ -55,14 +55,7 @@ class ResultError(ValueError):
 
 @dataclass(frozen=True)
 class ExperimentKind:
-    """A kind of experiment.
-
-    Attributes:
-        config: type of its configurations.
-        result: type of its results.
-        data: gives the clients that take part, for a configuration.
-        run: gives the outcome, for a configuration and a seed.
-    """
+    """A kind of experiment: its types, and how to load its clients and to run it for a seed."""
 
     config: type[Experiment]
     result: type[Result]
@@ -89,20 +82,12 @@ def kind_of(config: Experiment) -> str:
 
 
 def data_of(config: Experiment) -> FederatedDataset:
-    """The clients that take part in an experiment.
-
-    Raises:
-        FileNotFoundError, ModuleNotFoundError, ValueError: if they cannot be loaded.
-    """
+    """The clients that take part in an experiment."""
     return EXPERIMENTS[kind_of(config)].data(config)
 
 
 def compute(config: Experiment, seed: int) -> Result:
-    """Run one experiment for one seed.
-
-    Raises:
-        FileNotFoundError, ModuleNotFoundError, ValueError: if the data cannot be loaded.
-    """
+    """Run one experiment for one seed."""
     begin = time.perf_counter()
     kind, data = kind_of(config), data_of(config)
     outcome = EXPERIMENTS[kind].run(config, seed)
@@ -124,7 +109,7 @@ def file_name(config: Experiment, seed: int) -> str:
     """The name of a result file: what it is of, and 8 digits that change with every field of the config.
 
     Example:
-        >>> file_name(RECORDED_COMPARISON["unipen62"], seed=0)
+        >>> file_name(fl_meta.experiments.RECORDED_COMPARISON["unipen62"], seed=0)
         'comparison-unipen62-mlp-3c231648-seed0.json'
     """
     digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:8]
@@ -138,8 +123,7 @@ def read_result(path: Path) -> Result:
         ResultError: if the file is damaged or has another format; the message names file and field.
 
     Example:
-        >>> result = read_result(Path("data/results", file_name(config, seed=0)))
-        >>> result.label, result.seed
+        >>> result = read_result(Path("data/results", file_name(config, seed=0)))  # doctest: +SKIP
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
@@ -167,12 +151,7 @@ def _refuse_constant(name: str) -> Never:
 
 
 def write_result(result: Result, path: Path) -> None:
-    """Write a result atomically.
-
-    Raises:
-        OSError: if the folder cannot be written to.
-        ValueError: if a number is not finite.
-    """
+    """Write a result atomically; a number that is not finite is a ValueError."""
     text = json.dumps(asdict(result), ensure_ascii=False, allow_nan=False) + "\n"
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
@@ -222,9 +201,9 @@ def load_or_run(
         Exception: the first error that a seed raised.
 
     Example:
-        >>> config = COMPARISON["smoke"]["writers"]
-        >>> results = load_or_run(config, range(2), own_folder())
-        >>> results[0].model_named("FedAvg").accuracy_of("personalized").mean()
+        >>> config = fl_meta.experiments.COMPARISON["smoke"]["writers"]
+        >>> results = load_or_run(config, range(2), own_folder())  # doctest: +SKIP
+        >>> results[0].model_named("FedAvg").accuracy_of("personalized").mean()  # doctest: +SKIP
     """
     results = _in_folder(config, seeds, folder)
     if len(results) < len(seeds):
@@ -296,7 +275,8 @@ def recorded(config: Experiment, folder: Path) -> Sequence[Result]:
         ResultError: if a file cannot be used.
 
     Example:
-        >>> results = recorded(RECORDED_COMPARISON["unipen62"], Path("data/results"))
+        >>> config = fl_meta.experiments.RECORDED_COMPARISON["unipen62"]
+        >>> results = recorded(config, Path("data/results"))
     """
     paths = [folder / file_name(config, seed) for seed in range(config.folds)]
     return [read_result(path) for path in paths] if all(path.exists() for path in paths) else []

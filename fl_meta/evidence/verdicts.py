@@ -15,16 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from fl_meta.evaluation.bootstrap import Interval
 from fl_meta.experiments.settings import PROFILES, RECORDED
 
 LEVEL = 0.05  # significance level for corrected p values
-MARKS = {
-    "reproduced": "✔",
-    "direction only": "↗",
-    "not reproduced": "✘",
-    "undecided": "?",
-    "not run": "–",
-}
+MARKS = {"reproduced": "✔", "direction only": "↗", "not reproduced": "✘", "undecided": "?", "not run": "–"}
 """All verdicts, each with a mark, so that colour alone does not tell them apart."""
 
 MIME = "application/vnd.fl-meta.verdicts+json"
@@ -55,7 +50,9 @@ class Verdict:
         notebook: name of the notebook that shows the verdict; the report fills it in.
 
     Example:
-        >>> Verdict("3-best", "…", "writers", "reproduced", 1.2, (0.4, 2.0), "points", "laptop")
+        >>> verdict = Verdict("3-best", "…", "writers", "reproduced", 1.2, (0.4, 2.0), "points", "laptop")
+        >>> verdict.numbers()
+        ('+1.20', '[+0.40, +2.00]')
     """
 
     claim: str
@@ -69,11 +66,7 @@ class Verdict:
     notebook: str = ""
 
     def __post_init__(self) -> None:
-        """Check the values and make the numbers plain floats.
-
-        Raises:
-            ValueError: if a value is unknown or empty, or the interval's ends are swapped.
-        """
+        """Check the values and make the numbers plain floats."""
         for name in ("claim", "dataset"):
             if not getattr(self, name):
                 raise ValueError(f"a verdict needs a {name}; it is empty")
@@ -97,25 +90,18 @@ class Verdict:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Verdict:
-        """Read the verdict that `as_json` wrote.
-
-        Raises:
-            ValueError: if a field is missing, unknown or of another type.
-        """
+        """Read the verdict that `as_json` wrote; a ValueError says what is wrong with another value."""
         known, given = {field.name for field in fields(cls)}, set(value)
         if given != known:
             raise ValueError(f"a verdict with the wrong fields: {', '.join(sorted(given ^ known))}")
         try:
             low, high = value["interval"]
-            numbers = {
-                "effect": _from_json(value["effect"]),
-                "interval": (_from_json(low), _from_json(high)),
-            }
+            effect, *interval = map(_from_json, (value["effect"], low, high))
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"effect or interval of claim {value['claim']!r} is not a number: {error}"
             ) from error
-        return cls(**{**value, **numbers})
+        return cls(**{**value, "effect": effect, "interval": tuple(interval)})
 
     def numbers(self) -> tuple[str, str]:
         """Effect and interval as text, with a number of decimals that suits the largest of them."""
@@ -133,11 +119,13 @@ class Verdict:
 class VerdictTable:
     """Verdicts as a table, to be the value of a notebook's last cell.
 
-    Attributes:
-        verdicts: the rows of the table.
-
     Example:
-        >>> VerdictTable(tuple(decide_table_one(results, "laptop")))
+        >>> verdict = Verdict("3-best", "…", "writers", "reproduced", 1.2, (0.4, 2.0), "points", "laptop")
+        >>> table = VerdictTable((verdict,))
+        >>> print(table)
+        claim   data set  verdict       effect  interval        unit    profile
+        ──────  ────────  ────────────  ──────  ──────────────  ──────  ───────
+        3-best  writers   ✔ reproduced  +1.20   [+0.40, +2.00]  points  laptop
     """
 
     verdicts: tuple[Verdict, ...]
@@ -215,11 +203,7 @@ def badge(verdict: str) -> str:
 
 
 def collect(cells: Iterable[Mapping[str, Any]], notebook: str) -> tuple[Verdict, ...]:
-    """The verdicts in the outputs of a notebook's cells, each with the notebook's name.
-
-    Raises:
-        ValueError: if an output claims to hold verdicts but does not.
-    """
+    """The verdicts in the outputs of a notebook's cells, each with the notebook's name."""
     return tuple(
         Verdict.from_json({**value, "notebook": notebook})
         for cell in cells
@@ -234,6 +218,11 @@ def _entry(verdict: Verdict, link: str) -> str:
         f'<div class="verdict">{badge(verdict.verdict)}<div class="numbers">{numbers}</div>'
         f'<div class="origin">{escape(verdict.profile)} · {link}</div></div>'
     )
+
+
+def as_points(interval: Interval) -> tuple[float, tuple[float, float]]:
+    """Effect and interval of a `Verdict`, in points, from an interval of accuracies in [0, 1]."""
+    return 100 * interval.estimate, (100 * interval.low, 100 * interval.high)
 
 
 def _to_json(number: float) -> float | None:
