@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,7 +30,7 @@ from fl_meta.evaluation.bootstrap import bootstrap_mean
 from fl_meta.evidence.result_types import ComparisonResult
 from fl_meta.evidence.statistics import holm, sign_flip_p
 from fl_meta.evidence.table_one_verdicts import TABLE_ONE_CLAIMS
-from fl_meta.evidence.verdicts import Verdict, as_points, verdict_of
+from fl_meta.evidence.verdicts import Verdict, verdict_of
 from fl_meta.experiments.comparison_settings import (
     CONTINUED,
     CONTINUED_GRADIENTS,
@@ -55,7 +56,6 @@ class Contrast:
         statement: the claim in one sentence; a positive effect supports it.
         better: name of the model that the claim says is better.
         worse: name of the other model. In both names `{}` stands for the centralized optimizer that counts.
-        measure: what is compared for each client: initial accuracy, personalized accuracy or gain.
     """
 
     claim: str
@@ -119,14 +119,11 @@ def client_differences(results: Sequence[ComparisonResult], contrast: Contrast) 
     Example:
         >>> client_differences(results, CONTRASTS[0])[0].mean()  # doctest: +SKIP
     """
-    differences = []
-    for result in results:
-        better, worse = (
-            result.model_named(name.format(centralized(result))).accuracy_of(contrast.measure)
-            for name in (contrast.better, contrast.worse)
-        )
-        differences.append(better - worse)
-    return differences
+
+    def accuracy(result: ComparisonResult, name: str) -> FloatArray:
+        return result.model_named(name.format(centralized(result))).accuracy_of(contrast.measure)
+
+    return [accuracy(result, contrast.better) - accuracy(result, contrast.worse) for result in results]
 
 
 def not_run(claim: str | tuple[str, ...], label: str, profile: str) -> list[Verdict]:
@@ -170,35 +167,39 @@ def decide_comparison(
         >>> verdicts, table = decide_comparison(results, "laptop")  # doctest: +SKIP
         >>> table.loc["2a-personalized", ["effect", "low", "high", "p_holm"]]  # doctest: +SKIP
     """
-    by_seed = [client_differences(results, contrast) for contrast in CONTRASTS]
-    clients = [np.concatenate(values) for values in by_seed]
-    intervals = [bootstrap_mean(values) for values in clients]
-    p_values = [sign_flip_p(values) for values in clients]
-    corrected = holm(p_values)
-    seeds = [[float(values.mean()) for values in of_seeds] for of_seeds in by_seed]
-    table = pd.DataFrame(
-        {
-            "effect": [interval.estimate for interval in intervals],
-            "low": [interval.low for interval in intervals],
-            "high": [interval.high for interval in intervals],
-            "p": p_values,
-            "p_holm": corrected,
-            "seeds": seeds,
-            "spread": [float(values.std()) for values in clients],
-            "clients": [len(values) for values in clients],
-            "apart": [_apart(results, contrast) for contrast in CONTRASTS],
-        },
-        index=pd.Index([contrast.claim for contrast in CONTRASTS], name="claim"),
-    )
+    rows = [_effect(results, contrast) for contrast in CONTRASTS]
+    corrected = holm([row["p"] for row in rows])
+    table = pd.DataFrame(rows, index=pd.Index([contrast.claim for contrast in CONTRASTS], name="claim"))
+    table.insert(4, "p_holm", corrected)
     verdicts = []
-    for contrast, interval, p, of_seeds in zip(CONTRASTS, intervals, corrected, seeds, strict=True):
-        verdict = verdict_of(interval.estimate, (interval.low, interval.high), p, of_seeds)
-        if abs(table.apart[contrast.claim]) > abs(interval.estimate) / 2:
+    for contrast, row, p in zip(CONTRASTS, rows, corrected, strict=True):
+        effect, low, high = row["effect"], row["low"], row["high"]
+        verdict = verdict_of(effect, (low, high), p, row["seeds"])
+        if abs(row["apart"]) > abs(effect) / 2:
             verdict = "undecided"
-        effect, ends = as_points(interval)
+        effect, ends = 100 * effect, (100 * low, 100 * high)
         claim, statement, label = contrast.claim, contrast.statement, results[0].label
         verdicts.append(Verdict(claim, statement, label, verdict, effect, ends, "points", profile))
     return verdicts, table
+
+
+def _effect(results: Sequence[ComparisonResult], contrast: Contrast) -> dict[str, Any]:
+    by_seed = client_differences(results, contrast)
+    values = np.concatenate(by_seed)
+    interval, apart = bootstrap_mean(values), math.nan
+    if contrast.measure == "gain":
+        at_start = client_differences(results, replace(contrast, measure="initial"))
+        apart = float(np.concatenate(at_start).mean())
+    return {
+        "effect": interval.estimate,
+        "low": interval.low,
+        "high": interval.high,
+        "p": sign_flip_p(values),
+        "seeds": [float(differences.mean()) for differences in by_seed],
+        "spread": float(values.std()),
+        "clients": len(values),
+        "apart": apart,
+    }
 
 
 def decide_recorded(
@@ -206,12 +207,8 @@ def decide_recorded(
 ) -> tuple[list[Verdict], dict[str, pd.DataFrame]]:
     """What the repository's results say about the claims whose name begins with `claim`.
 
-    Args:
-        recorded: results by the name of the recorded comparison; empty where there are none.
-        claim: the beginning of the claims' names, or several beginnings.
-
-    Returns:
-        The verdicts, *not run* where there are no results, and by label the tables of `decide_comparison`.
+    `recorded` has the results of each recorded comparison by name. Returns the verdicts, *not run* where
+    there are no results, and by label the tables of `decide_comparison`.
 
     Example:
         >>> verdicts, tables = decide_recorded({"unipen62": []}, "2a")
@@ -228,10 +225,3 @@ def decide_recorded(
         verdicts += [verdict for verdict in decided if verdict.claim.startswith(claim)]
         tables[f"{results[0].label}, {RECORDED}"] = table[table.index.str.startswith(claim)]
     return verdicts, tables
-
-
-def _apart(results: Sequence[ComparisonResult], contrast: Contrast) -> float:
-    """How much higher the better model starts, in mean initial accuracy; NaN unless gains are compared."""
-    if contrast.measure != "gain":
-        return math.nan
-    return float(np.concatenate(client_differences(results, replace(contrast, measure="initial"))).mean())

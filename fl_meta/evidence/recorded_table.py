@@ -26,11 +26,10 @@ COLUMNS = ("file", "kind", "dataset", "model", "seed", "entry", "initial", "pers
 def recorded_table(folder: str | Path) -> pd.DataFrame:
     """Every result file in a folder as rows of one table.
 
-    Returns:
-        One row per file and trained model (comparison), cell (Table 1, heterogeneity) or method (benchmark).
-        The columns are file, kind, dataset, model (the network), seed, entry (which model, cell or method),
-        initial and personalized (mean accuracy by client, in [0, 1]; of a benchmark, of the clients seen in
-        training; NaN if it was not measured) and clients (how many the means are over).
+    There is one row per file and trained model (comparison), cell (Table 1, heterogeneity) or method
+    (benchmark). The columns are file, kind, dataset, model (the network), seed, entry (which model, cell or
+    method), initial and personalized (mean accuracy by client, in [0, 1]; of a benchmark, of the clients seen
+    in training; NaN if it was not measured) and clients (how many the means are over).
 
     Raises:
         FileNotFoundError: if there is no such folder.

@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Never, overload
 
 import torch
@@ -301,10 +302,12 @@ def largest_difference(result: Result, other: Result) -> float:
         ours, theirs = getattr(result, field), getattr(other, field)
         if ours != theirs:
             raise ResultError(f"the results differ in {field}: {ours} and {theirs}")
-    differences = [0.0]
-    for ours, theirs in zip(_accuracies(result), _accuracies(other), strict=True):
-        differences += [abs(_mean(a) - _mean(b)) for a, b in zip(ours, theirs, strict=True)]
-    return max(differences)
+    differences = (
+        abs(fmean(a) - fmean(b))
+        for ours, theirs in zip(_accuracies(result), _accuracies(other), strict=True)
+        for a, b in zip(ours, theirs, strict=True)
+    )
+    return max(differences, default=0.0)
 
 
 def _accuracies(result: Result) -> list[Accuracies]:
@@ -316,7 +319,3 @@ def _accuracies(result: Result) -> list[Accuracies]:
         case BenchmarkResult():
             return [method.accuracy for method in result.methods]
     raise TypeError(f"a result of an unknown kind: {type(result).__name__}")
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from fl_meta.evaluation.bootstrap import bootstrap_mean
+from fl_meta.evaluation.bootstrap import Interval, bootstrap_mean
 from fl_meta.evidence.result_types import TableOneResult
 from fl_meta.evidence.statistics import sign_flip_p
-from fl_meta.evidence.verdicts import Verdict, as_points, verdict_of
+from fl_meta.evidence.verdicts import Verdict, verdict_of
 from fl_meta.support.array_types import FloatArray
 from fl_meta.support.random_streams import random_stream
 
@@ -90,10 +90,10 @@ def decide_table_one(results: Sequence[TableOneResult], profile: str) -> list[Ve
     fall, by_seed = bootstrap_mean(falls), _by_seed(falls, results)
     falls_again = verdict_of(fall.estimate, (fall.low, fall.high), sign_flip_p(falls), by_seed)
     numbers = {
-        "T1-gain": (helps, *as_points(least), "points, smallest"),
+        "T1-gain": (helps, *_in_points(least), "points, smallest"),
         "T1-spread": (varies, median, (low, high), "times, median of cells"),
         "T1-best-E": (other, 100 * share, (math.nan, math.nan), "% of bootstrap samples"),
-        "T1-largest-E": (falls_again, *as_points(fall), f"points, E = {epochs[-2]} − E = {epochs[-1]}"),
+        "T1-largest-E": (falls_again, *_in_points(fall), f"points, E = {epochs[-2]} − E = {epochs[-1]}"),
     }
     label = results[0].data.label
     return [
@@ -108,6 +108,10 @@ def _verdict(reproduced: bool, not_reproduced: bool, direction: bool) -> str:
     if not_reproduced:
         return "not reproduced"
     return "direction only" if direction else "undecided"
+
+
+def _in_points(interval: Interval) -> tuple[float, tuple[float, float]]:
+    return 100 * interval.estimate, (100 * interval.low, 100 * interval.high)
 
 
 def _share_of_other_best(accuracy: dict[tuple[int, int], FloatArray], clients: int) -> float:

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from fl_meta.evaluation.bootstrap import Interval
 from fl_meta.experiments.settings import PROFILES, RECORDED
 
 LEVEL = 0.05  # significance level for corrected p values
@@ -218,11 +217,6 @@ def _entry(verdict: Verdict, link: str) -> str:
         f'<div class="verdict">{badge(verdict.verdict)}<div class="numbers">{numbers}</div>'
         f'<div class="origin">{escape(verdict.profile)} · {link}</div></div>'
     )
-
-
-def as_points(interval: Interval) -> tuple[float, tuple[float, float]]:
-    """Effect and interval of a `Verdict`, in points, from an interval of accuracies in [0, 1]."""
-    return 100 * interval.estimate, (100 * interval.low, 100 * interval.high)
 
 
 def _to_json(number: float) -> float | None:
