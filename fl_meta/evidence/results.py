@@ -128,23 +128,15 @@ def read_result(path: Path) -> Result:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-        kind = _kind_in(value, path)
-        return from_json(EXPERIMENTS[kind].result, value)
-    except ResultError:
-        raise
+        if type(value) is not dict or not value.keys() >= {"format", "kind"}:
+            raise FieldError("", "an object with the fields format and kind", value)
+        if value["format"] == FORMAT:
+            if value["kind"] not in tuple(EXPERIMENTS):
+                raise FieldError("kind", f"one of {', '.join(EXPERIMENTS)}", value["kind"])
+            return from_json(EXPERIMENTS[value["kind"]].result, value)
     except (OSError, ValueError) as error:
         raise ResultError(f"{path} is not a result file: {error}; delete it to compute it again") from error
-
-
-def _kind_in(value: Any, path: Path) -> str:
-    """The kind of a result, if its format is the one that this version reads."""
-    if type(value) is not dict or "format" not in value or "kind" not in value:
-        raise FieldError("", "an object with the fields format and kind", value)
-    if value["format"] != FORMAT:
-        raise ResultError(f"{path} has format {value['format']}; this version reads format {FORMAT}")
-    if value["kind"] not in tuple(EXPERIMENTS):
-        raise FieldError("kind", f"one of {', '.join(EXPERIMENTS)}", value["kind"])
-    return str(value["kind"])
+    raise ResultError(f"{path} has format {value['format']}; this version reads format {FORMAT}")
 
 
 def _refuse_constant(name: str) -> Never:
@@ -177,12 +169,7 @@ def load_or_run(
     config: Experiment, seeds: Seeds, folder: Path, *, executor: Executor | None = None, progress: bool = True
 ) -> Sequence[Result]: ...
 def load_or_run(
-    config: Experiment,
-    seeds: Seeds,
-    folder: Path,
-    *,
-    executor: Executor | None = None,
-    progress: bool = True,
+    config: Experiment, seeds: Seeds, folder: Path, *, executor: Executor | None = None, progress: bool = True
 ) -> Sequence[Result]:
     """The results of all seeds: read those that are in the folder, compute the others side by side.
 
@@ -190,11 +177,7 @@ def load_or_run(
     only what is missing. A seed that fails does not stop the others; its error is raised at the end.
 
     Args:
-        config: the experiment.
-        seeds: one result for each.
-        folder: where the files are.
         executor: runs the seeds, for example dask's `Client.get_executor()`; None starts a process per core.
-        progress: whether to show a progress bar.
 
     Raises:
         ResultError: if a file in the folder cannot be used.

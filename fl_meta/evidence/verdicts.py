@@ -230,11 +230,7 @@ def _from_json(number: float | None) -> float:
 def verdict_of(effect: float, interval: tuple[float, float], p: float, seeds: Sequence[float]) -> str:
     """The verdict on one effect, by the rule at the top of `comparison_verdicts`.
 
-    Args:
-        effect: a positive effect supports the claim.
-        interval: 95 % interval of the effect.
-        p: corrected p value.
-        seeds: the effect of each seed.
+    A positive effect supports the claim; `p` is corrected, and `seeds` has the effect of each seed.
     """
     low, high = interval
     agree = sum(np.sign(seed) == np.sign(effect) for seed in seeds)

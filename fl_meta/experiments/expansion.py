@@ -95,15 +95,9 @@ def expected_update(
         return _mean(gradients)
     outcomes = []
     for number, (inner_gradient, batch) in enumerate(zip(gradients, batches, strict=True)):
+        ahead, now_drawn = add(params, inner_gradient, -rate), (*drawn, number)
         outcome = expected_update(
-            model,
-            add(params, inner_gradient, -rate),
-            batches,
-            method,
-            steps - 1,
-            rate,
-            gradient_cache=cache,
-            drawn=(*drawn, number),
+            model, ahead, batches, method, steps - 1, rate, gradient_cache=cache, drawn=now_drawn
         )
         if method == "FedAvg":
             outcome = add(inner_gradient, outcome)

@@ -174,10 +174,8 @@ def expansion_rows(
     """Claim 1b: slope and coefficient of the expansion, one row per client, method and K, in float64.
 
     Each client has two batches; the expansion is around the model's initial parameters. The columns are
-    model, client_id, method, steps, slope, coefficient_ratio.
-
-    Raises:
-        ValueError: if no client has enough train examples for two batches.
+    model, client_id, method, steps, slope, coefficient_ratio. No client with enough train examples for two
+    batches is a ValueError.
 
     Example:
         >>> table = expansion_rows(model, data, CLAIM_ONE["smoke"])
@@ -196,6 +194,11 @@ def expansion_rows(
                 rows.append((model.name, client_id, method, K, result.slope, result.coefficient_ratio))
     columns = ["model", "client_id", "method", "steps", "slope", "coefficient_ratio"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _loss_after_steps(model: Model, start: Params, batches: list[Batch], rate: float) -> float:
+    *_, last = local_steps(model, start, iter(batches), SGD(rate))
+    return last.loss
 
 
 def _clients_with(data: FederatedDataset, examples: int, count: int) -> list[str]:
@@ -232,14 +235,6 @@ def finite_difference_errors(
         params = model.init(seed, torch.float64)
         for client_id in data.client_ids[: config.num_clients]:
             batches = fixed_batches(data, client_id, K + 1, size, seed)
-
-            def loss_after_steps(
-                start: Params, model: Model = model, batches: list[Batch] = batches
-            ) -> float:
-                for taken in local_steps(model, start, iter(batches), SGD(rate)):
-                    loss = taken.loss
-                return loss
-
             second, first = (
                 client_update(model, params, data, client_id, algorithm, seed=seed, round_number=0).gradient
                 for algorithm in (make(K, client=SGD(rate), batch_size=size) for make in (maml, fomaml))
@@ -247,7 +242,10 @@ def finite_difference_errors(
             factors = random_stream(seed, "finite differences", client_id).uniform(0.5, 1.5, len(second))
             along = {name: second[name] * f for name, f in zip(second, factors, strict=True)}
             along = scale(along, 1 / norm(along))
-            ahead, behind = (loss_after_steps(add(params, along, sign * step)) for sign in (1.0, -1.0))
+            ahead, behind = (
+                _loss_after_steps(model, add(params, along, sign * step), batches, rate)
+                for sign in (1.0, -1.0)
+            )
             slope = (ahead - behind) / (2 * step)
             errors = (abs(dot(gradient, along) / slope - 1) for gradient in (second, first))
             rows.append((model.name, client_id, K, *errors))

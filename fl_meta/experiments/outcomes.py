@@ -40,9 +40,6 @@ class Personalized:
         return {"initial": initial, "personalized": personalized, "gain": gain}[measure]
 
 
-# --- Table 1 ---------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class TableOneCell(Personalized):
     """One cell of Table 1.
@@ -64,9 +61,6 @@ class TableOneOutcome:
 
     clients: tuple[str, ...]
     cells: tuple[TableOneCell, ...]
-
-
-# --- claims 2 and 3 --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -154,13 +148,9 @@ class LocalOnlyOption:
 
 @dataclass(frozen=True)
 class ComparisonOutcome:
-    """The comparison behind claims 2 and 3 for one seed.
+    """The comparison behind claims 2 and 3 for one seed, on the held-out clients.
 
-    Attributes:
-        clients: ids of the held-out clients.
-        models: the models that claims are decided by.
-        courses: by method, mean accuracies on the way to its model.
-        search: by method, every option that was tried.
+    `courses` has, by method, mean accuracies on the way to its model; `search` every option that was tried.
     """
 
     clients: tuple[str, ...]
@@ -169,18 +159,11 @@ class ComparisonOutcome:
     search: dict[str, tuple[TriedOption | LocalOnlyOption, ...]]
 
     def model_named(self, name: str) -> TrainedModel:
-        """The model of that name.
-
-        Raises:
-            KeyError: if there is none; the message lists the names there are.
-        """
+        """The model of that name; a KeyError lists the names there are."""
         for model in self.models:
             if model.name == name:
                 return model
         raise KeyError(f"no model {name!r}; there are {', '.join(model.name for model in self.models)}")
-
-
-# --- published scores ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -211,9 +194,6 @@ class BenchmarkOutcome:
     seen: int
     predictions: tuple[int, ...]
     methods: tuple[MethodScore, ...]
-
-
-# --- heterogeneity ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

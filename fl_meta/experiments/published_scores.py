@@ -165,10 +165,8 @@ def _per_fedavg(make: Callable[..., Algorithm], config: Benchmark, data: Federat
 def _personalized_fedavg(config: Benchmark, data: FederatedDataset) -> list[Stage]:
     second = config.rounds // 4
     first = fedavg(1, client=SGD(config.client_rate), batch_size=config.batch_size)
-    return [
-        Stage(first, config.rounds - second, clients_per_round=None),
-        _in_steps(config, reptile, _steps_per_epoch(config, data), second),
-    ]
+    averaging = Stage(first, config.rounds - second, clients_per_round=None)
+    return [averaging, _in_steps(config, reptile, _steps_per_epoch(config, data), second)]
 
 
 # How each method trains. Methods that count local steps take about as many as there are in one epoch.
@@ -209,10 +207,9 @@ def benchmark(config: Benchmark, seed: int) -> BenchmarkOutcome:
         for group in (seen, unseen)
     ]
     initial, adapted = zip(*map(_ends, tables), strict=True)
+    methods = [MethodScore(config.method, initial if stages else adapted)]
     if stages:
-        methods = [MethodScore(config.method, initial), MethodScore(config.method + ADAPTED, adapted)]
-    else:
-        methods = [MethodScore(config.method, adapted)]
+        methods.append(MethodScore(config.method + ADAPTED, adapted))
     if released is not None:
         methods.append(MethodScore(AS_RELEASED, (_ends(released)[1],)))
     predictions = [table.rows[table.rows.epoch == 0].num_test_predictions for table in tables]
