@@ -67,8 +67,8 @@ def _entries(result: Result) -> Iterator[tuple[str, float, float, int]]:
         case BenchmarkResult():
             for method in result.methods:
                 seen = method.accuracy[0]
-                mean, adapted = sum(seen) / len(seen), method.name.endswith(ADAPTED)
-                adapted = adapted or method.name in (AS_RELEASED, "Local")
+                mean = sum(seen) / len(seen)
+                adapted = method.name.endswith(ADAPTED) or method.name in (AS_RELEASED, "Local")
                 yield method.name, *((math.nan, mean) if adapted else (mean, math.nan)), len(seen)
 
 

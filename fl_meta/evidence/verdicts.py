@@ -39,12 +39,10 @@ class Verdict:
 
     Attributes:
         claim: short name of the claim, the same on every data set.
-        statement: the claim in one sentence.
         dataset: label of the data set; a synthetic one says so in its label.
         verdict: one of `MARKS`.
         effect: the measured effect; NaN where nothing was measured.
         interval: lower and upper end of the effect's interval; NaN where there is none.
-        unit: unit of effect and interval.
         profile: one of `PROFILES`, or `RECORDED`.
         notebook: name of the notebook that shows the verdict; the report fills it in.
 

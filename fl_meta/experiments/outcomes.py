@@ -1,7 +1,8 @@
 """What each experiment finds for one seed, as plain values that JSON can hold.
 
 Everywhere `accuracy` holds test accuracies in [0, 1]; its last axis runs over clients. Where models are
-personalized, its first axis runs from the initial model to the personalized one.
+personalized, its first axis runs from the initial model to the personalized one. A result file holds an
+outcome and where it came from; see `fl_meta.evidence.result_types`.
 """
 
 from __future__ import annotations

@@ -223,10 +223,8 @@ def benchmark(config: Benchmark, seed: int) -> BenchmarkOutcome:
 
 def _ends(table: PersonalizationTable) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Accuracy of each client before and after adaptation, in the order of the data set."""
-    first, last = (
-        table.rows[table.rows.epoch == epoch].test_accuracy for epoch in (0, int(table.rows.epoch.max()))
-    )
-    return tuple(first.round(5).tolist()), tuple(last.round(5).tolist())
+    epoch, accuracy = table.rows.epoch, table.rows.test_accuracy.round(5)
+    return tuple(accuracy[epoch == 0].tolist()), tuple(accuracy[epoch == epoch.max()].tolist())
 
 
 def beside_published(dataset: str, outcomes: Sequence[BenchmarkOutcome]) -> pd.DataFrame:

@@ -83,8 +83,6 @@ def same_ink_sheet(data: FederatedDataset, *, count: int = 10, examples: int = 3
     Args:
         data: grey images with one label each and `class_names`.
         count: number of columns.
-        examples: number of images to compare.
-        seed: seed of the draw.
 
     Example:
         >>> figure = same_ink_sheet(data, count=4, examples=300)

@@ -33,10 +33,8 @@ def prediction_sheet(
 
     Args:
         data: grey images with `class_names`.
-        client_id: the client whose test part is shown.
         initial: predicted classes of the test part before adaptation [test examples].
         personalized: the same after adaptation.
-        columns: images per row.
         rows: maximal number of rows.
 
     Raises:
@@ -58,19 +56,13 @@ def prediction_sheet(
         axes.imshow(client.test_x[i], cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
         true = int(client.test_y[i])
         axes.set_title(f"is {data.class_names[true]}", fontsize=9, pad=2)
-        for x, text in ((0.22, initial[i]), (0.78, personalized[i])):
-            right = int(text) == true
-            axes.text(
-                x,
-                -0.04,
-                data.class_names[int(text)] + ("" if right else "\u0332"),
-                color=PALETTE[0] if right else PALETTE[3],
-                fontweight="bold",
-                ha="center",
-                va="top",
-                transform=axes.transAxes,
-            )
-        axes.text(0.5, -0.04, "→", ha="center", va="top", transform=axes.transAxes)
+        below = {"ha": "center", "va": "top", "transform": axes.transAxes}
+        for x, predicted in ((0.22, int(initial[i])), (0.78, int(personalized[i]))):
+            right = predicted == true
+            text, colour = data.class_names[predicted], PALETTE[0 if right else 3]
+            text = text if right else f"{text}\u0332"
+            axes.text(x, -0.04, text, color=colour, fontweight="bold", **below)
+        axes.text(0.5, -0.04, "→", **below)
     figure.suptitle(f"{data.label}, {client_id}: initial → personalized", fontsize=10)
     return figure
 
