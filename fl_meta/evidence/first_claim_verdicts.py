@@ -69,10 +69,13 @@ def decide_claim_one(
     """The four verdicts on claim 1 for one data set, from the three tables of measurements.
 
     Example:
-        >>> identities = identity_errors(models, data, config)
-        >>> expansions = expansion_rows(models[0], data, config)
-        >>> differences = finite_difference_errors(models, data, config)
-        >>> decide_claim_one(identities, expansions, differences, data, "smoke")
+        >>> config = fl_meta.experiments.CLAIM_ONE["smoke"]
+        >>> identities = fl_meta.experiments.identity_errors([model], data, config)
+        >>> expansions = fl_meta.experiments.expansion_rows(model, data, config)
+        >>> differences = fl_meta.experiments.finite_difference_errors([model], data, config)
+        >>> verdicts = decide_claim_one(identities, expansions, differences, data, "smoke")
+        >>> [verdict.claim for verdict in verdicts if verdict.verdict == "reproduced"]
+        ['1a', '1b-order', '1b-coefficient', '1c']
     """
     slopes, ratios = expansions.slope, expansions.coefficient_ratio
     return [

@@ -36,9 +36,6 @@ def from_json(record: type[RecordT], value: object) -> RecordT:
     Raises:
         FieldError: if a field is missing, unknown or of another type.
         ValueError: if the dataclass itself refuses the values.
-
-    Example:
-        >>> from_json(DataFingerprint, {"name": "writers", "label": "writers (synthetic)", "sha256": "0f…"})
     """
     return cast(RecordT, _parse(record, value, ""))
 

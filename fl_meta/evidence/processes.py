@@ -17,10 +17,6 @@ def processes(number: int) -> Iterator[Executor]:
 
     The processes do not start as copies of this one: with a copy of its threads they would hang. Where the
     system can, they are copies of a process that has imported everything and computed nothing.
-
-    Example:
-        >>> with processes(2) as pool:
-        ...     load_or_run(config, range(4), folder, executor=pool)
     """
     others = set(active_children())
     threads = max(1, torch.get_num_threads() // number)

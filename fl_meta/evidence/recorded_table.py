@@ -26,19 +26,18 @@ COLUMNS = ("file", "kind", "dataset", "model", "seed", "entry", "initial", "pers
 def recorded_table(folder: str | Path) -> pd.DataFrame:
     """Every result file in a folder as rows of one table.
 
-    Returns:
-        One row per file and trained model (comparison), cell (Table 1, heterogeneity) or method (benchmark).
-        The columns are file, kind, dataset, model (the network), seed, entry (which model, cell or method),
-        initial and personalized (mean accuracy by client, in [0, 1]; of a benchmark, of the clients seen in
-        training; NaN if it was not measured) and clients (how many the means are over).
+    There is one row per file and trained model (comparison), cell (Table 1, heterogeneity) or method
+    (benchmark). The columns are file, kind, dataset, model (the network), seed, entry (which model, cell or
+    method), initial and personalized (mean accuracy by client, in [0, 1]; of a benchmark, of the clients seen
+    in training; NaN if it was not measured) and clients (how many the means are over).
 
     Raises:
         FileNotFoundError: if there is no such folder.
         ResultError: if a file cannot be used.
 
     Example:
-        >>> table = recorded_table("data/results")
-        >>> table[table.entry == "FedAvg"].groupby(["dataset", "model"]).personalized.mean()
+        >>> table = recorded_table("data/results")  # doctest: +SKIP
+        >>> table[table.entry == "FedAvg"].groupby("dataset").personalized.mean()  # doctest: +SKIP
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -68,8 +67,8 @@ def _entries(result: Result) -> Iterator[tuple[str, float, float, int]]:
         case BenchmarkResult():
             for method in result.methods:
                 seen = method.accuracy[0]
-                mean, adapted = sum(seen) / len(seen), method.name.endswith(ADAPTED)
-                adapted = adapted or method.name in (AS_RELEASED, "Local")
+                mean = sum(seen) / len(seen)
+                adapted = method.name.endswith(ADAPTED) or method.name in (AS_RELEASED, "Local")
                 yield method.name, *((math.nan, mean) if adapted else (mean, math.nan)), len(seen)
 
 

@@ -23,13 +23,7 @@ Experiment = TableOne | Comparison | Benchmark | Heterogeneity
 
 @dataclass(frozen=True)
 class DataFingerprint:
-    """Which data a result was computed on.
-
-    Attributes:
-        name: name of the data set.
-        label: name for people to read; it says if the data are synthetic.
-        sha256: checksum of all examples.
-    """
+    """Which data a result was computed on: name, label (see `FederatedDataset`), checksum of all examples."""
 
     name: str
     label: str
@@ -43,9 +37,6 @@ class Result:
     Attributes:
         format: version of the file format.
         kind: a name in `EXPERIMENTS`.
-        config: the experiment.
-        seed: seed of the run.
-        data: the data it was computed on.
         fl_meta: version of this package.
         torch: version of PyTorch.
         machine: processor, number of cores and operating system.

@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Never, overload
 
 import torch
@@ -55,14 +56,7 @@ class ResultError(ValueError):
 
 @dataclass(frozen=True)
 class ExperimentKind:
-    """A kind of experiment.
-
-    Attributes:
-        config: type of its configurations.
-        result: type of its results.
-        data: gives the clients that take part, for a configuration.
-        run: gives the outcome, for a configuration and a seed.
-    """
+    """A kind of experiment: its types, and how to load its clients and to run it for a seed."""
 
     config: type[Experiment]
     result: type[Result]
@@ -89,20 +83,12 @@ def kind_of(config: Experiment) -> str:
 
 
 def data_of(config: Experiment) -> FederatedDataset:
-    """The clients that take part in an experiment.
-
-    Raises:
-        FileNotFoundError, ModuleNotFoundError, ValueError: if they cannot be loaded.
-    """
+    """The clients that take part in an experiment."""
     return EXPERIMENTS[kind_of(config)].data(config)
 
 
 def compute(config: Experiment, seed: int) -> Result:
-    """Run one experiment for one seed.
-
-    Raises:
-        FileNotFoundError, ModuleNotFoundError, ValueError: if the data cannot be loaded.
-    """
+    """Run one experiment for one seed."""
     begin = time.perf_counter()
     kind, data = kind_of(config), data_of(config)
     outcome = EXPERIMENTS[kind].run(config, seed)
@@ -124,7 +110,7 @@ def file_name(config: Experiment, seed: int) -> str:
     """The name of a result file: what it is of, and 8 digits that change with every field of the config.
 
     Example:
-        >>> file_name(RECORDED_COMPARISON["unipen62"], seed=0)
+        >>> file_name(fl_meta.experiments.RECORDED_COMPARISON["unipen62"], seed=0)
         'comparison-unipen62-mlp-3c231648-seed0.json'
     """
     digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:8]
@@ -138,28 +124,19 @@ def read_result(path: Path) -> Result:
         ResultError: if the file is damaged or has another format; the message names file and field.
 
     Example:
-        >>> result = read_result(Path("data/results", file_name(config, seed=0)))
-        >>> result.label, result.seed
+        >>> result = read_result(Path("data/results", file_name(config, seed=0)))  # doctest: +SKIP
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-        kind = _kind_in(value, path)
-        return from_json(EXPERIMENTS[kind].result, value)
-    except ResultError:
-        raise
+        if type(value) is not dict or not value.keys() >= {"format", "kind"}:
+            raise FieldError("", "an object with the fields format and kind", value)
+        if value["format"] == FORMAT:
+            if value["kind"] not in tuple(EXPERIMENTS):
+                raise FieldError("kind", f"one of {', '.join(EXPERIMENTS)}", value["kind"])
+            return from_json(EXPERIMENTS[value["kind"]].result, value)
     except (OSError, ValueError) as error:
         raise ResultError(f"{path} is not a result file: {error}; delete it to compute it again") from error
-
-
-def _kind_in(value: Any, path: Path) -> str:
-    """The kind of a result, if its format is the one that this version reads."""
-    if type(value) is not dict or "format" not in value or "kind" not in value:
-        raise FieldError("", "an object with the fields format and kind", value)
-    if value["format"] != FORMAT:
-        raise ResultError(f"{path} has format {value['format']}; this version reads format {FORMAT}")
-    if value["kind"] not in tuple(EXPERIMENTS):
-        raise FieldError("kind", f"one of {', '.join(EXPERIMENTS)}", value["kind"])
-    return str(value["kind"])
+    raise ResultError(f"{path} has format {value['format']}; this version reads format {FORMAT}")
 
 
 def _refuse_constant(name: str) -> Never:
@@ -167,12 +144,7 @@ def _refuse_constant(name: str) -> Never:
 
 
 def write_result(result: Result, path: Path) -> None:
-    """Write a result atomically.
-
-    Raises:
-        OSError: if the folder cannot be written to.
-        ValueError: if a number is not finite.
-    """
+    """Write a result atomically; a number that is not finite is a ValueError."""
     text = json.dumps(asdict(result), ensure_ascii=False, allow_nan=False) + "\n"
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
@@ -197,12 +169,7 @@ def load_or_run(
     config: Experiment, seeds: Seeds, folder: Path, *, executor: Executor | None = None, progress: bool = True
 ) -> Sequence[Result]: ...
 def load_or_run(
-    config: Experiment,
-    seeds: Seeds,
-    folder: Path,
-    *,
-    executor: Executor | None = None,
-    progress: bool = True,
+    config: Experiment, seeds: Seeds, folder: Path, *, executor: Executor | None = None, progress: bool = True
 ) -> Sequence[Result]:
     """The results of all seeds: read those that are in the folder, compute the others side by side.
 
@@ -210,11 +177,7 @@ def load_or_run(
     only what is missing. A seed that fails does not stop the others; its error is raised at the end.
 
     Args:
-        config: the experiment.
-        seeds: one result for each.
-        folder: where the files are.
         executor: runs the seeds, for example dask's `Client.get_executor()`; None starts a process per core.
-        progress: whether to show a progress bar.
 
     Raises:
         ResultError: if a file in the folder cannot be used.
@@ -222,9 +185,9 @@ def load_or_run(
         Exception: the first error that a seed raised.
 
     Example:
-        >>> config = COMPARISON["smoke"]["writers"]
-        >>> results = load_or_run(config, range(2), own_folder())
-        >>> results[0].model_named("FedAvg").accuracy_of("personalized").mean()
+        >>> config = fl_meta.experiments.COMPARISON["smoke"]["writers"]
+        >>> results = load_or_run(config, range(2), own_folder())  # doctest: +SKIP
+        >>> results[0].model_named("FedAvg").accuracy_of("personalized").mean()  # doctest: +SKIP
     """
     results = _in_folder(config, seeds, folder)
     if len(results) < len(seeds):
@@ -296,7 +259,8 @@ def recorded(config: Experiment, folder: Path) -> Sequence[Result]:
         ResultError: if a file cannot be used.
 
     Example:
-        >>> results = recorded(RECORDED_COMPARISON["unipen62"], Path("data/results"))
+        >>> config = fl_meta.experiments.RECORDED_COMPARISON["unipen62"]
+        >>> results = recorded(config, Path("data/results"))
     """
     paths = [folder / file_name(config, seed) for seed in range(config.folds)]
     return [read_result(path) for path in paths] if all(path.exists() for path in paths) else []
@@ -321,10 +285,12 @@ def largest_difference(result: Result, other: Result) -> float:
         ours, theirs = getattr(result, field), getattr(other, field)
         if ours != theirs:
             raise ResultError(f"the results differ in {field}: {ours} and {theirs}")
-    differences = [0.0]
-    for ours, theirs in zip(_accuracies(result), _accuracies(other), strict=True):
-        differences += [abs(_mean(a) - _mean(b)) for a, b in zip(ours, theirs, strict=True)]
-    return max(differences)
+    differences = (
+        abs(fmean(a) - fmean(b))
+        for ours, theirs in zip(_accuracies(result), _accuracies(other), strict=True)
+        for a, b in zip(ours, theirs, strict=True)
+    )
+    return max(differences, default=0.0)
 
 
 def _accuracies(result: Result) -> list[Accuracies]:
@@ -336,7 +302,3 @@ def _accuracies(result: Result) -> list[Accuracies]:
         case BenchmarkResult():
             return [method.accuracy for method in result.methods]
     raise TypeError(f"a result of an unknown kind: {type(result).__name__}")
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

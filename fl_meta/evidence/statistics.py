@@ -23,7 +23,8 @@ def sign_flip_p(values: ArrayLike, *, resamples: int = 10_000, seed: int = 0) ->
     Source: Fisher's randomization test.
 
     Example:
-        >>> sign_flip_p([0.02, 0.05, 0.01, 0.03, 0.04])
+        >>> sign_flip_p([0.02, 0.05, 0.01, 0.03, 0.04, 0.03, 0.02, 0.01]) < 0.05
+        True
     """
     data = np.asarray(values, dtype=np.float64)
     if data.ndim != 1 or len(data) == 0 or not np.isfinite(data).all():
@@ -63,6 +64,7 @@ def smallest_effect(spread: float, num_clients: int) -> float:
         num_clients: number of held-out clients, over all seeds.
 
     Example:
-        >>> smallest_effect(spread=0.10, num_clients=100)  # about 0.028
+        >>> round(smallest_effect(spread=0.10, num_clients=100), 3)
+        0.028
     """
     return (1.96 + 0.84) * spread / math.sqrt(num_clients)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from fl_meta.evaluation.bootstrap import bootstrap_mean
+from fl_meta.evaluation.bootstrap import Interval, bootstrap_mean
 from fl_meta.evidence.result_types import TableOneResult
 from fl_meta.evidence.statistics import sign_flip_p
 from fl_meta.evidence.verdicts import Verdict, verdict_of
@@ -28,32 +28,25 @@ TABLE_ONE_CLAIMS = {
 def table_one_cells(results: Sequence[TableOneResult]) -> pd.DataFrame:
     """Table 1 in long form: one row per seed and cell.
 
-    The columns are seed, clients_per_round, local_epochs, initial, personalized (means over held-out clients)
+    The columns are clients_per_round, local_epochs, seed, initial, personalized (means over held-out clients)
     and `rounds_initial` and `rounds_personalized`, the rounds until the config's threshold; NaN if it was not
     reached.
 
     Example:
-        >>> table_one_cells(results).groupby(["clients_per_round", "local_epochs"]).personalized.mean()
+        >>> table_one_cells(results).groupby("local_epochs").personalized.mean()  # doctest: +SKIP
     """
     rows = []
     for result in results:
         threshold = result.config.threshold
         for cell in result.cells:
-            initial, personalized = np.mean(cell.accuracy, axis=1)
-            rows.append(
-                {
-                    "clients_per_round": cell.clients_per_round,
-                    "local_epochs": cell.local_epochs,
-                    "seed": result.seed,
-                    "initial": initial,
-                    "personalized": personalized,
-                    "rounds_initial": next((r for r, mean, _ in cell.curve if mean >= threshold), math.nan),
-                    "rounds_personalized": next(
-                        (r for r, _, mean in cell.curve if mean >= threshold), math.nan
-                    ),
-                }
+            rounds = (
+                next((point[0] for point in cell.curve if point[measure] >= threshold), math.nan)
+                for measure in (1, 2)
             )
-    return pd.DataFrame(rows)
+            means = np.mean(cell.accuracy, axis=1)
+            rows.append((cell.clients_per_round, cell.local_epochs, result.seed, *means, *rounds))
+    accuracies = ["initial", "personalized", "rounds_initial", "rounds_personalized"]
+    return pd.DataFrame(rows, columns=["clients_per_round", "local_epochs", "seed", *accuracies])
 
 
 def _accuracy_by_cell(results: Sequence[TableOneResult]) -> dict[tuple[int, int], FloatArray]:
@@ -70,17 +63,12 @@ def decide_table_one(results: Sequence[TableOneResult], profile: str) -> list[Ve
     """The four verdicts on Table 1 for one data set, from one result per seed.
 
     Example:
-        >>> VerdictTable(tuple(decide_table_one(results, "laptop")))
+        >>> fl_meta.evidence.VerdictTable(tuple(decide_table_one(results, "laptop")))  # doctest: +SKIP
     """
     accuracy = _accuracy_by_cell(results)
     gains = {key: bootstrap_mean(values[1] - values[0]) for key, values in accuracy.items()}
     least = min(gains.values(), key=lambda gain: gain.estimate)
-    if min(gain.low for gain in gains.values()) > 0:
-        helps = "reproduced"
-    elif least.high < 0:
-        helps = "not reproduced"
-    else:
-        helps = "direction only" if least.estimate > 0 else "undecided"
+    helps = _verdict(min(gain.low for gain in gains.values()) > 0, least.high < 0, least.estimate > 0)
 
     cells = table_one_cells(results)
     spread = cells.groupby(["clients_per_round", "local_epochs"])[["initial", "personalized"]].std()
@@ -89,45 +77,41 @@ def decide_table_one(results: Sequence[TableOneResult], profile: str) -> list[Ve
     picks = random_stream(0, "cells").integers(len(ratio), size=(5000, len(ratio)))
     low, high = np.quantile(np.median(ratio[picks], axis=1), [0.025, 0.975])
     median = float(np.median(ratio))
-    varies = "undecided"
-    if low >= SEVERAL:
-        varies = "reproduced"
-    elif high < 1:
-        varies = "not reproduced"
-    elif median > 1:
-        varies = "direction only"
+    varies = _verdict(low >= SEVERAL, high < 1, median > 1)
 
     halves = sorted({clients for clients, _ in accuracy})
-    shares = [_share_of_other_best(accuracy, clients) for clients in halves]
-    other = "undecided"
-    if max(shares) >= SURE:
-        other = "reproduced"
-    elif max(shares) <= 1 - SURE:
-        other = "not reproduced"
-    elif max(shares) > 0.5:
-        other = "direction only"
+    share = max(_share_of_other_best(accuracy, clients) for clients in halves)
+    other = _verdict(share >= SURE, share <= 1 - SURE, share > 0.5)
 
     epochs = sorted({epochs for _, epochs in accuracy})
     falls = np.mean(
         [accuracy[clients, epochs[-2]][0] - accuracy[clients, epochs[-1]][0] for clients in halves], axis=0
     )
     fall, by_seed = bootstrap_mean(falls), _by_seed(falls, results)
+    falls_again = verdict_of(fall.estimate, (fall.low, fall.high), sign_flip_p(falls), by_seed)
     numbers = {
-        "T1-gain": (helps, 100 * least.estimate, (100 * least.low, 100 * least.high), "points, smallest"),
-        "T1-spread": (varies, median, (float(low), float(high)), "times, median of cells"),
-        "T1-best-E": (other, 100 * max(shares), (math.nan, math.nan), "% of bootstrap samples"),
-        "T1-largest-E": (
-            verdict_of(fall.estimate, (fall.low, fall.high), sign_flip_p(falls), by_seed),
-            100 * fall.estimate,
-            (100 * fall.low, 100 * fall.high),
-            f"points, E = {epochs[-2]} − E = {epochs[-1]}",
-        ),
+        "T1-gain": (helps, *_in_points(least), "points, smallest"),
+        "T1-spread": (varies, median, (low, high), "times, median of cells"),
+        "T1-best-E": (other, 100 * share, (math.nan, math.nan), "% of bootstrap samples"),
+        "T1-largest-E": (falls_again, *_in_points(fall), f"points, E = {epochs[-2]} − E = {epochs[-1]}"),
     }
     label = results[0].data.label
     return [
         Verdict(claim, TABLE_ONE_CLAIMS[claim], label, verdict, effect, interval, unit, profile)
         for claim, (verdict, effect, interval, unit) in numbers.items()
     ]
+
+
+def _verdict(reproduced: bool, not_reproduced: bool, direction: bool) -> str:
+    if reproduced:
+        return "reproduced"
+    if not_reproduced:
+        return "not reproduced"
+    return "direction only" if direction else "undecided"
+
+
+def _in_points(interval: Interval) -> tuple[float, tuple[float, float]]:
+    return 100 * interval.estimate, (100 * interval.low, 100 * interval.high)
 
 
 def _share_of_other_best(accuracy: dict[tuple[int, int], FloatArray], clients: int) -> float:

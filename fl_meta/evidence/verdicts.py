@@ -18,13 +18,7 @@ import numpy as np
 from fl_meta.experiments.settings import PROFILES, RECORDED
 
 LEVEL = 0.05  # significance level for corrected p values
-MARKS = {
-    "reproduced": "✔",
-    "direction only": "↗",
-    "not reproduced": "✘",
-    "undecided": "?",
-    "not run": "–",
-}
+MARKS = {"reproduced": "✔", "direction only": "↗", "not reproduced": "✘", "undecided": "?", "not run": "–"}
 """All verdicts, each with a mark, so that colour alone does not tell them apart."""
 
 MIME = "application/vnd.fl-meta.verdicts+json"
@@ -45,17 +39,17 @@ class Verdict:
 
     Attributes:
         claim: short name of the claim, the same on every data set.
-        statement: the claim in one sentence.
         dataset: label of the data set; a synthetic one says so in its label.
         verdict: one of `MARKS`.
         effect: the measured effect; NaN where nothing was measured.
         interval: lower and upper end of the effect's interval; NaN where there is none.
-        unit: unit of effect and interval.
         profile: one of `PROFILES`, or `RECORDED`.
         notebook: name of the notebook that shows the verdict; the report fills it in.
 
     Example:
-        >>> Verdict("3-best", "…", "writers", "reproduced", 1.2, (0.4, 2.0), "points", "laptop")
+        >>> verdict = Verdict("3-best", "…", "writers", "reproduced", 1.2, (0.4, 2.0), "points", "laptop")
+        >>> verdict.numbers()
+        ('+1.20', '[+0.40, +2.00]')
     """
 
     claim: str
@@ -69,11 +63,7 @@ class Verdict:
     notebook: str = ""
 
     def __post_init__(self) -> None:
-        """Check the values and make the numbers plain floats.
-
-        Raises:
-            ValueError: if a value is unknown or empty, or the interval's ends are swapped.
-        """
+        """Check the values and make the numbers plain floats."""
         for name in ("claim", "dataset"):
             if not getattr(self, name):
                 raise ValueError(f"a verdict needs a {name}; it is empty")
@@ -97,25 +87,18 @@ class Verdict:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Verdict:
-        """Read the verdict that `as_json` wrote.
-
-        Raises:
-            ValueError: if a field is missing, unknown or of another type.
-        """
+        """Read the verdict that `as_json` wrote; a ValueError says what is wrong with another value."""
         known, given = {field.name for field in fields(cls)}, set(value)
         if given != known:
             raise ValueError(f"a verdict with the wrong fields: {', '.join(sorted(given ^ known))}")
         try:
             low, high = value["interval"]
-            numbers = {
-                "effect": _from_json(value["effect"]),
-                "interval": (_from_json(low), _from_json(high)),
-            }
+            effect, *interval = map(_from_json, (value["effect"], low, high))
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"effect or interval of claim {value['claim']!r} is not a number: {error}"
             ) from error
-        return cls(**{**value, **numbers})
+        return cls(**{**value, "effect": effect, "interval": tuple(interval)})
 
     def numbers(self) -> tuple[str, str]:
         """Effect and interval as text, with a number of decimals that suits the largest of them."""
@@ -133,11 +116,13 @@ class Verdict:
 class VerdictTable:
     """Verdicts as a table, to be the value of a notebook's last cell.
 
-    Attributes:
-        verdicts: the rows of the table.
-
     Example:
-        >>> VerdictTable(tuple(decide_table_one(results, "laptop")))
+        >>> verdict = Verdict("3-best", "…", "writers", "reproduced", 1.2, (0.4, 2.0), "points", "laptop")
+        >>> table = VerdictTable((verdict,))
+        >>> print(table)
+        claim   data set  verdict       effect  interval        unit    profile
+        ──────  ────────  ────────────  ──────  ──────────────  ──────  ───────
+        3-best  writers   ✔ reproduced  +1.20   [+0.40, +2.00]  points  laptop
     """
 
     verdicts: tuple[Verdict, ...]
@@ -215,11 +200,7 @@ def badge(verdict: str) -> str:
 
 
 def collect(cells: Iterable[Mapping[str, Any]], notebook: str) -> tuple[Verdict, ...]:
-    """The verdicts in the outputs of a notebook's cells, each with the notebook's name.
-
-    Raises:
-        ValueError: if an output claims to hold verdicts but does not.
-    """
+    """The verdicts in the outputs of a notebook's cells, each with the notebook's name."""
     return tuple(
         Verdict.from_json({**value, "notebook": notebook})
         for cell in cells
@@ -247,11 +228,7 @@ def _from_json(number: float | None) -> float:
 def verdict_of(effect: float, interval: tuple[float, float], p: float, seeds: Sequence[float]) -> str:
     """The verdict on one effect, by the rule at the top of `comparison_verdicts`.
 
-    Args:
-        effect: a positive effect supports the claim.
-        interval: 95 % interval of the effect.
-        p: corrected p value.
-        seeds: the effect of each seed.
+    A positive effect supports the claim; `p` is corrected, and `seeds` has the effect of each seed.
     """
     low, high = interval
     agree = sum(np.sign(seed) == np.sign(effect) for seed in seeds)

@@ -35,7 +35,8 @@ def clients_of(setting: Setting) -> FederatedDataset:
         ValueError: for an unknown data set, or if no client has enough examples.
 
     Example:
-        >>> clients_of(Setting("writers", "mlp", least=20, most=60, num_clients=24)).client_ids
+        >>> len(clients_of(Setting("writers", "mlp", least=20, most=60, num_clients=24)))
+        24
     """
     number, synthetic = setting.num_clients, setting.dataset == "writers"
     options = {"num_writers": number} if synthetic and number else {}
@@ -58,7 +59,9 @@ def train_validation_held_out(
     The held-out clients are one fold; a fifth of the others are the validation clients.
 
     Example:
-        >>> train, validation, held_out = train_validation_held_out(setting, fold=0, folds=5)
+        >>> setting = Setting("writers", "mlp", least=20, most=60, num_clients=50)
+        >>> [len(clients) for clients in train_validation_held_out(setting, fold=0, folds=5)]
+        [32, 8, 10]
     """
     rest, held_out = fold_of(setting, fold, folds)
     train, validation = rest.fold(0, 5, PERSON_OF.get(setting.dataset, str))

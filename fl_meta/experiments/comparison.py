@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -60,19 +60,13 @@ def compare(config: Comparison, seed: int) -> ComparisonOutcome:
 
     Raises:
         TrainingDivergedError: if training diverges with every option of a method.
-
-    Example:
-        >>> outcome = compare(COMPARISON["smoke"]["writers"], seed=0)
-        >>> outcome.model_named("FedAvg").accuracy_of("gain").mean()
     """
     run = ComparisonRun(config, seed)
     snapshots, start, rate = run.train_fedavg()
     run.branch(start, rate)
     run.train_centralized(snapshots)
     run.train_local_only()
-    return ComparisonOutcome(
-        clients=run.held_out.client_ids, models=tuple(run.models), courses=run.courses, search=run.search
-    )
+    return ComparisonOutcome(run.held_out.client_ids, tuple(run.models), run.courses, run.search)
 
 
 class ComparisonRun:
@@ -80,10 +74,8 @@ class ComparisonRun:
 
     def __init__(self, config: Comparison, seed: int) -> None:
         self.config, self.seed = config, seed
-        fold = seed % config.folds
-        self.train, self.validation, self.held_out = train_validation_held_out(
-            config.setting, fold, config.folds
-        )
+        groups = train_validation_held_out(config.setting, seed % config.folds, config.folds)
+        self.train, self.validation, self.held_out = groups
         self.model = MODELS[config.setting.model](self.train)
         self.search: dict[str, tuple[TriedOption | LocalOnlyOption, ...]] = {}
         self.models: list[TrainedModel] = []
@@ -123,12 +115,12 @@ class ComparisonRun:
             return Stage(algorithm, rounds, clients)
 
         def personalized(branch: list[Snapshot]) -> float:
-            return self._validation_personalized(branch[-1].params, rate)
+            return self._validation_accuracy(branch[-1].params, rate, config.personalization_epochs)
 
         def initial(branch: list[Snapshot]) -> float:
-            return self._validation_initial(branch[-1].params)
+            return self._validation_accuracy(branch[-1].params)
 
-        at = sorted({round(i * rounds / 4) for i in range(5)})
+        at = {round(i * rounds / 4) for i in range(5)}
 
         def follow_branch(
             name: str,
@@ -136,12 +128,7 @@ class ComparisonRun:
             stage: Callable[[OptionT], Stage],
             criterion: Callable[[list[Snapshot]], float],
         ) -> tuple[OptionT, Snapshot]:
-            option, snapshots = self._best(
-                name,
-                options,
-                lambda option: path(self.model, self.train, stage(option), self.seed, at, start),
-                criterion,
-            )
+            option, snapshots = self._best(name, options, stage, criterion, self.train, at, start)
             self._record(name, name, snapshots[-1], option)
             self._follow(name, [(FEDAVG, start), *((name, snapshot) for snapshot in snapshots[1:])])
             return option, snapshots[-1]
@@ -189,24 +176,13 @@ class ComparisonRun:
         """The floor: each held-out client trains alone, from a fresh model."""
         config, start = self.config, self.model.init(self.seed)
         epochs = config.local_only_epochs
-        means = {
-            rate: float(self._accuracies(start, self.validation, rate, epochs, ends=True)[-1].mean())
-            for rate in config.personalization_rates
-        }
+        rates = config.personalization_rates
+        means = {rate: self._validation_accuracy(start, rate, epochs) for rate in rates}
         self.search[LOCAL_ONLY] = tuple(LocalOnlyOption(rate, round(mean, 5)) for rate, mean in means.items())
         rate = max(means, key=lambda rate: means[rate])
-        accuracy = self._accuracies(start, self.held_out, rate, epochs, ends=True)
+        accuracy = rounded(self._accuracies(start, self.held_out, rate, epochs, ends=True))
         self.models.append(
-            TrainedModel(
-                name=LOCAL_ONLY,
-                option=rate,
-                rounds=0,
-                local_gradients=0,
-                personalization_rate=rate,
-                validation=None,
-                accuracy=rounded(accuracy),
-                why=None,
-            )
+            TrainedModel(LOCAL_ONLY, rate, 0, 0, rate, validation=None, accuracy=accuracy, why=None)
         )
 
     # --- what the steps share ----------------------------------------------------------------------------
@@ -220,27 +196,25 @@ class ComparisonRun:
         algorithm = fedavg(epochs, client=SGD(rate), server=server, batch_size=BATCH_SIZE)
         return Stage(algorithm, rounds, self.config.clients_per_round)
 
-    def _validation_initial(self, params: Params) -> float:
-        """Mean initial accuracy of the validation clients."""
-        return float(self._accuracies(params, self.validation, 1.0, 0)[0].mean())
-
-    def _validation_personalized(self, params: Params, rate: float) -> float:
-        """Mean personalized accuracy of the validation clients."""
-        epochs = self.config.personalization_epochs
-        return float(self._accuracies(params, self.validation, rate, epochs, ends=True)[-1].mean())
+    def _validation_accuracy(self, params: Params, rate: float = 1.0, epochs: int = 0) -> float:
+        """Mean accuracy of the validation clients after adaptation, by default before it."""
+        return float(self._accuracies(params, self.validation, rate, epochs, ends=epochs > 0)[-1].mean())
 
     def _best(
         self,
         method: str,
         options: Sequence[OptionT],
-        training: Callable[[OptionT], Iterable[Snapshot]],
+        stage: Callable[[OptionT], Stage],
         criterion: Callable[[list[Snapshot]], float],
+        data: FederatedDataset,
+        at: Collection[int],
+        start: Snapshot | None = None,
     ) -> tuple[OptionT, list[Snapshot]]:
         """The option whose training has the highest criterion, and the snapshots of that training."""
         attempts: list[tuple[float, OptionT, list[Snapshot]]] = []
         for option in options:
             try:
-                snapshots = list(training(option))
+                snapshots = list(path(self.model, data, stage(option), self.seed, at, start))
             except TrainingDivergedError:
                 attempts.append((0.0, option, []))
             else:
@@ -254,11 +228,7 @@ class ComparisonRun:
         return option, snapshots
 
     def _train(
-        self,
-        name: str,
-        options: Sequence[float],
-        data: FederatedDataset,
-        stage: Callable[[float], Stage],
+        self, name: str, options: Sequence[float], data: FederatedDataset, stage: Callable[[float], Stage]
     ) -> tuple[list[Snapshot], Snapshot, float]:
         """Train from scratch: the snapshots of the best option, the best of them, and the option.
 
@@ -268,12 +238,11 @@ class ComparisonRun:
         rounds = stage(options[0]).rounds
         course = geometric(rounds, COARSE)
         at = {*geometric(rounds, FINE), *course}
-        option, snapshots = self._best(
-            name,
-            options,
-            lambda option: path(self.model, data, stage(option), self.seed, at),
-            lambda snapshots: max(self._validation_initial(snapshot.params) for snapshot in snapshots),
-        )
+
+        def highest_initial(snapshots: list[Snapshot]) -> float:
+            return max(self._validation_accuracy(snapshot.params) for snapshot in snapshots)
+
+        option, snapshots = self._best(name, options, stage, highest_initial, data, at)
         train, validation = (
             [self._accuracies(snapshot.params, clients, 1.0, 0)[0] for snapshot in snapshots]
             for clients in (self.train, self.validation)
@@ -311,17 +280,10 @@ class ComparisonRun:
         """Personalize a snapshot of a method to the held-out clients, and keep it as a model of this name."""
         rate, means, accuracy = self._evaluated(method, snapshot, ends=False)
         epochs = self.config.personalization_epochs
+        why = diagnose(self.model, snapshot.params, self.held_out, rate, epochs, self.seed)
+        rounds, gradients = snapshot.round_number, snapshot.local_gradients
         self.models.append(
-            TrainedModel(
-                name=name,
-                option=option,
-                rounds=snapshot.round_number,
-                local_gradients=snapshot.local_gradients,
-                personalization_rate=rate,
-                validation=rounded(means),
-                accuracy=rounded(accuracy),
-                why=diagnose(self.model, snapshot.params, self.held_out, rate, epochs, self.seed),
-            )
+            TrainedModel(name, option, rounds, gradients, rate, rounded(means), rounded(accuracy), why)
         )
 
     def _follow(self, name: str, course: Iterable[tuple[str, Snapshot]]) -> None:
@@ -330,13 +292,6 @@ class ComparisonRun:
         for method, snapshot in course:
             rate, _, accuracy = self._evaluated(method, snapshot, ends=True)
             initial, *_, personalized = rounded(accuracy.mean(1))
-            points.append(
-                CoursePoint(
-                    round=snapshot.round_number,
-                    local_gradients=snapshot.local_gradients,
-                    personalization_rate=rate,
-                    initial=initial,
-                    personalized=personalized,
-                )
-            )
+            point = CoursePoint(snapshot.round_number, snapshot.local_gradients, rate, initial, personalized)
+            points.append(point)
         self.courses[name] = tuple(points)

@@ -23,9 +23,6 @@ class Comparison:
     Every method chooses its rate among the same number of values, on a fifth of the training clients. These
     validation clients take no part in training.
 
-    Example:
-        >>> config = replace(COMPARISON["laptop"]["writers"], rounds=20)
-
     Attributes:
         setting: data and model.
         folds: the clients are divided into this many folds; seed k holds out fold k.
@@ -44,6 +41,9 @@ class Comparison:
         personalization_rates: rates tried for local SGD in personalization, for each model separately.
         personalization_epochs: epochs of personalization.
         local_only_epochs: epochs of training without any federation.
+
+    Example:
+        >>> config = replace(COMPARISON["laptop"]["writers"], rounds=20)
     """
 
     setting: Setting
@@ -64,14 +64,8 @@ class Comparison:
     local_only_epochs: int
 
     def __post_init__(self) -> None:
-        grids = (
-            "client_rates",
-            "reptile",
-            "server_rates",
-            "adam_rates",
-            "centralized_rates",
-            "centralized_adam_rates",
-        )
+        centralized = "centralized_rates", "centralized_adam_rates"
+        grids = "client_rates", "reptile", "server_rates", "adam_rates", *centralized
         sizes = {name: len(getattr(self, name)) for name in grids}
         if len(set(sizes.values())) > 1:
             raise ValueError(
@@ -127,6 +121,7 @@ _SMOKE: dict[str, Any] = {
     "personalization_epochs": 1,
     "local_only_epochs": 2,
 }
+_PAPER = PAPER_BUDGET | {"local_only_epochs": 50}
 COMPARISON = {
     "smoke": {
         "writers": replace(HANDWRITING, setting=replace(WRITERS, num_clients=24), **_SMOKE),
@@ -135,34 +130,19 @@ COMPARISON = {
     "laptop": {"writers": HANDWRITING, "shakespeare": TEXT},
     "paper": {
         "writers": replace(
-            HANDWRITING,
-            setting=PAPER_WRITERS,
-            local_epochs=10,
-            rounds=500,
-            fine_tuning_rounds=100,
-            local_only_epochs=50,
-            **PAPER_BUDGET,
+            HANDWRITING, setting=PAPER_WRITERS, local_epochs=10, rounds=500, fine_tuning_rounds=100, **_PAPER
         ),
         "shakespeare": replace(
-            TEXT,
-            setting=PAPER_SHAKESPEARE,
-            local_epochs=5,
-            rounds=300,
-            fine_tuning_rounds=60,
-            local_only_epochs=50,
-            **PAPER_BUDGET,
+            TEXT, setting=PAPER_SHAKESPEARE, local_epochs=5, rounds=300, fine_tuning_rounds=60, **_PAPER
         ),
     },
 }
 # The repository keeps the results of these: five folds, so that every client is held out once.
-_RECORDED: dict[str, Any] = {
-    "folds": 5,
-    "fine_tuning_rounds": 25,
-    "personalization_epochs": 5,
-    "local_only_epochs": 30,
-}
-_RECORDED_HANDWRITING = replace(HANDWRITING, rounds=80, clients_per_round=20, **_RECORDED)
-_RECORDED_TEXT = replace(TEXT, rounds=60, **_RECORDED | {"personalization_epochs": 3})
+_RECORDED: dict[str, Any] = {"folds": 5, "fine_tuning_rounds": 25, "local_only_epochs": 30}
+_RECORDED_HANDWRITING = replace(
+    HANDWRITING, rounds=80, clients_per_round=20, personalization_epochs=5, **_RECORDED
+)
+_RECORDED_TEXT = replace(TEXT, rounds=60, personalization_epochs=3, **_RECORDED)
 RECORDED_COMPARISON = {
     name: replace(_RECORDED_TEXT if "shakespeare" in name else _RECORDED_HANDWRITING, setting=setting)
     for name, setting in RECORDED_SETTINGS.items()

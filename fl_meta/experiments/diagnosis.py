@@ -23,13 +23,7 @@ def diagnose(
 ) -> Diagnosis:
     """Measure why a model may be easy to personalize, on the train parts of at most 20 clients.
 
-    Args:
-        model: the model.
-        params: its parameters.
-        data: the clients; those with fewer than two train examples are left out.
-        rate: client rate of the adaptation.
-        epochs: epochs of the adaptation.
-        seed: decides the batches.
+    Clients with fewer than two train examples are left out; rate and epochs are those of the adaptation.
     """
     cosines, products, distances = [], [], []
     inner, mean = zeros_like(params), zeros_like(params)

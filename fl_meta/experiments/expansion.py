@@ -48,7 +48,8 @@ def average_gradient(model: Model, params: Params, batches: Sequence[Batch]) -> 
     """AvgGrad: the mean of the batches' gradients at `params`.
 
     Example:
-        >>> norm(average_gradient(model, params, batches))
+        >>> batches = fl_meta.experiments.fixed_batches(data, data.client_ids[0], 2, size=10, seed=0)
+        >>> gradient = average_gradient(model, params, batches)
     """
     return _mean([gradient(model, params, batch)[1] for batch in batches])
 
@@ -57,7 +58,8 @@ def average_gradient_inner(model: Model, params: Params, batches: Sequence[Batch
     """AvgGradInner: half the gradient of the mean inner product of two independently drawn gradients.
 
     Example:
-        >>> norm(average_gradient_inner(model, params, batches))
+        >>> batches = fl_meta.experiments.fixed_batches(data, data.client_ids[0], 2, size=10, seed=0)
+        >>> inner = average_gradient_inner(model, params, batches)
     """
     mean_gradient = average_gradient(model, params, batches)
     return _mean([hessian_vector_product(model, params, batch, mean_gradient) for batch in batches])
@@ -82,8 +84,8 @@ def expected_update(
     again.
 
     Example:
-        >>> batches = fixed_batches(data, data.client_ids[0], 2, 10, seed=0)
-        >>> expected_update(model, params, batches, "FedAvg", steps=2, rate=0.01)
+        >>> batches = fl_meta.experiments.fixed_batches(data, data.client_ids[0], 2, size=10, seed=0)
+        >>> update = expected_update(model, params, batches, "FedAvg", steps=2, rate=0.01)
     """
     cache = {} if gradient_cache is None else gradient_cache
     if (rate, drawn) not in cache:
@@ -93,15 +95,9 @@ def expected_update(
         return _mean(gradients)
     outcomes = []
     for number, (inner_gradient, batch) in enumerate(zip(gradients, batches, strict=True)):
+        ahead, now_drawn = add(params, inner_gradient, -rate), (*drawn, number)
         outcome = expected_update(
-            model,
-            add(params, inner_gradient, -rate),
-            batches,
-            method,
-            steps - 1,
-            rate,
-            gradient_cache=cache,
-            drawn=(*drawn, number),
+            model, ahead, batches, method, steps - 1, rate, gradient_cache=cache, drawn=now_drawn
         )
         if method == "FedAvg":
             outcome = add(inner_gradient, outcome)
@@ -118,7 +114,6 @@ class Expansion:
     The leading term is K · AvgGrad for FedAvg and AvgGrad for the others.
 
     Attributes:
-        method: the method that makes the update.
         steps: K.
         rates: the client rates β [rates].
         errors: error of the expansion up to the term in β, divided by ‖AvgGrad‖ [rates].
@@ -155,10 +150,8 @@ def measure_expansion(
     """Compare `expected_update` with its expansion at several client rates.
 
     Args:
-        model: the model.
         params: where to expand; use float64, because the errors are tiny.
         batches: the client's fixed batches, each drawn with equal probability.
-        method: the method that makes the update.
         steps: K, at least 2 for FedAvg (K = 1 has no term in β) and 1 for the others.
         relative_rates: β in units of ‖AvgGrad‖ / ‖AvgGradInner‖, so that they suit any model; at least two.
         gradient_cache: gradients of the same model, parameters and batches; the call adds to it.
@@ -167,8 +160,11 @@ def measure_expansion(
         ValueError: if `steps` is too small or there are fewer than two rates or batches.
 
     Example:
-        >>> expansion = measure_expansion(model, params, batches, "MAML", 2, (1e-4, 1e-3))
-        >>> expansion.slope, expansion.coefficient_ratio
+        >>> batches = fl_meta.experiments.fixed_batches(data, data.client_ids[0], 2, size=10, seed=0)
+        >>> start = model.init(0, torch.float64)
+        >>> expansion = measure_expansion(model, start, batches, "MAML", 2, (1e-4, 1e-3))
+        >>> print(f"slope {expansion.slope:.1f}, fitted / predicted {expansion.coefficient_ratio:.2f}")
+        slope 2.0, fitted / predicted 1.00
     """
     least = 2 if method == "FedAvg" else 1
     if steps < least or len(relative_rates) < 2 or len(batches) < 2:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import pandas as pd
 import torch
@@ -35,12 +34,7 @@ from fl_meta.training.rounds import pseudo_gradient
 class ClaimOne:
     """The identities, the expansion and the second order (notebook 01), in float64.
 
-    Attributes:
-        num_clients: clients per data set.
-        steps: K of the identities.
-        batch_size: examples in a local batch.
-        expansion_steps: values of K in the expansion.
-        expansion_clients: number of clients whose expansion is measured.
+    The identities are measured for K = `steps`, the expansion for every K of `expansion_steps`.
     """
 
     num_clients: int
@@ -112,55 +106,53 @@ def identity_errors(
     The columns are model, identity, relative_error. The two sides of an identity are computed separately.
 
     Example:
-        >>> identity_errors([models.mlp(data)], data, CLAIM_ONE["smoke"])
+        >>> bool((identity_errors([model], data, CLAIM_ONE["smoke"]).relative_error < 1e-12).all())
+        True
     """
-    rows = []
-    K, client = config.steps, SGD(0.05)
-    ids = data.client_ids[: config.num_clients]
-    for model in models:
-        params = model.init(seed, torch.float64)
+    rows = [
+        (model.name, identity, error)
+        for model in models
+        for identity, error in _errors_by_identity(model, data, config, seed).items()
+    ]
+    return pd.DataFrame(rows, columns=["model", "identity", "relative_error"])
 
-        def sends(algorithm: Algorithm, model: Model = model, params: Params = params) -> Params:
-            return pseudo_gradient(model, params, data, ids, algorithm, seed=seed, round_number=0)[0]
 
-        def averaged(weights: ClientWeights, model: Model = model, params: Params = params) -> Params:
-            average = averaged_models(
-                model,
-                params,
-                data,
-                ids,
-                steps=K,
-                client=client,
-                batch_size=config.batch_size,
-                weights=weights,
-                seed=seed,
-            )
-            return add(params, average, -1.0)
+def _errors_by_identity(
+    model: Model, data: FederatedDataset, config: ClaimOne, seed: int
+) -> dict[str, float]:
+    K, size, client = config.steps, config.batch_size, SGD(0.05)
+    ids, params = data.client_ids[: config.num_clients], model.init(seed, torch.float64)
 
-        size = config.batch_size
-        first_order = partial(fomaml, client=client, batch_size=size, weights="examples")
-        meta_learning = sends(fedsgd(client=client, batch_size=size))
-        for j in range(1, K):
-            meta_learning = add(meta_learning, sends(first_order(j)))
-        textbook = averaged("examples")
-        errors = {
-            f"FedAvg({K}) = FedSGD + ΣFOMAML(j)": relative_error(textbook, meta_learning),
-            f"FedAvg({K}), equal weights = Reptile({K})": relative_error(
-                averaged("equal"), sends(reptile(K, client=client, batch_size=size))
-            ),
-            f"averaged models = the library's FedAvg({K})": relative_error(
-                textbook, sends(fedavg(steps=K, client=client, batch_size=size))
-            ),
-        }
-        rows += [{"model": model.name, "identity": k, "relative_error": v} for k, v in errors.items()]
-    return pd.DataFrame(rows)
+    def sends(algorithm: Algorithm) -> Params:
+        return pseudo_gradient(model, params, data, ids, algorithm, seed=seed, round_number=0)[0]
+
+    def textbook(weights: ClientWeights) -> Params:
+        average = averaged_models(
+            model, params, data, ids, steps=K, client=client, batch_size=size, weights=weights, seed=seed
+        )
+        return add(params, average, -1.0)
+
+    meta_learning = sends(fedsgd(client=client, batch_size=size))
+    for j in range(1, K):
+        first_order = fomaml(j, client=client, batch_size=size, weights="examples")
+        meta_learning = add(meta_learning, sends(first_order))
+    library = sends(fedavg(steps=K, client=client, batch_size=size))
+    reptiles = sends(reptile(K, client=client, batch_size=size))
+    averaged = textbook("examples")
+    return {
+        f"FedAvg({K}) = FedSGD + ΣFOMAML(j)": relative_error(averaged, meta_learning),
+        f"FedAvg({K}), equal weights = Reptile({K})": relative_error(textbook("equal"), reptiles),
+        f"averaged models = the library's FedAvg({K})": relative_error(averaged, library),
+    }
 
 
 def fixed_batches(data: FederatedDataset, client_id: str, count: int, size: int, seed: int) -> list[Batch]:
     """The first `count` batches of `size` of a client's train part in round 0, as tensors.
 
     Example:
-        >>> fixed_batches(data, data.client_ids[0], count=2, size=10, seed=0)
+        >>> batches = fixed_batches(data, data.client_ids[0], count=2, size=10, seed=0)
+        >>> [len(y) for _, y, _ in batches]
+        [10, 10]
     """
     client, first = data[client_id], torch_seed(seed, "dropout", 0, client_id)
     plan = batch_plan(seed, 0, client_id, len(client.train_x), batch_size=size, steps=count)
@@ -182,13 +174,13 @@ def expansion_rows(
     """Claim 1b: slope and coefficient of the expansion, one row per client, method and K, in float64.
 
     Each client has two batches; the expansion is around the model's initial parameters. The columns are
-    model, client_id, method, steps, slope, coefficient_ratio.
-
-    Raises:
-        ValueError: if no client has enough train examples for two batches.
+    model, client_id, method, steps, slope, coefficient_ratio. No client with enough train examples for two
+    batches is a ValueError.
 
     Example:
-        >>> expansion_rows(models.logistic(data), data, CLAIM_ONE["smoke"])
+        >>> table = expansion_rows(model, data, CLAIM_ONE["smoke"])
+        >>> table.groupby("method").slope.mean().round(1).to_dict()
+        {'FOMAML': 2.0, 'FedAvg': 2.0, 'MAML': 2.0}
     """
     params = model.init(seed, torch.float64)
     methods: tuple[Method, ...] = ("FedAvg", "FOMAML", "MAML")
@@ -199,17 +191,14 @@ def expansion_rows(
         for method in methods:
             for K in config.expansion_steps:
                 result = measure_expansion(model, params, batches, method, K, rates, gradient_cache=cache)
-                rows.append(
-                    {
-                        "model": model.name,
-                        "client_id": client_id,
-                        "method": method,
-                        "steps": K,
-                        "slope": result.slope,
-                        "coefficient_ratio": result.coefficient_ratio,
-                    }
-                )
-    return pd.DataFrame(rows)
+                rows.append((model.name, client_id, method, K, result.slope, result.coefficient_ratio))
+    columns = ["model", "client_id", "method", "steps", "slope", "coefficient_ratio"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _loss_after_steps(model: Model, start: Params, batches: list[Batch], rate: float) -> float:
+    *_, last = local_steps(model, start, iter(batches), SGD(rate))
+    return last.loss
 
 
 def _clients_with(data: FederatedDataset, examples: int, count: int) -> list[str]:
@@ -237,7 +226,8 @@ def finite_difference_errors(
     client_id, steps, relative_error, and first_order_error: that of FOMAML, which drops the second order.
 
     Example:
-        >>> finite_difference_errors([models.logistic(data)], data, CLAIM_ONE["smoke"])
+        >>> bool((finite_difference_errors([model], data, CLAIM_ONE["smoke"]).relative_error < 1e-6).all())
+        True
     """
     rows = []
     K, size = config.steps, config.batch_size
@@ -245,33 +235,19 @@ def finite_difference_errors(
         params = model.init(seed, torch.float64)
         for client_id in data.client_ids[: config.num_clients]:
             batches = fixed_batches(data, client_id, K + 1, size, seed)
-
-            def loss_after_steps(
-                start: Params, model: Model = model, batches: list[Batch] = batches
-            ) -> float:
-                for taken in local_steps(model, start, iter(batches), SGD(rate)):
-                    loss = taken.loss
-                return loss
-
             second, first = (
                 client_update(model, params, data, client_id, algorithm, seed=seed, round_number=0).gradient
-                for algorithm in (
-                    maml(K, client=SGD(rate), batch_size=size),
-                    fomaml(K, client=SGD(rate), batch_size=size),
-                )
+                for algorithm in (make(K, client=SGD(rate), batch_size=size) for make in (maml, fomaml))
             )
             factors = random_stream(seed, "finite differences", client_id).uniform(0.5, 1.5, len(second))
             along = {name: second[name] * f for name, f in zip(second, factors, strict=True)}
             along = scale(along, 1 / norm(along))
-            ahead, behind = (loss_after_steps(add(params, along, sign * step)) for sign in (1.0, -1.0))
-            slope = (ahead - behind) / (2 * step)
-            rows.append(
-                {
-                    "model": model.name,
-                    "client_id": client_id,
-                    "steps": K,
-                    "relative_error": abs(dot(second, along) / slope - 1),
-                    "first_order_error": abs(dot(first, along) / slope - 1),
-                }
+            ahead, behind = (
+                _loss_after_steps(model, add(params, along, sign * step), batches, rate)
+                for sign in (1.0, -1.0)
             )
-    return pd.DataFrame(rows)
+            slope = (ahead - behind) / (2 * step)
+            errors = (abs(dot(gradient, along) / slope - 1) for gradient in (second, first))
+            rows.append((model.name, client_id, K, *errors))
+    columns = ["model", "client_id", "steps", "relative_error", "first_order_error"]
+    return pd.DataFrame(rows, columns=columns)

@@ -29,13 +29,7 @@ def grid_settings(config: Heterogeneity) -> Iterator[dict[str, Any]]:
 
 
 def writers_of(config: Heterogeneity, knobs: Mapping[str, Any], population: int) -> FederatedDataset:
-    """The writers of a cell. Their images are drawn when they are read, so that no step takes long.
-
-    Args:
-        config: gives the number of writers.
-        knobs: values by the names in `KNOBS`.
-        population: seed of the writers; each seed makes other writers.
-    """
+    """The writers of a cell, others in each population. Images are drawn when read: no step is long."""
     setting = config.setting
     data = load_writers(setting.num_clients or 200, seed=population, size_skew=0.0, on_demand=True, **knobs)
     return data.limited(setting.least, setting.most)
@@ -107,11 +101,7 @@ class Gain:
 
 
 def gains(outcomes: Sequence[HeterogeneityOutcome]) -> dict[tuple[float, ...], Gain]:
-    """The gain in each cell over the writers of all seeds; keys are the knobs' values, in `KNOBS` order.
-
-    Args:
-        outcomes: one per seed, of the same grid.
-    """
+    """The gain in each cell over the writers of all seeds; keys are the knobs' values, in `KNOBS` order."""
     gain_of = {}
     for cells in zip(*(outcome.cells for outcome in outcomes), strict=True):
         accuracy = np.concatenate([np.array(cell.accuracy) for cell in cells], axis=1)

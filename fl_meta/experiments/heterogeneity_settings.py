@@ -21,13 +21,9 @@ class Heterogeneity:
         clients_per_round: writers sampled in each round.
         steps: local steps K in each round, the same in every cell.
         rounds: rounds of FedAvg.
-        client_rate: learning rate of local SGD, both in training and in personalization; not tuned for any
-            cell.
+        client_rate: learning rate of local SGD in training and in personalization; not tuned for any cell.
         server_momentum: momentum of SGD with rate 1 at the server.
         personalization_epochs: epochs of personalization.
-
-    Example:
-        >>> config = replace(RECORDED_HETEROGENEITY, style=(0.0, 2.0), rounds=5)
     """
 
     setting: Setting

@@ -1,7 +1,8 @@
 """What each experiment finds for one seed, as plain values that JSON can hold.
 
 Everywhere `accuracy` holds test accuracies in [0, 1]; its last axis runs over clients. Where models are
-personalized, its first axis runs from the initial model to the personalized one.
+personalized, its first axis runs from the initial model to the personalized one. A result file holds an
+outcome and where it came from; see `fl_meta.evidence.result_types`.
 """
 
 from __future__ import annotations
@@ -36,15 +37,8 @@ class Personalized:
     def accuracy_of(self, measure: Measure) -> FloatArray:
         """Each held-out client's initial or personalized accuracy, or the gain between them [clients]."""
         initial, personalized = np.array(self.accuracy[0]), np.array(self.accuracy[-1])
-        measures: dict[Measure, FloatArray] = {
-            "initial": initial,
-            "personalized": personalized,
-            "gain": personalized - initial,
-        }
-        return measures[measure]
-
-
-# --- Table 1 ---------------------------------------------------------------------------------------------
+        gain: FloatArray = personalized - initial
+        return {"initial": initial, "personalized": personalized, "gain": gain}[measure]
 
 
 @dataclass(frozen=True)
@@ -52,8 +46,6 @@ class TableOneCell(Personalized):
     """One cell of Table 1.
 
     Attributes:
-        clients_per_round: clients sampled in each round.
-        local_epochs: E.
         curve: round, mean initial accuracy and mean personalized accuracy at each evaluation.
         accuracy: initial and personalized accuracy after the last round [2, clients].
     """
@@ -66,18 +58,10 @@ class TableOneCell(Personalized):
 
 @dataclass(frozen=True)
 class TableOneOutcome:
-    """Table 1 for one seed.
-
-    Attributes:
-        clients: ids of the held-out clients.
-        cells: one for each number of clients per round and of local epochs.
-    """
+    """Table 1 for one seed: the held-out clients, and a cell for each number of clients per round and E."""
 
     clients: tuple[str, ...]
     cells: tuple[TableOneCell, ...]
-
-
-# --- claims 2 and 3 --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -106,7 +90,6 @@ class TrainedModel(Personalized):
     """A model that claims are decided by.
 
     Attributes:
-        name: name of the method.
         option: the option chosen on the validation clients.
         rounds: rounds (or centralized steps) of training.
         local_gradients: batch gradients that training evaluated.
@@ -128,14 +111,12 @@ class TrainedModel(Personalized):
 
 @dataclass(frozen=True)
 class CoursePoint:
-    """A point of a method's course: mean accuracy of the held-out clients.
+    """A point of a method's course: mean initial and personalized accuracy of the held-out clients.
 
     Attributes:
         round: rounds (or centralized steps) since the beginning of training.
         local_gradients: batch gradients evaluated so far.
         personalization_rate: the rate that the validation clients prefer at this point.
-        initial: mean initial accuracy.
-        personalized: mean personalized accuracy.
     """
 
     round: int
@@ -168,13 +149,9 @@ class LocalOnlyOption:
 
 @dataclass(frozen=True)
 class ComparisonOutcome:
-    """The comparison behind claims 2 and 3 for one seed.
+    """The comparison behind claims 2 and 3 for one seed, on the held-out clients.
 
-    Attributes:
-        clients: ids of the held-out clients.
-        models: the models that claims are decided by.
-        courses: by method, mean accuracies on the way to its model.
-        search: by method, every option that was tried.
+    `courses` has, by method, mean accuracies on the way to its model; `search` every option that was tried.
     """
 
     clients: tuple[str, ...]
@@ -183,18 +160,11 @@ class ComparisonOutcome:
     search: dict[str, tuple[TriedOption | LocalOnlyOption, ...]]
 
     def model_named(self, name: str) -> TrainedModel:
-        """The model of that name.
-
-        Raises:
-            KeyError: if there is none; the message lists the names there are.
-        """
+        """The model of that name; a KeyError lists the names there are."""
         for model in self.models:
             if model.name == name:
                 return model
         raise KeyError(f"no model {name!r}; there are {', '.join(model.name for model in self.models)}")
-
-
-# --- published scores ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -227,19 +197,9 @@ class BenchmarkOutcome:
     methods: tuple[MethodScore, ...]
 
 
-# --- heterogeneity ---------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class HeterogeneityCell(Personalized):
-    """One cell of the grid.
-
-    Attributes:
-        style: how much the writers' hands differ.
-        label_skew: how much their class frequencies differ.
-        mean_examples: examples of each writer.
-        accuracy: initial and personalized accuracy of the held-out writers [2, writers].
-    """
+    """One cell of the grid: its knobs, and the held-out writers' accuracy [2, writers]."""
 
     style: float
     label_skew: float
@@ -249,12 +209,7 @@ class HeterogeneityCell(Personalized):
 
 @dataclass(frozen=True)
 class HeterogeneityOutcome:
-    """The whole grid for one seed.
-
-    Attributes:
-        clients: ids of the held-out writers.
-        cells: one for each combination of the settings.
-    """
+    """The whole grid for one seed: the held-out writers, and a cell for each combination of the knobs."""
 
     clients: tuple[str, ...]
     cells: tuple[HeterogeneityCell, ...]

@@ -79,25 +79,21 @@ UNTRIED = "our loader has never met the real files"
 # FedEM's MobileNet-v2 began with weights from ImageNet, and had batch normalization.
 SCRATCH = "from scratch, not from ImageNet's weights"
 LINES = "lines of 80 characters, scored at every position (published: windows, one prediction each)"
+OTHER_LABELS = (
+    "labels as the authors' program makes them (which is not as their paper says), from other seeds"
+)
+DIGITS = "a STAND-IN for FEMNIST: digits only, 10 classes and not 62"
+STROKES = "a STAND-IN for EMNIST: characters drawn from pen strokes"
 
 # Source: FedEM's own README; for Synthetic the list of benchmarks that cites the method.
 ROWS = {
-    "synthetic": PublishedRow(
-        {"FedAvg+": 68.9},
-        "linear_binary",
-        0.1,
-        "labels as the authors' program makes them (which is not as their paper says), from other seeds",
-    ),
+    "synthetic": PublishedRow({"FedAvg+": 68.9}, "linear_binary", 0.1, OTHER_LABELS),
     "shakespeare_tff": PublishedRow(SHAKESPEARE, "char_lstm", 0.01, f"TFF's files, not LEAF's; {LINES}"),
-    "mnist_by_writer": PublishedRow(
-        FEMNIST, "fedem_cnn", 0.03, "a STAND-IN for FEMNIST: digits only, 10 classes and not 62"
-    ),
+    "mnist_by_writer": PublishedRow(FEMNIST, "fedem_cnn", 0.03, DIGITS),
     "emnist_tff": PublishedRow(
         FEMNIST, "fedem_cnn", 0.03, f"the first 539 writers of TFF's files; {UNTRIED}"
     ),
-    "unipen62": PublishedRow(
-        EMNIST, "fedem_cnn", 0.01, "a STAND-IN for EMNIST: characters drawn from pen strokes"
-    ),
+    "unipen62": PublishedRow(EMNIST, "fedem_cnn", 0.01, STROKES),
     "emnist": PublishedRow(EMNIST, "fedem_cnn", 0.01, UNTRIED),
     "cifar10_subset": PublishedRow(CIFAR10, "mobilenet_v2", 0.01, f"12,000 of 60,000 images; {SCRATCH}"),
     "cifar10": PublishedRow(CIFAR10, "mobilenet_v2", 0.01, f"{UNTRIED}; {SCRATCH}"),
@@ -110,7 +106,9 @@ def protocol_differences(config: Benchmark) -> str:
     """How a configuration differs from the published protocol of its row, in one line.
 
     Example:
-        >>> protocol_differences(BENCHMARKS["paper"]["synthetic"]["FedAvg"])
+        >>> config = fl_meta.experiments.BENCHMARKS["laptop"]["unipen62"]["FedAvg"]
+        >>> protocol_differences(config).split("; ")[:2]
+        ['a STAND-IN for EMNIST: characters drawn from pen strokes', 'model small_cnn (published: fedem_cnn)']
     """
     row = ROWS[config.setting.dataset]
     differences = [row.data] if row.data else []
@@ -127,12 +125,7 @@ def protocol_differences(config: Benchmark) -> str:
 
 
 def clients_of_row(config: Benchmark) -> FederatedDataset:
-    """The clients of a row; where the data set has none of its own, its examples are divided among some.
-
-    Raises:
-        ValueError: for an unknown data set, or if no client has enough examples.
-        FileNotFoundError: if the files of the data set are missing.
-    """
+    """The clients of a row; where the data set has none of its own, its examples are divided among some."""
     setting = config.setting
     data = load_dataset(setting.dataset)
     if config.partition is not None:
@@ -172,10 +165,8 @@ def _per_fedavg(make: Callable[..., Algorithm], config: Benchmark, data: Federat
 def _personalized_fedavg(config: Benchmark, data: FederatedDataset) -> list[Stage]:
     second = config.rounds // 4
     first = fedavg(1, client=SGD(config.client_rate), batch_size=config.batch_size)
-    return [
-        Stage(first, config.rounds - second, clients_per_round=None),
-        _in_steps(config, reptile, _steps_per_epoch(config, data), second),
-    ]
+    averaging = Stage(first, config.rounds - second, clients_per_round=None)
+    return [averaging, _in_steps(config, reptile, _steps_per_epoch(config, data), second)]
 
 
 # How each method trains. Methods that count local steps take about as many as there are in one epoch.
@@ -195,10 +186,6 @@ def benchmark(config: Benchmark, seed: int) -> BenchmarkOutcome:
     Each method is scored as the global model and, under its name with a `+`, after one local epoch. FedAvg+
     adapts with the decayed rate and a fresh momentum; "as released" is what FedEM's code does, see
     `Evaluation`.
-
-    Example:
-        >>> outcome = benchmark(BENCHMARKS["smoke"]["synthetic"]["FedAvg"], seed=0)
-        >>> [method.name for method in outcome.methods]
     """
     data = clients_of_row(config)
     seen, unseen = data.fold(seed % config.folds, config.folds, PERSON_OF.get(config.setting.dataset, str))
@@ -211,30 +198,18 @@ def benchmark(config: Benchmark, seed: int) -> BenchmarkOutcome:
         run = train(model, seen, stages, seed=seed, evaluation=evaluation, progress=False)
         params, released, epochs, client = run.params, run.table, 1, stages[-1].algorithm.client
     else:  # alone, from a fresh model
-        params, released, epochs, client = (
-            model.init(seed),
-            None,
-            config.rounds,
-            _fedem_client(config),
-        )
+        params, released, epochs, client = model.init(seed), None, config.rounds, _fedem_client(config)
+    batch_size = config.batch_size
     tables = [
         personalize(
-            model,
-            params,
-            group,
-            epochs=epochs,
-            every=epochs,
-            client=client,
-            batch_size=config.batch_size,
-            seed=seed,
+            model, params, group, epochs=epochs, every=epochs, client=client, batch_size=batch_size, seed=seed
         )
         for group in (seen, unseen)
     ]
     initial, adapted = zip(*map(_ends, tables), strict=True)
+    methods = [MethodScore(config.method, initial if stages else adapted)]
     if stages:
-        methods = [MethodScore(config.method, initial), MethodScore(config.method + ADAPTED, adapted)]
-    else:
-        methods = [MethodScore(config.method, adapted)]
+        methods.append(MethodScore(config.method + ADAPTED, adapted))
     if released is not None:
         methods.append(MethodScore(AS_RELEASED, (_ends(released)[1],)))
     predictions = [table.rows[table.rows.epoch == 0].num_test_predictions for table in tables]
@@ -248,28 +223,24 @@ def benchmark(config: Benchmark, seed: int) -> BenchmarkOutcome:
 
 def _ends(table: PersonalizationTable) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Accuracy of each client before and after adaptation, in the order of the data set."""
-    first, last = (
-        table.rows[table.rows.epoch == epoch].test_accuracy for epoch in (0, int(table.rows.epoch.max()))
-    )
-    return tuple(first.round(5).tolist()), tuple(last.round(5).tolist())
+    epoch, accuracy = table.rows.epoch, table.rows.test_accuracy.round(5)
+    return tuple(accuracy[epoch == 0].tolist()), tuple(accuracy[epoch == epoch.max()].tolist())
 
 
 def beside_published(dataset: str, outcomes: Sequence[BenchmarkOutcome]) -> pd.DataFrame:
     """Our scores beside the published ones of one row, in percent.
 
-    Args:
-        dataset: a name in `ROWS`.
-        outcomes: outcomes or results on that data set, of any methods and seeds.
-
-    Returns:
-        One row per method, and the columns seeds, seen, low, high (average over the clients of all seeds,
-        weighted by test predictions, with its 95 % bootstrap interval over clients), spread (standard
-        deviation over seeds), decile (10 % quantile over seen clients), unseen, published. NaN marks what was
-        not measured or not published.
+    The outcomes (or results) on `dataset`, a name in `ROWS`, are of any methods and seeds. The table has a
+    row per method, and the columns seeds, seen, low, high (average over the clients of all seeds, weighted by
+    test predictions, with its 95 % bootstrap interval over clients), spread (standard deviation over seeds),
+    decile (10 % quantile over seen clients), unseen, published. NaN marks what was not measured or not
+    published.
 
     Example:
-        >>> outcomes = [benchmark(config, seed) for seed in range(3)]
-        >>> beside_published(config.setting.dataset, outcomes).round(1)
+        >>> score = MethodScore("FedAvg+", accuracy=((0.7, 0.6),))
+        >>> outcome = BenchmarkOutcome(("a", "b"), seen=2, predictions=(30, 10), methods=(score,))
+        >>> beside_published("synthetic", [outcome]).loc["FedAvg+", ["seen", "published"]].to_dict()
+        {'seen': 67.5, 'published': 68.9}
     """
     by_method: dict[str, list[tuple[MethodScore, BenchmarkOutcome]]] = {}
     for outcome in outcomes:

@@ -19,9 +19,6 @@ class Benchmark:
         rounds: rounds with all clients; for local training, epochs.
         client_rate: learning rate of local SGD at the beginning.
         batch_size: examples in a local batch.
-
-    Example:
-        >>> config = BENCHMARKS["smoke"]["synthetic"]["FedAvg"]
     """
 
     setting: Setting
@@ -68,15 +65,13 @@ def _benchmarks(
     rounds: int,
 ) -> dict[str, dict[str, Benchmark]]:
     """Rows by data set and method that share a model and its training."""
-    return {
-        name: {
-            method: Benchmark(
-                Setting(name, model, 2, most, clients), 5, partition, method, rounds, client_rate, batch_size
-            )
-            for method in BENCHMARK_METHODS
+    benchmarks = {}
+    for name, most, partition, clients in rows:
+        setting, training = Setting(name, model, 2, most, clients), (rounds, client_rate, batch_size)
+        benchmarks[name] = {
+            method: Benchmark(setting, 5, partition, method, *training) for method in BENCHMARK_METHODS
         }
-        for name, most, partition, clients in rows
-    }
+    return benchmarks
 
 
 BENCHMARKS = {

@@ -17,13 +17,7 @@ Settings = TypeVar("Settings")
 class FirstLook:
     """Notebook 00: one global model per data set, personalized to held-out clients.
 
-    Attributes:
-        num_writers: number of synthetic writers.
-        num_roles: number of speaking roles.
-        rounds: rounds of FedAvg per data set.
-        clients_per_round: clients sampled in each round.
-        local_epochs: E on handwriting; on text E is 1.
-        personalization_epochs: epochs of adaptation on held-out clients.
+    There are synthetic writers and speaking roles; `local_epochs` is E on handwriting, on text E is 1.
     """
 
     num_writers: int
@@ -47,8 +41,8 @@ class Setting:
             ones; in other data sets they are spread evenly over the clients with enough examples.
 
     Example:
-        >>> setting = Setting("mnist_by_writer", "mlp", least=20, most=60, num_clients=50)
-        >>> clients = clients_of(setting)
+        >>> setting = Setting("writers", "mlp", least=20, most=60, num_clients=50)
+        >>> clients = fl_meta.experiments.clients_of(setting)
     """
 
     dataset: str
@@ -64,14 +58,12 @@ FIRST_LOOK = {
     "paper": FirstLook(3400, 715, 1500, 20, 10, 10),
 }
 
-
 WRITERS = Setting("writers", "mlp", least=20, most=60, num_clients=100)
 SHAKESPEARE = Setting("shakespeare", "char_mlp", least=10, most=20, num_clients=75)
 
 PAPER_WRITERS = Setting("writers", "emnist_cnn", 20, 400, 3400)
 PAPER_SHAKESPEARE = Setting("shakespeare", "char_lstm", 10, 400)
 PAPER_BUDGET: dict[str, Any] = {"folds": 5, "personalization_epochs": 10}
-
 
 RECORDED_SETTINGS = {
     "writers": replace(WRITERS, num_clients=200),
@@ -89,7 +81,8 @@ def for_profile(settings: dict[str, Settings], profile: str) -> Settings:
         ValueError: if there is no such profile; the message lists the profiles there are.
 
     Example:
-        >>> config = for_profile(COMPARISON, "laptop")["writers"]
+        >>> for_profile(FIRST_LOOK, "laptop").rounds
+        80
     """
     if profile not in settings:
         raise ValueError(f"profile={profile!r} is unknown; choose one of {', '.join(map(repr, PROFILES))}")

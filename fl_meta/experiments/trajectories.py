@@ -29,7 +29,7 @@ class Snapshot:
         local_gradients: batch gradients evaluated so far, in this stage and earlier ones.
 
     Example:
-        >>> start = Snapshot(0, model.init(seed))
+        >>> start = Snapshot(0, model.init(0))
     """
 
     round_number: int
@@ -49,6 +49,10 @@ def path(
 
     Args:
         at: numbers of rounds of this stage; 0 is its start.
+
+    Example:
+        >>> [snapshot.round_number for snapshot in path(model, train, stages[0], seed=0, at=(0, 2))]
+        [0, 2]
     """
     start = start or Snapshot(0, model.init(seed))
     # A single client, the pool of centralized training, gains nothing from a stack.
@@ -77,15 +81,9 @@ def accuracies(
     Example:
         >>> initial, personalized = accuracies(model, params, held_out, 0.1, 3, seed=0, ends=True)
     """
+    every, client = epochs if ends else 1, SGD(rate)
     table = personalize(
-        model,
-        params,
-        data,
-        epochs=epochs,
-        every=epochs if ends else 1,
-        client=SGD(rate),
-        batch_size=BATCH_SIZE,
-        seed=seed,
+        model, params, data, epochs=epochs, every=every, client=client, batch_size=BATCH_SIZE, seed=seed
     )
     by_client: FloatArray = table.accuracies().loc[list(data.client_ids)].to_numpy()
     return by_client.T

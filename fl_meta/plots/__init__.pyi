@@ -1,14 +1,6 @@
 from .examples import glyph_sheet, partition_plot, same_ink_sheet
 from .personalization import adaptation_curve, gain_histogram, mistakes_html, prediction_sheet
-from .results import (
-    adaptation_plot,
-    arrow_plot,
-    course_plot,
-    effect_plot,
-    gain_plot,
-    plane_plot,
-    table_plot,
-)
+from .results import adaptation_plot, arrow_plot, course_plot, effect_plot, gain_plot, plane_plot, table_plot
 from .style import PALETTE
 
 __all__ = [

@@ -36,7 +36,7 @@ def glyph_sheet(
         KeyError: if a client is not in the data set.
 
     Example:
-        >>> glyph_sheet(load_dataset("writers"), characters="0Oo1Il")
+        >>> figure = glyph_sheet(data, characters="0Oo1Il")
     """
     image_shape = [length for length in data.x.shape[1:] if length > 1]
     if len(image_shape) != 2:
@@ -83,11 +83,9 @@ def same_ink_sheet(data: FederatedDataset, *, count: int = 10, examples: int = 3
     Args:
         data: grey images with one label each and `class_names`.
         count: number of columns.
-        examples: number of images to compare.
-        seed: seed of the draw.
 
     Example:
-        >>> same_ink_sheet(load_dataset("writers"), count=8)
+        >>> figure = same_ink_sheet(data, count=4, examples=300)
     """
     owners = np.repeat(np.arange(len(data)), data.counts)
     index = np.concatenate([start + np.arange(n) for start, n in zip(data.starts, data.counts, strict=True)])
@@ -118,13 +116,11 @@ def partition_plot(data: FederatedDataset) -> Figure:
     """Show how labels are spread over clients: each label's share as a shade, the number of examples above.
 
     A column is a client, a row a label. Neighbouring labels are frequent in the same clients; clients with
-    the same most frequent label are neighbours, ordered by its share. White means no example at all.
-
-    Args:
-        data: any data set; train and test parts are counted together.
+    the same most frequent label are neighbours, ordered by its share. White means no example at all. Train
+    and test parts are counted together.
 
     Example:
-        >>> partition_plot(load_dataset("writers", num_writers=50))
+        >>> figure = partition_plot(data)
     """
     counts = data.class_counts()
     totals = counts.sum(axis=1)

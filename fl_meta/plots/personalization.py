@@ -33,20 +33,17 @@ def prediction_sheet(
 
     Args:
         data: grey images with `class_names`.
-        client_id: the client whose test part is shown.
         initial: predicted classes of the test part before adaptation [test examples].
         personalized: the same after adaptation.
-        columns: images per row.
         rows: maximal number of rows.
 
     Raises:
         KeyError: if the client is not in the data set.
 
     Example:
-        >>> adaptation = laboratories.adapt_client("writers", "writer_00041")
-        >>> before, *_, after = adaptation.predicted
-        >>> data = laboratories.held_out_study("writers").adaptation.data
-        >>> prediction_sheet(data, "writer_00041", before, after)
+        >>> client_id = held_out.client_ids[0]
+        >>> true = held_out[client_id].test_y
+        >>> figure = prediction_sheet(held_out, client_id, initial=0 * true, personalized=true)
     """
     client = data[client_id]
     order = np.argsort(np.asarray(initial) == client.test_y, kind="stable")[: columns * rows]
@@ -59,19 +56,13 @@ def prediction_sheet(
         axes.imshow(client.test_x[i], cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
         true = int(client.test_y[i])
         axes.set_title(f"is {data.class_names[true]}", fontsize=9, pad=2)
-        for x, text in ((0.22, initial[i]), (0.78, personalized[i])):
-            right = int(text) == true
-            axes.text(
-                x,
-                -0.04,
-                data.class_names[int(text)] + ("" if right else "\u0332"),
-                color=PALETTE[0] if right else PALETTE[3],
-                fontweight="bold",
-                ha="center",
-                va="top",
-                transform=axes.transAxes,
-            )
-        axes.text(0.5, -0.04, "→", ha="center", va="top", transform=axes.transAxes)
+        below = {"ha": "center", "va": "top", "transform": axes.transAxes}
+        for x, predicted in ((0.22, int(initial[i])), (0.78, int(personalized[i]))):
+            right = predicted == true
+            text, colour = data.class_names[predicted], PALETTE[0 if right else 3]
+            text = text if right else f"{text}\u0332"
+            axes.text(x, -0.04, text, color=colour, fontweight="bold", **below)
+        axes.text(0.5, -0.04, "→", **below)
     figure.suptitle(f"{data.label}, {client_id}: initial → personalized", fontsize=10)
     return figure
 
@@ -80,13 +71,11 @@ def adaptation_curve(tables: Mapping[str, PersonalizationTable]) -> Figure:
     """Show the mean test accuracy over clients after every adaptation epoch, with the gain's 95 % interval.
 
     The band is the interval of the paired gain, drawn around the mean: it tells how certain the change is,
-    not the level. Epoch 0 is the initial model.
-
-    Args:
-        tables: one personalization table per label in the legend.
+    not the level. Epoch 0 is the initial model. The keys of `tables` are the labels in the legend.
 
     Example:
-        >>> adaptation_curve({"FedAvg": personalize(model, params, held_out)})
+        >>> table = fl_meta.personalize(model, params, held_out, client=fl_meta.SGD(0.1))
+        >>> figure = adaptation_curve({"FedAvg": table})
     """
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = figure.add_subplot()
@@ -109,16 +98,15 @@ def adaptation_curve(tables: Mapping[str, PersonalizationTable]) -> Figure:
 def gain_histogram(tables: Mapping[str, PersonalizationTable]) -> Figure:
     """Show how the gain in test accuracy after the last epoch varies over clients, and how many it hurts.
 
-    Args:
-        tables: one personalization table per subplot title.
+    The keys of `tables` are the titles of the panels.
 
     Example:
-        >>> gain_histogram({"FedAvg": personalize(model, params, held_out)})
+        >>> table = fl_meta.personalize(model, params, held_out, client=fl_meta.SGD(0.1))
+        >>> figure = gain_histogram({"FedAvg": table})
     """
     figure = Figure(figsize=(4.4 * len(tables), 3.2), layout="constrained")
-    for axes, (title, table) in zip(
-        figure.subplots(1, len(tables), squeeze=False).flat, tables.items(), strict=True
-    ):
+    panels = figure.subplots(1, len(tables), squeeze=False).flat
+    for axes, (title, table) in zip(panels, tables.items(), strict=True):
         accuracies = table.accuracies()
         gain = 100 * (accuracies[accuracies.columns.max()] - accuracies[0])
         seaborn.histplot(gain, ax=axes, color=PALETTE[0], bins=20)
@@ -143,7 +131,9 @@ def mistakes_html(text: str, right: Sequence[bool], before: Sequence[bool] | Non
         ValueError: if the lengths differ.
 
     Example:
-        >>> mistakes_html("to be", [True, True, True, False, True])
+        >>> html = mistakes_html("to be", [True, True, True, False, True])
+        >>> "<u " in html
+        True
     """
     marked = []
     letters = zip(text, right, right if before is None else before, strict=True)

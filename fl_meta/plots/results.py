@@ -1,4 +1,8 @@
-"""Figures of experiments' results. Each function returns a Figure; accuracies are in percent."""
+"""Figures of experiments' results. Each function returns a Figure; accuracies are in percent.
+
+`results` are those of one experiment, one per seed; `names` are names of its models or courses, and `label`
+is what the title calls the data, by default the data set's label.
+"""
 
 from __future__ import annotations
 
@@ -47,13 +51,8 @@ def _percent(results: Comparisons, name: str) -> list[FloatArray]:
 def arrow_plot(results: Comparisons, names: Sequence[str], *, label: str | None = None) -> Figure:
     """Arrows from initial to personalized accuracy: a thick one per model, and a thin one for each seed.
 
-    Args:
-        results: results of a comparison, one per seed.
-        names: names of models, from top to bottom.
-        label: what the title calls the data; by default the data set's label.
-
     Example:
-        >>> arrow_plot(results, ["FedAvg", "Reptile with Adam"])
+        >>> arrow_plot(results, ["FedAvg", "Reptile with Adam"])  # doctest: +SKIP
     """
     label = _label(results, label)
     figure = Figure(figsize=(8, 0.62 * len(names) + 1.1), layout="constrained")
@@ -68,14 +67,8 @@ def arrow_plot(results: Comparisons, names: Sequence[str], *, label: str | None 
         style = {"arrowstyle": "-|>", "linewidth": 2.5, "color": PALETTE[0 if end >= start else 3]}
         axes.annotate("", (end, row - 0.08), (start, row - 0.08), arrowprops=style)
         axes.plot(start, row - 0.08, "o", color="black", markersize=4)
-        axes.annotate(
-            f"{start:.1f} → {end:.1f}",
-            (max(start, end), row - 0.08),
-            xytext=(8, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=9,
-        )
+        text, tip = f"{start:.1f} → {end:.1f}", (max(start, end), row - 0.08)
+        axes.annotate(text, tip, xytext=(8, 0), textcoords="offset points", va="center", fontsize=9)
     low, high = axes.get_xlim()
     axes.set(
         xlabel="accuracy on held-out clients, %: initial → personalized (thin: each seed)",
@@ -92,15 +85,11 @@ def arrow_plot(results: Comparisons, names: Sequence[str], *, label: str | None 
 def plane_plot(results: Comparisons, names: Sequence[str], *, label: str | None = None) -> Figure:
     """Branches from one start, in the plane of initial and personalized accuracy.
 
-    The points are means over the seeds. Each evaluation has a marker; the largest is at the end.
-
-    Args:
-        results: results of a comparison, one per seed.
-        names: names of courses after the fork.
-        label: what the title calls the data; by default the data set's label.
+    The points are means over the seeds. Each evaluation has a marker; the largest is at the end. `names` are
+    those of courses that begin at the fork.
 
     Example:
-        >>> plane_plot(results, ["FedAvg, continued", "Reptile with Adam"])
+        >>> plane_plot(results, ["FedAvg, continued", "Reptile with Adam"])  # doctest: +SKIP
     """
     label = _label(results, label)
     figure = Figure(figsize=(6.6, 4.8), layout="constrained")
@@ -122,18 +111,13 @@ def plane_plot(results: Comparisons, names: Sequence[str], *, label: str | None 
 
 
 def course_plot(results: Comparisons, names: Sequence[str], *, label: str | None = None) -> Figure:
-    """Initial and personalized accuracy and the gain over the course of training, one line per model.
+    """Initial and personalized accuracy and the gain over the course of training, one line per course.
 
     A line is the mean over seeds; its band extends from the lowest to the highest seed. Points of different
     seeds are matched from the last one backwards, since seeds may train for slightly different times.
 
-    Args:
-        results: results of a comparison, one per seed.
-        names: names of courses from the beginning of training.
-        label: what the title calls the data; by default the data set's label.
-
     Example:
-        >>> course_plot(results, ["FedAvg", "centralized SGD"])
+        >>> course_plot(results, ["FedAvg", "centralized SGD"])  # doctest: +SKIP
     """
     label = _label(results, label)
     figure = Figure(figsize=(12, 3.9), layout="constrained")
@@ -143,10 +127,7 @@ def course_plot(results: Comparisons, names: Sequence[str], *, label: str | None
         length = min(map(len, courses))
         points = np.array(
             [
-                [
-                    (point.round / course[-1].round, point.initial, point.personalized)
-                    for point in course[-length:]
-                ]
+                [(p.round / course[-1].round, p.initial, p.personalized) for p in course[-length:]]
                 for course in courses
             ]
         )
@@ -155,12 +136,8 @@ def course_plot(results: Comparisons, names: Sequence[str], *, label: str | None
             x = share.mean(0)
             axes.plot(x, values.mean(0), color=colour, marker=marker, markersize=5, label=name)
             axes.fill_between(x, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0)
-    for axes, title, unit in zip(
-        panels,
-        ("initial accuracy", "personalized accuracy", "gain"),
-        ("accuracy, %", "accuracy, %", "points"),
-        strict=True,
-    ):
+    titles = {"initial accuracy": "accuracy, %", "personalized accuracy": "accuracy, %", "gain": "points"}
+    for axes, (title, unit) in zip(panels, titles.items(), strict=True):
         axes.set(xscale="log", xlabel="share of the training done", ylabel=unit, title=title)
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g} %"))
         axes.grid(alpha=0.3)
@@ -177,13 +154,8 @@ def adaptation_plot(results: Comparisons, names: Sequence[str], *, label: str | 
     the change is, not the level. Epoch 0 is the initial model. Training without federation, which has its
     own number of epochs, is a dashed line at its final accuracy.
 
-    Args:
-        results: results of a comparison, one per seed.
-        names: names of models.
-        label: what the title calls the data; by default the data set's label.
-
     Example:
-        >>> adaptation_plot(results, ["FedAvg", "centralized SGD"])
+        >>> adaptation_plot(results, ["FedAvg", "centralized SGD"])  # doctest: +SKIP
     """
     label = _label(results, label)
     figure = Figure(figsize=(9.5, 4), layout="constrained")
@@ -201,14 +173,8 @@ def adaptation_plot(results: Comparisons, names: Sequence[str], *, label: str | 
             continue
         gains = [bootstrap_mean(after - accuracy[0]) for after in accuracy]
         axes.plot(mean, color=colour, marker=marker, label=f"{name} ({chosen})")
-        axes.fill_between(
-            np.arange(len(mean)),
-            [mean[0] + gain.low for gain in gains],
-            [mean[0] + gain.high for gain in gains],
-            color=colour,
-            alpha=0.2,
-            linewidth=0,
-        )
+        low, high = mean[0] + np.array([(gain.low, gain.high) for gain in gains]).T
+        axes.fill_between(np.arange(len(mean)), low, high, color=colour, alpha=0.2, linewidth=0)
     axes.set(
         xlabel="epochs of adaptation on the client's train part",
         ylabel="accuracy, mean of held-out clients, %",
@@ -223,13 +189,8 @@ def adaptation_plot(results: Comparisons, names: Sequence[str], *, label: str | 
 def gain_plot(results: Comparisons, names: Sequence[str], *, label: str | None = None) -> Figure:
     """Histograms of the gain from personalization over all seeds' held-out clients, a panel for each model.
 
-    Args:
-        results: results of a comparison, one per seed.
-        names: names of models.
-        label: what the title calls the data; by default the data set's label.
-
     Example:
-        >>> gain_plot(results, ["FedAvg", "centralized SGD"])
+        >>> gain_plot(results, ["FedAvg", "centralized SGD"])  # doctest: +SKIP
     """
     label = _label(results, label)
     gains = {}
@@ -261,12 +222,8 @@ def table_plot(results: Sequence[TableOneResult], *, label: str | None = None) -
     A line is the mean over seeds, each small dot a seed. The paper's own values are below in grey. They are
     on other data and after other training, so shapes can be compared but levels cannot.
 
-    Args:
-        results: results of Table 1, one per seed.
-        label: what the title calls the data; by default the data set's label.
-
     Example:
-        >>> table_plot(load_or_run(TABLE_ONE["smoke"]["writers"], range(2), own_folder()))
+        >>> table_plot(results)  # doctest: +SKIP
     """
     label = _label(results, label)
     measures = {"initial": (PALETTE[0], "o"), "personalized": (PALETTE[1], "s")}
@@ -285,16 +242,10 @@ def table_plot(results: Sequence[TableOneResult], *, label: str | None = None) -
     for axes, clients in zip(grid[1], papers, strict=False):
         half = paper[paper.clients_per_round == clients]
         for name, (_, marker) in measures.items():
-            axes.errorbar(
-                half.local_epochs,
-                100 * half[name],
-                100 * half[f"{name}_spread"],
-                color="0.55",
-                marker=marker,
-                markerfacecolor="white" if name == "initial" else "0.55",
-                capsize=3,
-                label=f"paper, {name}",
-            )
+            mean, spread = 100 * half[name], 100 * half[f"{name}_spread"]
+            style = {"marker": marker, "markerfacecolor": "white" if name == "initial" else "0.55"}
+            style |= {"color": "0.55", "label": f"paper, {name}"}
+            axes.errorbar(half.local_epochs, mean, spread, capsize=3, **style)
         axes.set_title(f"paper: EMNIST-62, {clients} clients a round", color="0.4")
     for row, panels, source in zip(grid, (halves, papers), (cells, paper), strict=True):
         ticks = sorted(source.local_epochs.unique())
@@ -315,16 +266,14 @@ def effect_plot(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """A forest plot: for each claim and data set the effect with its 95 % interval, and each seed's effect.
 
     An effect to the right of 0 supports the claim. Full markers: p below 0.05 after Holm's correction.
-
-    Args:
-        tables: by label of the data set, the tables of `decide_comparison`.
+    `tables` are those of `decide_comparison`, by the data set's label.
 
     Raises:
         ValueError: if there is nothing to show.
 
     Example:
-        >>> verdicts, table = decide_comparison(results, "laptop")
-        >>> effect_plot({results[0].label: table})
+        >>> verdicts, table = fl_meta.evidence.decide_comparison(results, "laptop")  # doctest: +SKIP
+        >>> effect_plot({results[0].label: table})  # doctest: +SKIP
     """
     claims = list(dict.fromkeys(claim for table in tables.values() for claim in table.index))
     if not claims:
