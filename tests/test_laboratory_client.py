@@ -284,17 +284,3 @@ def test_marks_of_another_role_do_not_stay(panels: dict[str, Panel]) -> None:
     fresh = laboratories.meet_a_client(dataset="shakespeare", client=second, epoch=2)
     for part in ("text", "words", "picture"):
         assert getattr(panels["shakespeare"], part).value == getattr(fresh, part).value
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"dataset": "emnist"}, "data set: 'emnist' is unknown; choose one of 'writers', 'shakespeare'"),
-        ({"client": "writer_99999"}, "writer: 'writer_99999' is unknown; choose one of 'writer_"),
-        ({"dataset": "shakespeare", "client": ""}, "role: '' is unknown"),
-        ({"epoch": 11}, "epochs of adaptation: 11 is out of bounds; choose a number from 0 to 10"),
-    ],
-)
-def test_unknown_settings_are_refused(options: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        laboratories.meet_a_client(**options)  # type: ignore[arg-type]
