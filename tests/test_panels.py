@@ -134,7 +134,8 @@ def test_any_combination_can_be_drawn(made: dict[str, Panel], name: str, example
     panel.buttons["reset"].click()
 
 
-def test_the_state_brings_back_controls_and_picture(panel: Panel) -> None:
+def test_the_state_brings_back_controls_and_picture_and_reset_where_it_began(panel: Panel) -> None:
+    state, picture = panel.state, pixels(panel)
     for control in panel.controls.values():
         control.value = values_of(control)[1]
     other = eval(panel.state, {"laboratories": laboratories})
@@ -144,12 +145,6 @@ def test_the_state_brings_back_controls_and_picture(panel: Panel) -> None:
     # A picture whose lines have moved looks like one drawn from scratch.
     assert (pixels(other) != pixels(panel)).mean() < 1e-3
     assert (other.words.value, other.text.value) == (panel.words.value, panel.text.value)
-
-
-def test_reset_goes_back_to_where_the_panel_began(panel: Panel) -> None:
-    state, picture = panel.state, pixels(panel)
-    for control in panel.controls.values():
-        control.value = values_of(control)[-1]
     assert panel.state != state
     panel.buttons["reset"].click()
     assert panel.state == state
