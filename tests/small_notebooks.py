@@ -9,7 +9,8 @@ KERNELSPEC = {"name": "python3", "display_name": "Python 3", "language": "python
 # Needs the names `profile` and `effect`.
 VERDICT = """
 from fl_meta.evidence import Verdict, VerdictTable
-VerdictTable((Verdict("gain", "It helps", "toy (synthetic)", "reproduced", effect, (1.0, 2.0), "points", profile),))
+numbers = effect, (1.0, 2.0), "points"
+VerdictTable((Verdict("gain", "It helps", "toy (synthetic)", "reproduced", *numbers, profile),))
 """
 
 
