@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -16,10 +16,12 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
-import nbformat
 import numpy as np
 import pytest
+from small_notebooks import VERDICT, write_notebook
+from small_results import TINY
 
 from fl_meta import reproduction
 from fl_meta.command_line import main as cli
@@ -29,34 +31,51 @@ from fl_meta.data.synthetic.linear_mixture import load_synthetic
 from fl_meta.evidence import results
 from fl_meta.experiments import published_scores as benchmark
 from fl_meta.experiments.recorded import RECORDED_EXPERIMENTS
-from fl_meta.experiments.settings import PROFILES, Setting
+from fl_meta.experiments.settings import PROFILES
 from fl_meta.experiments.table_one_settings import TableOne
 from fl_meta.reproduction import runner
 from fl_meta.reproduction.runner import Failure, NotebookRun, Plan
 
-KERNELSPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
-VERDICT = """
+Command = Callable[..., tuple[Any, str, str]]
+OWN_FOLDER = """
 import os
-from fl_meta.evidence import Verdict, VerdictTable
 assert os.environ["FL_META_EXPERIMENTS"].endswith("/build/report/experiments")
-verdict = Verdict("gain", "It helps", "toy (synthetic)", "reproduced", seed, (1.0, 2.0), "points", profile)
-VerdictTable((verdict,))
-"""
+effect = seed"""
 
 
-def write_notebook(path: Path, source: str) -> None:
-    cell = nbformat.v4.new_code_cell
-    parameters = cell('profile = "laptop"\nseed = 0.0', metadata={"tags": ["parameters"]})
-    cells = [parameters, cell(source)]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNELSPEC}), path)
+@pytest.fixture
+def fl_meta(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command; gives its exit status, what it printed, and its errors."""
+
+    def run(*arguments: object) -> tuple[Any, str, str]:
+        try:
+            status: Any = cli.main([str(argument) for argument in arguments])
+        except SystemExit as stopped:
+            status = stopped.code
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def refused(fl_meta: Command) -> Callable[..., str]:
+    """The message of bad input: one line after the usage, and no traceback; the exit status is 2."""
+
+    def run(*arguments: object) -> str:
+        status, _, errors = fl_meta(*arguments)
+        assert status == 2 and "Traceback" not in errors
+        return errors.strip().splitlines()[-1]
+
+    return run
 
 
 @pytest.fixture(scope="module")
 def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("toys")
     (folder / "notebooks").mkdir()
-    write_notebook(folder / "notebooks/01_fails.ipynb", "1 / 0")
-    write_notebook(folder / "notebooks/02_gain.ipynb", VERDICT)
+    parameters = 'profile = "laptop"\nseed = 0.0'
+    write_notebook(folder / "notebooks/01_fails.ipynb", ["1 / 0"], parameters)
+    write_notebook(folder / "notebooks/02_gain.ipynb", [OWN_FOLDER + VERDICT], parameters)
     return folder
 
 
@@ -66,22 +85,24 @@ def folder_of_toys(toys: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return toys
 
 
-def fails_with_two(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The message of bad input: one line after the usage, and no traceback."""
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(arguments)
-    assert stopped.value.code == 2
-    error = capsys.readouterr().err
-    assert "Traceback" not in error
-    return error.strip().splitlines()[-1]
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Writers are drawn for these tests alone; no real data set is there."""
+    folder = str(tmp_path_factory.mktemp("cache"))
+    monkeypatch.setenv("FL_META_CACHE", folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", folder)
+    monkeypatch.delenv("FL_META_DATA", raising=False)
+    monkeypatch.delenv("FL_META_EXPERIMENTS", raising=False)
+
+
+# Notebooks and their report -------------------------------------------------------------------------------
 
 
 def test_reproduce_ends_with_verdicts_and_the_path_of_the_report(
-    folder_of_toys: Path, capsys: pytest.CaptureFixture[str]
+    folder_of_toys: Path, fl_meta: Command
 ) -> None:
-    assert cli.main(["reproduce", "--profile", "smoke", "--set", "seed=1.5"]) == 1
-    assert "FL_META_EXPERIMENTS" not in os.environ
-    printed, progress = capsys.readouterr()
+    status, printed, progress = fl_meta("reproduce", "--profile", "smoke", "--set", "seed=1.5")
+    assert status == 1 and "FL_META_EXPERIMENTS" not in os.environ
     assert "gain   toy (synthetic)  ✔ reproduced  +1.50   [+1.00, +2.00]  points  smoke" in printed
     assert printed.splitlines()[-1] == "report: build/report/index.html"
     assert "FAILED: 01_fails" in printed
@@ -91,62 +112,67 @@ def test_reproduce_ends_with_verdicts_and_the_path_of_the_report(
     assert "ZeroDivisionError" in html and "1 / 0" in html
     assert "fl-meta reproduce --profile smoke --set seed=1.5" in html
 
-    assert cli.main(["verdicts"]) == 0
-    shown, note = capsys.readouterr()
-    assert shown.strip() in printed and "these notebooks failed in that report: 01_fails" in note
-    assert cli.main(["verdicts", "--json"]) == 0
-    (verdict,) = json.loads(capsys.readouterr().out)
-    assert {
-        key: verdict[key] for key in ("claim", "dataset", "verdict", "effect", "interval", "profile")
-    } == {
-        "claim": "gain",
-        "dataset": "toy (synthetic)",
-        "verdict": "reproduced",
-        "effect": 1.5,
-        "interval": [1.0, 2.0],
-        "profile": "smoke",
-    }
+    status, shown, note = fl_meta("verdicts")
+    assert status == 0 and shown.strip() in printed
+    assert "these notebooks failed in that report: 01_fails" in note
+    status, shown, _ = fl_meta("verdicts", "--json")
+    (verdict,) = json.loads(shown)
+    expected = {"claim": "gain", "dataset": "toy (synthetic)", "verdict": "reproduced", "profile": "smoke"}
+    assert status == 0 and verdict.items() >= (expected | {"effect": 1.5}).items()
+    assert verdict["interval"] == [1.0, 2.0]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["reproduce", "--profile", "smok"], "invalid choice: 'smok'"),
-        (["reproduce", "--set", "sead=1"], "01_fails.ipynb has no parameter 'sead'; did you mean 'seed'?"),
-        (["reproduce", "--set", "seed"], "'seed' is not of the form NAME=VALUE"),
-        (["reproduce", "--set", "profile=paper"], "choose the profile with --profile"),
-        (["reproduce", "--output", "notebooks/01_fails.ipynb/x"], "cannot write the report into"),
-        (["reproduce", "--output", "."], "would overwrite the notebooks"),
-        (["reproduce", "--notebooks", "elsewhere"], "--notebooks"),
-        (["reproduce", "--seed", "1"], "unrecognized arguments: --seed 1"),
-        (["verdicts", "--output", "elsewhere"], "no report in elsewhere; make one with: make reproduce"),
-        (["lab"], "invalid choice: 'lab'"),
-        (["verdicts", "--port=1"], "unrecognized arguments: --port=1"),
-        (["notebooks", "build", "03_new"], "no notebook [0-9][0-9]_*.py"),
-        (["notebooks", "check"], "no notebook [0-9][0-9]_*.py"),
-        (["reproduc"], "invalid choice: 'reproduc'"),
-        ([], "the following arguments are required: COMMAND"),
+        ("", "the following arguments are required: COMMAND"),
+        ("reproduc", "invalid choice: 'reproduc'"),
+        ("lab", "invalid choice: 'lab'"),
+        ("reproduce --profile smok", "invalid choice: 'smok'"),
+        ("reproduce --set sead=1", "01_fails.ipynb has no parameter 'sead'; did you mean 'seed'?"),
+        ("reproduce --set seed", "'seed' is not of the form NAME=VALUE"),
+        ("reproduce --set profile=paper", "choose the profile with --profile"),
+        ("reproduce --output notebooks/01_fails.ipynb/x", "cannot write the report into"),
+        ("reproduce --output .", "would overwrite the notebooks"),
+        ("reproduce --notebooks elsewhere", "--notebooks"),
+        ("reproduce --seed 1", "unrecognized arguments: --seed 1"),
+        ("verdicts --output elsewhere", "no report in elsewhere; make one with: make reproduce"),
+        ("verdicts --port=1", "unrecognized arguments: --port=1"),
+        ("notebooks build 03_new", "no notebook [0-9][0-9]_*.py"),
+        ("notebooks check", "no notebook [0-9][0-9]_*.py"),
+        ("record writers", "no recorded experiment 'writers'; there are table_one-writers, table_one-"),
+        ("record comparison-unipen62", "unipen62"),
+        ("record --workers 0", "'0' is not a whole number of at least 1"),
+        ("record --workers two", "'two' is not a whole number of at least 1"),
+        ("published --dataset femnist", "no published scores for 'femnist'; there are some for synthetic, "),
+        ("published --dataset synthetic --method fedavg", "no method 'fedavg'; there are 'Local', 'FedAvg'"),
+        ("published --dataset cifar10", "cifar10"),
+        ("published --dataset synthetic --seeds 0", "'0' is not a whole number of at least 1"),
+        ("rerun", "the following arguments are required: FILE"),
+        ("rerun elsewhere.json", "elsewhere.json is not a result file"),
+        ("data fetch cifar11", "no data set 'cifar11'; there are writers, "),
+        ("data check cifar11", "no data set 'cifar11'; there are writers, "),
     ],
 )
 def test_bad_input_is_one_line_and_status_two(
-    folder_of_toys: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    folder_of_toys: Path, refused: Callable[..., str], arguments: str, message: str
 ) -> None:
-    assert message in fails_with_two(arguments, capsys)
+    assert message in refused(*arguments.split())
+    assert not (folder_of_toys / "data").exists(), "nothing was recorded"
 
 
-def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
-    some = ["reproduce", "notebooks build", "data", "data fetch", "published", "record", "rerun"]
-    for arguments in (["--help"], *([*command.split(), "--help"] for command in some), ["--version"]):
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(arguments)
-        assert stopped.value.code == 0
-    text = capsys.readouterr().out
-    for command in ("reproduce", "verdicts", "play", "notebooks", "data", "published", "record", "rerun"):
-        assert f"\n    {command} " in text
+def test_help_and_version(fl_meta: Command) -> None:
+    commands = ("reproduce", "verdicts", "play", "notebooks", "data", "published", "record", "rerun")
+    text = ""
+    for command in ("", *commands, "notebooks build", "data fetch"):
+        status, printed, _ = fl_meta(*command.split(), "--help")
+        assert status == 0
+        text += printed
+    assert all(f"\n    {command} " in text for command in commands)
     assert "fl-meta reproduce --profile smoke" in text and "exit status" in text
     assert all(profile in text for profile in PROFILES)
     assert all(f"\n  {name}\n" in text for name in RECORDED_EXPERIMENTS)
-    assert "fl_meta 0." in text
+    assert fl_meta("--version")[1].startswith("fl_meta 0.")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["record", "--help"]])
@@ -164,17 +190,20 @@ except SystemExit:
 
 
 def test_ctrl_c_between_notebooks_reports_what_was_done(
-    folder_of_toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder_of_toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fl_meta: Command
 ) -> None:
     def interrupted(plan: Plan, output: Path, profile: str, environment: object) -> Iterator[NotebookRun]:
         yield NotebookRun("01_fails", output / "01_fails.ipynb", 1.0, {}, (Failure("", "", "E", ""),))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(runner, "run_all", interrupted)
-    assert cli.main(["reproduce", "--output", str(tmp_path)]) == 130
-    printed, errors = capsys.readouterr()
-    assert "NOT DONE: 01_fails, 02_gain" in printed and "stopped; the report has what was done" in errors
+    status, printed, errors = fl_meta("reproduce", "--output", tmp_path)
+    assert status == 130 and "stopped; the report has what was done" in errors
+    assert "NOT DONE: 01_fails, 02_gain" in printed
     assert "not run (stopped)" in (tmp_path / "index.html").read_text(encoding="utf-8")
+    # Before anything has run there is nothing to report.
+    monkeypatch.setattr(runner, "plan", Mock(side_effect=KeyboardInterrupt))
+    assert fl_meta("reproduce") == (130, "", "fl-meta: stopped\n")
 
 
 def _runs(pid: int) -> bool:
@@ -192,7 +221,7 @@ def test_ctrl_c_stops_the_kernels_that_run_and_what_they_have_started(tmp_path: 
 child = subprocess.Popen(["sleep", "60"])
 pathlib.Path({str(marker)!r}).write_text(f"{{os.getpid()}} {{child.pid}}")
 time.sleep(60)"""
-        write_notebook(tmp_path / f"notebooks/{marker.name}_slow.ipynb", source)
+        write_notebook(tmp_path / f"notebooks/{marker.name}_slow.ipynb", [source])
     command = [
         sys.executable,
         "-c",
@@ -217,19 +246,11 @@ time.sleep(60)"""
         assert not _runs(int(pid))
 
 
-def test_ctrl_c_elsewhere_is_quiet(
-    folder_of_toys: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(runner, "plan", interrupted)
-    assert cli.main(["reproduce"]) == 130
-    assert capsys.readouterr().err == "fl-meta: stopped\n"
-
-
 def test_play_becomes_a_server_with_this_environments_kernel(
-    folder_of_toys: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder_of_toys: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fl_meta: Command,
+    refused: Callable[..., str],
 ) -> None:
     class ReplacedError(Exception):
         pass
@@ -240,13 +261,13 @@ def test_play_becomes_a_server_with_this_environments_kernel(
     monkeypatch.setattr(notebook_commands.os, "execve", execve)
     # Voilà is an extra and may be missing; so may the playground.
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert "Voilà is not installed; run: pip install 'fl_meta[play]'" in fails_with_two(["play"], capsys)
+    assert "Voilà is not installed; run: pip install 'fl_meta[play]'" in refused("play")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
-    assert "no notebook notebooks/08_playground.ipynb" in fails_with_two(["play"], capsys)
+    assert "no notebook notebooks/08_playground.ipynb" in refused("play")
     playground = folder_of_toys / "notebooks/08_playground.ipynb"
     playground.touch()
     with pytest.raises(ReplacedError) as replaced:
-        cli.main(["play", "--port=1"])
+        fl_meta("play", "--port=1")
     playground.unlink()
     _, command, environment = replaced.value.args
     assert command[1:4] == ["-m", "voila", "notebooks/08_playground.ipynb"] and environment == "1"
@@ -254,19 +275,19 @@ def test_play_becomes_a_server_with_this_environments_kernel(
 
 
 def test_notebooks_build_and_check(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fl_meta: Command, refused: Callable[..., str]
 ) -> None:
     (tmp_path / "01_a.py").write_text("# %%\n1\n")
-    folder = ["--notebooks", str(tmp_path)]
-    assert cli.main(["notebooks", "check", *folder]) == 1
-    assert "01_a.ipynb is missing; run: fl-meta notebooks build 01_a" in capsys.readouterr().out
+    folder = "--notebooks", tmp_path
+    status, printed, _ = fl_meta("notebooks", "check", *folder)
+    assert status == 1 and "01_a.ipynb is missing; run: fl-meta notebooks build 01_a" in printed
     monkeypatch.setattr(reproduction, "check_notebooks", lambda folder: [])
-    assert cli.main(["notebooks", "check", *folder]) == 0
-    assert "needs a parameter profile" in fails_with_two(["notebooks", "build", "01_a", *folder], capsys)
+    assert fl_meta("notebooks", "check", *folder)[0] == 0
+    assert "needs a parameter profile" in refused("notebooks", "build", "01_a", *folder)
     for failures in ((), (Failure("", "", "E", ""),)):
         run = NotebookRun("01_a", tmp_path, 1.0, {}, failures)
         monkeypatch.setattr(reproduction, "build_notebook", lambda source, run=run: run)
-        assert cli.main(["notebooks", "build", *folder]) == len(failures)
+        assert fl_meta("notebooks", "build", *folder)[0] == len(failures)
 
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
@@ -286,28 +307,6 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
 
 # Recorded results -----------------------------------------------------------------------------------------
 
-TINY = TableOne(
-    Setting("writers", "mlp", least=20, most=20, num_clients=4),
-    folds=2,
-    clients_per_round=(2,),
-    local_epochs=(1,),
-    client_rate=0.1,
-    rounds=1,
-    every=1,
-    personalization_epochs=1,
-    threshold=0.5,
-)
-
-
-@pytest.fixture(autouse=True)
-def cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Writers are drawn for these tests alone; no real data set is there."""
-    folder = str(tmp_path_factory.mktemp("cache"))
-    monkeypatch.setenv("FL_META_CACHE", folder)
-    monkeypatch.setenv("XDG_CACHE_HOME", folder)
-    monkeypatch.delenv("FL_META_DATA", raising=False)
-    monkeypatch.delenv("FL_META_EXPERIMENTS", raising=False)
-
 
 @pytest.fixture
 def pools(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -326,10 +325,11 @@ def pools(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.fixture
-def two(monkeypatch: pytest.MonkeyPatch) -> dict[str, TableOne]:
-    """Two small experiments are all that is recorded."""
+def two(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, TableOne]:
+    """Two small experiments are all that is recorded; the working directory is an empty one."""
     configs = {"table_one-one": TINY, "table_one-two": replace(TINY, local_epochs=(2,))}
     monkeypatch.setattr("fl_meta.command_line.results.RECORDED_EXPERIMENTS", configs)
+    monkeypatch.chdir(tmp_path)
     return configs
 
 
@@ -338,98 +338,55 @@ def test_record_computes_what_is_missing_and_says_where(
     pools: list[int],
     two: dict[str, TableOne],
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    fl_meta: Command,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(["record", "table_one-two", "--workers", "3"]) == 0
-    printed, progress = capsys.readouterr()
-    assert printed == "[1/1] table_one-two: seeds 0 to 1 in data/results\n" and "seed" in progress
-    assert pools == [3]
+    status, printed, progress = fl_meta("record", "table_one-two", "--workers", 3)
+    assert (status, printed) == (0, "[1/1] table_one-two: seeds 0 to 1 in data/results\n")
+    assert "seed" in progress and pools == [3]
     names = {results.file_name(two["table_one-two"], seed) for seed in (0, 1)}
     assert {path.name for path in (tmp_path / "data/results").iterdir()} == names
 
     computed = []
     compute = results.compute
     monkeypatch.setattr(results, "compute", lambda *what: computed.append(what) or compute(*what))
-    assert cli.main(["record"]) == 0
-    assert computed == [(TINY, 0), (TINY, 1)]
-    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == [
-        "[1/2] table_one-one",
-        "[2/2] table_one-two",
-    ]
-    assert cli.main(["record", "--results", "elsewhere", "table_one-one"]) == 0
+    status, printed, _ = fl_meta("record")
+    assert status == 0 and computed == [(TINY, 0), (TINY, 1)]
+    lines = [line.split(":")[0] for line in printed.splitlines()]
+    assert lines == ["[1/2] table_one-one", "[2/2] table_one-two"]
+    assert fl_meta("record", "--results", "elsewhere", "table_one-one")[0] == 0
     assert len(results.recorded(TINY, tmp_path / "elsewhere")) == 2
 
 
+@pytest.mark.usefixtures("pools")
+def test_record_keeps_what_is_done_before_an_error(
+    tmp_path: Path, two: dict[str, TableOne], refused: Callable[..., str]
+) -> None:
+    (tmp_path / results.file_name(two["table_one-two"], 1)).write_text("{")
+    assert "is not a result file" in refused("record", "--results", tmp_path)
+    assert len(results.recorded(TINY, tmp_path)) == 2
+
+
+@pytest.mark.usefixtures("pools")
 def test_published_shows_ours_beside_the_published(
-    tmp_path: Path,
-    pools: list[int],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fl_meta: Command
 ) -> None:
     small = load_synthetic(num_clients=10, dimension=150, test_examples=10)
     monkeypatch.setattr(benchmark, "load_dataset", lambda name: small)
-    asked = ["published", "--dataset", "synthetic", "--profile", "smoke", "--results", str(tmp_path)]
-    assert cli.main([*asked, "--method", "FedAvg", "--method", "Local", "--seeds", "2"]) == 0
-    printed = capsys.readouterr().out
-    rows = [line.split() for line in printed.splitlines()]
-    (ours,) = (row for row in rows if row[:1] == ["FedAvg+"])
-    assert ours[1] == "2" and ours[-1] == "68.9"
-    # Not published, and shown as that.
-    (local,) = (row for row in rows if row[:1] == ["Local"])
-    assert local[1] == "2" and local[-1] == "–"
+    asked = ["published", "--dataset", "synthetic", "--profile", "smoke", "--results", tmp_path]
+    status, printed, _ = fl_meta(*asked, "--method", "FedAvg", "--method", "Local", "--seeds", 2)
+    rows = {row[0]: row for line in printed.splitlines() if (row := line.split())}
+    assert status == 0 and (rows["FedAvg+"][1], rows["FedAvg+"][-1]) == ("2", "68.9")
+    assert (rows["Local"][1], rows["Local"][-1]) == ("2", "–"), "not published, and shown as that"
     assert "rounds 4 (published: 200)" in printed
     assert len(list(tmp_path.iterdir())) == 4
 
     monkeypatch.setattr(results, "compute", lambda *what: pytest.fail(f"{what} is there already"))
-    assert cli.main([*asked, "--method", "FedAvg"]) == 0
-
-
-def test_record_keeps_what_is_done_before_an_error(
-    tmp_path: Path, pools: list[int], two: dict[str, TableOne], capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["record", "--results", str(tmp_path)]
-    (tmp_path / results.file_name(two["table_one-two"], 1)).write_text("{")
-    assert "is not a result file" in fails_with_two(arguments, capsys)
-    assert len(results.recorded(TINY, tmp_path)) == 2
+    assert fl_meta(*asked, "--method", "FedAvg")[0] == 0
 
 
 def test_recorded_experiments_have_the_names_of_their_files() -> None:
     for name, config in RECORDED_EXPERIMENTS.items():
         assert results.file_name(config, 0).startswith(f"{name}-")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["record", "writers"], "no recorded experiment 'writers'; there are table_one-writers, table_one-"),
-        (["record", "comparison-unipen62"], "unipen62"),
-        (["record", "--workers", "0"], "'0' is not a whole number of at least 1"),
-        (["record", "--workers", "two"], "'two' is not a whole number of at least 1"),
-        (
-            ["published", "--dataset", "femnist"],
-            "no published scores for 'femnist'; there are some for synthetic, ",
-        ),
-        (
-            ["published", "--dataset", "synthetic", "--method", "fedavg"],
-            "no method 'fedavg'; there are 'Local', 'FedAvg'",
-        ),
-        (["published", "--dataset", "cifar10"], "cifar10"),
-        (["published", "--dataset", "synthetic", "--seeds", "0"], "'0' is not a whole number of at least 1"),
-        (["rerun"], "the following arguments are required: FILE"),
-        (["rerun", "elsewhere.json"], "elsewhere.json is not a result file"),
-    ],
-)
-def test_bad_input_about_results_is_one_line(
-    arguments: list[str],
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert message in fails_with_two(arguments, capsys)
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
@@ -481,18 +438,22 @@ def changed_by(difference: float, result: results.TableOneResult) -> results.Tab
     ],
 )
 def test_rerun_says_whether_a_result_agrees(
-    difference: float, status: int, says: str, points: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    difference: float, status: int, says: str, points: str, tmp_path: Path, fl_meta: Command
 ) -> None:
     path, other = tmp_path / "one.json", tmp_path / "other.json"
     result = results.compute(TINY, 1)
     results.write_result(changed_by(difference, result), path)
     results.write_result(result, other)
     before = path.read_bytes()
-    assert cli.main(["rerun", str(path), str(other)]) == status
-    first, second = capsys.readouterr().out.splitlines()
+    ended, printed, _ = fl_meta("rerun", path, other)
+    first, second = printed.splitlines()
+    assert ended == status
     assert first.startswith(f"{path}: {says}, the largest difference of a mean accuracy is {points} points")
     assert second.startswith(f"{other}: agrees,") and "is 0.00 points (2 are allowed)" in second
     assert path.read_bytes() == before
+
+
+ELSEWHERE = asdict(replace(TINY, setting=replace(TINY.setting, dataset="unipen62")))
 
 
 @pytest.mark.parametrize(
@@ -502,10 +463,7 @@ def test_rerun_says_whether_a_result_agrees(
             {"data": {"name": "writers", "label": "writers", "sha256": "0123"}},
             "two.json was computed on other data: sha256 0123, but 'writers' here has",
         ),
-        (
-            {"config": asdict(replace(TINY, setting=replace(TINY.setting, dataset="unipen62")))},
-            "unipen62",
-        ),
+        ({"config": ELSEWHERE}, "unipen62"),
         ({"seed": None, "format": 7}, "two.json has format 7"),
     ],
 )
@@ -514,14 +472,13 @@ def test_rerun_refuses_what_it_cannot_compare_before_it_computes(
     message: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    refused: Callable[..., str],
 ) -> None:
-    result = results.compute(TINY, 0)
     good, bad = tmp_path / "one.json", tmp_path / "two.json"
-    results.write_result(result, good)
+    results.write_result(results.compute(TINY, 0), good)
     bad.write_text(json.dumps(json.loads(good.read_text()) | change))
     monkeypatch.setattr(results, "compute", lambda *_: pytest.fail("nothing is computed"))
-    assert message in fails_with_two(["rerun", str(good), str(bad)], capsys)
+    assert message in refused("rerun", good, bad)
 
 
 # Data sets ------------------------------------------------------------------------------------------------
@@ -543,14 +500,12 @@ def put_cifar(places: Path, content: bytes) -> Path:
     return path
 
 
-def test_data_list_says_what_is_here_and_how_to_get_the_rest(
-    places: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_data_list_says_what_is_here_and_how_to_get_the_rest(places: Path, fl_meta: Command) -> None:
     path = put_cifar(places, b"12345" * 100_000)
-    assert cli.main(["data", "list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    status, printed, _ = fl_meta("data", "list")
+    lines = printed.splitlines()
     rows = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines if line[:1].strip()}
-    assert set(CATALOGUE) < set(rows)
+    assert status == 0 and set(CATALOGUE) < set(rows)
     assert rows["cifar10"] == f"0.5 MB   yes, in {path.parent}"
     assert rows["cifar100"] == "168.5 MB   no: fl-meta data fetch cifar100"
     assert rows["unipen62"] == "?   no, and it has no address" and rows["synthetic"] == "-   yes, made here"
@@ -560,66 +515,18 @@ def test_data_list_says_what_is_here_and_how_to_get_the_rest(
     assert lines[-1] == f"files are fetched into {places}"
 
 
-def test_data_fetch_of_what_is_here_does_nothing(places: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_fetch_of_what_is_here_or_has_no_address(
+    places: Path, fl_meta: Command, refused: Callable[..., str]
+) -> None:
     path = put_cifar(places, b"anything")
-    assert cli.main(["data", "fetch", "cifar10"]) == 0
-    assert capsys.readouterr() == (f"cifar10 is here already: {path}\n", "")
+    assert fl_meta("data", "fetch", "cifar10") == (0, f"cifar10 is here already: {path}\n", "")
     assert [one.name for one in path.parent.iterdir()] == [path.name]
-
-
-@pytest.mark.parametrize("command", ["fetch", "check"])
-def test_data_of_an_unknown_name_is_bad_input(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    message = fails_with_two(["data", command, "cifar11"], capsys)
-    assert "no data set 'cifar11'; there are writers, " in message
-
-
-def test_data_fetch_of_what_has_no_address_says_what_to_put_where(
-    places: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    message = fails_with_two(["data", "fetch", "unipen62"], capsys)
-    assert f"Put unipen62.npz there, as {places / 'unipen62' / 'unipen62.npz'}" in message
-
-
-def fails_with_one(name: str, capsys: pytest.CaptureFixture[str]) -> str:
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(["data", "check", name])
-    assert stopped.value.code == 1
-    (error,) = capsys.readouterr().err.splitlines()
-    return error
-
-
-def test_data_check_of_what_is_missing_or_wrong_is_one_line_and_status_one(
-    places: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert "Run `fl-meta data fetch cifar10`" in fails_with_one("cifar10", capsys)
-    path = put_cifar(places, b"anything")
-    assert f"{path}: has 8 bytes, but must have 170,052,171" in fails_with_one("cifar10", capsys)
-
-
-def test_data_check_loads_and_counts(
-    places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = places / "unipen62" / "unipen62.npz"
-    path.parent.mkdir(parents=True)
-    arrays = {
-        "images": np.zeros((10, 28, 28), dtype=np.uint8),
-        "labels": np.arange(10) % 2,
-        "writers": np.arange(10) // 5,
-        "writer_codes": np.array(["abc00", "xyz00"]),
-        "classes": np.array(["0", "1"]),
-    }
-    np.savez(path, **arrays)
-    assert "holds 2 classes, 2 writers, 10 images; the whole" in fails_with_one("unipen62", capsys)
-    counts = {"classes": 2, "writers": 2, "images": 10}
-    monkeypatch.setitem(CATALOGUE, "unipen62", replace(CATALOGUE["unipen62"], counts=counts))
-    assert cli.main(["data", "check", "unipen62"]) == 0
-    shown = capsys.readouterr().out
-    assert shown.startswith(f"{path}: {path.stat().st_size:,} bytes, checksum unknown\n")
-    assert "unipen62: 2 clients, 10 examples" in shown
+    expected = f"Put unipen62.npz there, as {places / 'unipen62' / 'unipen62.npz'}"
+    assert expected in refused("data", "fetch", "unipen62")
 
 
 def test_data_fetch_says_where_the_files_are(
-    places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fl_meta: Command
 ) -> None:
     (tmp_path / "toy.bin").write_bytes(b"12345")
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(tmp_path)))
@@ -630,8 +537,33 @@ def test_data_fetch_says_where_the_files_are(
     with server, ThreadPoolExecutor(1) as pool:
         pool.submit(server.serve_forever, 0.01)
         try:
-            assert cli.main(["data", "fetch", "toy"]) == 0
+            status, printed, _ = fl_meta("data", "fetch", "toy")
         finally:
             server.shutdown()
-    assert capsys.readouterr().out == f"toy is here: {places / 'toy' / 'toy.bin'}\n"
+    assert (status, printed) == (0, f"toy is here: {places / 'toy' / 'toy.bin'}\n")
     assert (places / "toy" / "toy.bin").read_bytes() == b"12345"
+
+
+def test_data_check_counts_or_says_in_one_line_what_is_wrong(
+    places: Path, monkeypatch: pytest.MonkeyPatch, fl_meta: Command
+) -> None:
+    def fails(name: str) -> str:
+        status, _, errors = fl_meta("data", "check", name)
+        assert status == 1
+        (error,) = errors.splitlines()
+        return error
+
+    assert "Run `fl-meta data fetch cifar10`" in fails("cifar10")
+    path = put_cifar(places, b"anything")
+    assert f"{path}: has 8 bytes, but must have 170,052,171" in fails("cifar10")
+    path = places / "unipen62" / "unipen62.npz"
+    path.parent.mkdir(parents=True)
+    images, numbers = np.zeros((10, 28, 28), dtype=np.uint8), np.arange(10)
+    names = {"writer_codes": np.array(["abc00", "xyz00"]), "classes": np.array(["0", "1"])}
+    np.savez(path, images=images, labels=numbers % 2, writers=numbers // 5, **names)
+    assert "holds 2 classes, 2 writers, 10 images; the whole" in fails("unipen62")
+    counts = {"classes": 2, "writers": 2, "images": 10}
+    monkeypatch.setitem(CATALOGUE, "unipen62", replace(CATALOGUE["unipen62"], counts=counts))
+    status, shown, _ = fl_meta("data", "check", "unipen62")
+    assert status == 0 and "unipen62: 2 clients, 10 examples" in shown
+    assert shown.startswith(f"{path}: {path.stat().st_size:,} bytes, checksum unknown\n")

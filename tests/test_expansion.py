@@ -1,11 +1,9 @@
 """The expansion in the client rate: expectations by brute force, AvgGradInner by autograd, slopes by hand."""
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -28,6 +26,7 @@ from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params, add, relative_error
 
 METHODS: tuple[Method, ...] = ("FedAvg", "FOMAML", "MAML")
+RATES = (1e-4, 2e-4, 5e-4, 1e-3)
 
 
 def tanh(data: FederatedDataset) -> Model:
@@ -127,9 +126,7 @@ def test_the_coefficients_of_the_paper() -> None:
 def test_second_order_remainder_and_fitted_coefficient(
     model: Model, batches: list[Batch], method: Method, K: int
 ) -> None:
-    result = measure_expansion(
-        model, model.init(7, torch.float64), batches[:2], method, K, (1e-4, 2e-4, 5e-4, 1e-3)
-    )
+    result = measure_expansion(model, model.init(7, torch.float64), batches[:2], method, K, RATES)
     assert abs(result.slope - 2) < 0.1
     assert abs(result.coefficient_ratio - 1) < 0.02
 
@@ -152,9 +149,7 @@ def test_a_wrong_coefficient_is_noticed(
 ) -> None:
     right = COEFFICIENTS[method]
     monkeypatch.setitem(COEFFICIENTS, method, lambda K: 1.05 * right(K))
-    result = measure_expansion(
-        model, model.init(0, torch.float64), batches[:2], method, 3, (1e-4, 2e-4, 5e-4, 1e-3)
-    )
+    result = measure_expansion(model, model.init(0, torch.float64), batches[:2], method, 3, RATES)
     # What is left is then of first order, and the fit gives the right coefficient all the same.
     assert abs(result.slope - 1) < 0.1
     assert result.coefficient_ratio == pytest.approx(1 / 1.05, abs=1e-3)
@@ -166,43 +161,6 @@ def test_slope_and_ratio_by_hand() -> None:
     assert result.slope == pytest.approx(2)
     assert result.coefficient_ratio == pytest.approx(0.8)
     assert replace(result, errors=(0.02, 0.06, 0.18)).slope == pytest.approx(1)
-
-
-class OneParameter(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.theta = nn.Parameter(torch.zeros(()))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.stack([torch.zeros_like(x), self.theta * x], dim=1)
-
-
-def test_one_parameter_by_hand() -> None:
-    # The loss log(1 + exp(−θx)) has at θ = 0 the slope −x/2 and the curvature x²/4. With x = 1 and x = 3:
-    # AvgGrad = −1, mean curvature 5/4, AvgGradInner = mean curvature · mean slope = −5/4.
-    model = Model("one parameter", OneParameter)
-    params = model.init(0, torch.float64)
-    pair: list[Batch] = [(torch.tensor([x]), torch.tensor([1]), 0) for x in (1.0, 3.0)]
-    assert average_gradient(model, params, pair)["theta"].item() == pytest.approx(-1)
-    assert average_gradient_inner(model, params, pair)["theta"].item() == pytest.approx(-5 / 4)
-    rate = 0.5
-
-    def slope(x: float, theta: float) -> float:
-        return -x / (1 + math.exp(theta * x))
-
-    # FOMAML(1): one step with either batch leads to θ = β x / 2, then the slope of either batch.
-    expected = np.mean([slope(x, rate * first / 2) for first in (1, 3) for x in (1, 3)])
-    actual = expected_update(model, params, pair, "FOMAML", 1, rate)["theta"].item()
-    assert actual == pytest.approx(expected, rel=1e-14)
-    # MAML(1) multiplies by 1 − β x²/4 of the batch of the step.
-    through = np.mean(
-        [(1 - rate * first**2 / 4) * slope(x, rate * first / 2) for first in (1, 3) for x in (1, 3)]
-    )
-    actual = expected_update(model, params, pair, "MAML", 1, rate)["theta"].item()
-    assert actual == pytest.approx(through, rel=1e-14)
-    # FedAvg(2) sums the slope at 0 and FOMAML(1).
-    actual = expected_update(model, params, pair, "FedAvg", 2, rate)["theta"].item()
-    assert actual == pytest.approx(-1 + expected, rel=1e-14)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import nbformat
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from small_results import RESULTS
 
 from fl_meta import laboratories
 from fl_meta.algorithms.optimizers import SGD
@@ -43,7 +44,6 @@ from fl_meta.models.images import logistic
 from fl_meta.reproduction.runner import WIDGET_STATE, widget_failures
 from fl_meta.training.train import train
 
-RESULTS = Path(__file__).parent.parent / "data" / "results"
 TINY = replace(
     RECORDED_HETEROGENEITY,
     setting=replace(RECORDED_HETEROGENEITY.setting, num_clients=6),
@@ -78,15 +78,9 @@ def test_a_cell_is_what_train_and_its_evaluation_give() -> None:
     data = writers_of(TINY, {"style": 0.0, "label_skew": 4.0, "mean_examples": 40}, population=0)
     training, held_out = data.fold(1, TINY.folds)
     algorithm = reptile(TINY.steps, client=SGD(0.5), server=SGD(1.0, momentum=0.8), batch_size=20)
-    run = train(
-        logistic(training),
-        training,
-        [Stage(algorithm, TINY.rounds, TINY.clients_per_round)],
-        seed=1,
-        evaluation=Evaluation(held_out, every=4, personalization_epochs=3),
-        progress=False,
-    )
-    assert run.table is not None
+    stages = [Stage(algorithm, TINY.rounds, TINY.clients_per_round)]
+    evaluation = Evaluation(held_out, every=4, personalization_epochs=3)
+    run = train(logistic(training), training, stages, seed=1, evaluation=evaluation, progress=False)
     expected = run.table.accuracies().loc[list(held_out.client_ids), [0, 3]].to_numpy().T
     *_, accuracy = measure(TINY, data, seed=1)
     np.testing.assert_array_equal(accuracy, expected)
@@ -185,28 +179,6 @@ def test_the_picture_shows_the_cells_along_each_knob(grid: dict[tuple[float, ...
     assert above["personalized"].get_ydata()[0] == grid[along[1][0]].personalized
 
 
-@pytest.mark.parametrize(
-    ("make", "error", "message"),
-    [
-        (
-            lambda: laboratories.heterogeneity_panel("nowhere"),
-            FileNotFoundError,
-            "nowhere; .* fl-meta record hetero",
-        ),
-        (
-            lambda: laboratories.heterogeneity_panel(RESULTS, style=0.7),
-            ValueError,
-            "style.*: 0.7 .* 0.0, 0.5, 1.0, 2.0",
-        ),
-    ],
-)
-def test_what_is_not_in_the_grid_is_refused(
-    make: Callable[[], Panel], error: type[Exception], message: str
-) -> None:
-    with pytest.raises(error, match=message):
-        make()
-
-
 # --- work beside the sliders -------------------------------------------------------------------------------
 
 
@@ -253,6 +225,9 @@ def test_sliders_answer_while_work_goes_on() -> None:
     assert toy.panel.words.value == "a is 7, level 0"
     toy.work.start.click()
     assert toy.begun == [1], "a second click is refused"
+    toy.panel.buttons["reset"].click()
+    assert (toy.work.said.value, toy.work.start.disabled) == ("computing …", True)
+    toy.panel.controls["a"].value = 7
     go.set()
     finished(toy.panel)
     # Drawn for where the slider is now, with what was computed for where it was.
@@ -288,7 +263,7 @@ def test_work_begun_anew_is_not_disturbed_by_what_was_cancelled() -> None:
     finished(toy.panel)
 
 
-def test_an_error_in_work_is_not_silent() -> None:
+def test_an_error_in_work_stays_until_it_is_started_again_or_reset() -> None:
     broken = True
 
     def steps() -> Iterator[float]:
@@ -297,17 +272,33 @@ def test_an_error_in_work_is_not_silent() -> None:
             raise KeyError("broke")
 
     toy = Toy(steps)
-    toy.work.start.click()
-    assert "failed" in finished(toy.panel).said.value and not toy.work.start.disabled
+    assert toy.work.errors in toy.panel.children
+
+    def press_go() -> None:
+        toy.work.start.click()
+        finished(toy.panel)
+
+    def told() -> tuple[list[str], str]:
+        return [output["evalue"] for output in toy.work.errors.outputs], toy.work.said.value
+
+    failed = ["'broke'"], "failed, see below"
+    press_go()
+    assert told() == failed and not toy.work.start.disabled
     # As the notebooks' run finds it: in the saved state of the widgets.
     state = {"state": {"one": {"state": toy.work.errors.get_state()}}}
     notebook = nbformat.v4.new_notebook(metadata={"widgets": {WIDGET_STATE: state}})
     (failure,) = widget_failures(notebook)
     assert (failure.error, failure.message) == ("KeyError", "'broke'")
     assert 'raise KeyError("broke")' in failure.traceback
+    toy.panel.controls["a"].value = 5
+    assert (told(), toy.panel.words.value) == (failed, "a is 5, level 0")
+    toy.panel.buttons["reset"].click()
+    assert (told(), toy.panel.words.value, toy.work.bar.value) == (([], ""), "a is 1, level 0", 0.0)
+    press_go()
+    assert told() == failed
     broken = False
-    toy.work.start.click()
-    assert finished(toy.panel).said.value == "done" and toy.work.errors.outputs == ()
+    press_go()
+    assert told() == ([], "done")
 
 
 def test_the_process_ends_while_work_goes_on() -> None:

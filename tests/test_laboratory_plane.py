@@ -5,8 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fl_meta.algorithms.optimizers import SGD, Adam, server_step
@@ -50,16 +48,16 @@ def as_data(clients: Quadratics) -> FederatedDataset:
 
 
 MODEL = QuadraticModel("quadratic", Point)
-HETEROGENEITY = st.floats(0, 1)
-RATE = st.floats(0.02, 0.6)
 
 
 @pytest.mark.parametrize("server", SERVERS)
 @pytest.mark.parametrize("name", ROWS)
-def test_three_rounds_equal_the_librarys(name: str, server: str) -> None:
+@pytest.mark.parametrize("steps", [1, 3])
+def test_three_rounds_equal_the_librarys(name: str, server: str, steps: int) -> None:
     clients = quadratics(0.8)
+    assert len(set(clients.examples)) > 1, "weights matter"
     data = as_data(clients)
-    row = ROWS[name](3, SGD(0.3), SERVERS[server](0.4))
+    row = ROWS[name](steps, SGD(0.3), SERVERS[server](0.4))
     params, state = {"theta": torch.tensor(START)}, {}
     for number in range(3):
         direction, _ = pseudo_gradient(
@@ -80,47 +78,15 @@ def test_server_steps_equal_the_librarys(optimizer: SGD | Adam) -> None:
         np.testing.assert_allclose(at, params["theta"].numpy(), rtol=1e-10)
 
 
-@given(HETEROGENEITY, RATE, st.integers(1, 10))
-def test_the_papers_identities_hold_in_the_plane(heterogeneity: float, rate: float, steps: int) -> None:
-    alike = replace(quadratics(heterogeneity), examples=np.full(5, 7))
-
-    def sends(name: str, steps: int) -> np.ndarray:
-        return round_in_plane(alike, START, ROWS[name](steps, SGD(rate), SGD(1.0)))[0]
-
-    fedavg = sends("FedAvg", steps)
-    np.testing.assert_allclose(fedavg, sends("Reptile", steps), rtol=1e-12)
-    parts = sends("FedSGD", 1) + sum(sends("FOMAML", j) for j in range(1, steps))
-    np.testing.assert_allclose(fedavg, parts, atol=1e-12)
-    np.testing.assert_allclose(sends("FedAvg", 1), sends("FedSGD", steps), rtol=1e-12)
-
-
 def test_one_client_by_hand() -> None:
     # L = ½ (2 x² + y²) around 0. With β = 0.25 a step halves x and leaves three quarters of y.
     client = Quadratics(np.zeros((1, 2)), np.diag([2.0, 1.0])[None], np.array([3]))
     at = np.array([8.0, 16.0])
-    expected = {
-        "FedSGD": (4, 4),
-        "FedAvg": (6, 7),  # from 8 to 2, and from 16 to 9
-        "Reptile": (6, 7),
-        "FOMAML": (1, 2.25),  # β times the gradient at (2, 9)
-        "MAML": (0.25, 2.25 * 0.5625),  # times ½ · ½, and ¾ · ¾
-    }
-    for name, direction in expected.items():
-        gradient, local = round_in_plane(client, at, ROWS[name](2, SGD(0.25), SGD(1.0)))
-        np.testing.assert_allclose(gradient, direction, err_msg=name)
-        path = [(8, 16), (4, 12)] if name == "FedSGD" else [(8, 16), (4, 12), (2, 9)]
+    for name, path in (("FedSGD", [(8, 16), (4, 12)]), ("MAML", [(8, 16), (4, 12), (2, 9)])):
+        _, local = round_in_plane(client, at, ROWS[name](2, SGD(0.25), SGD(1.0)))
         np.testing.assert_allclose(local[:, 0], path, err_msg=name)
     np.testing.assert_allclose(client.adapted(at, 0.25), [(4, 12)])
     np.testing.assert_allclose(client.losses(at[None]), [64 + 128])
-
-
-def test_clients_are_weighted_by_examples_or_equally() -> None:
-    clients = quadratics(1.0)
-    twice = replace(clients, examples=clients.examples * np.array([2, 1, 1, 1, 1]))
-    for name, changes in (("FedAvg", True), ("FedSGD", True), ("Reptile", False), ("MAML", False)):
-        row = ROWS[name](2, SGD(0.3), SGD(1.0))
-        same = np.allclose(round_in_plane(clients, START, row)[0], round_in_plane(twice, START, row)[0])
-        assert same is not changes, name
 
 
 def test_without_heterogeneity_all_clients_are_equal() -> None:

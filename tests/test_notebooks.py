@@ -7,23 +7,18 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
 from PIL import Image
+from small_notebooks import VERDICT, write_notebook
 
 from fl_meta.reproduction import runner, sources
 from fl_meta.reproduction.progress import Progress, is_progress_line
 from fl_meta.reproduction.runner import NotebookRun
 
-KERNELSPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
-VERDICT = """
-from fl_meta.evidence.verdicts import Verdict, VerdictTable
-VerdictTable((Verdict("gain", "It helps", "toy (synthetic)", "reproduced", 1.5, (1.0, 2.0), "%", {profile}),))
-"""
 SLIDER = """
 import ipywidgets as widgets
 slider = widgets.IntSlider(value=3)
@@ -32,14 +27,6 @@ def show(value):
     {action}
 widgets.VBox([slider, widgets.interactive_output(show, {{"value": slider}})])
 """
-
-
-def write_notebook(
-    path: Path, cells: Sequence[str], parameters: str = 'profile = "laptop"\nseed = 0'
-) -> None:
-    cell = nbformat.v4.new_code_cell
-    both = [cell(parameters, metadata={"tags": ["parameters"]}), *map(cell, cells)]
-    nbformat.write(nbformat.v4.new_notebook(cells=both, metadata={"kernelspec": KERNELSPEC}), path)
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +40,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, NotebookRun]:
             "import os, sys, tqdm, pathlib\nfor _ in tqdm.tqdm(range(3), desc='FedAvg'): pass",
             "print('a real warning', file=sys.stderr)",
             "print(seed, pathlib.Path.cwd(), sys.executable)",
-            VERDICT.format(profile="profile"),
+            "effect = 1.5" + VERDICT,
         ],
     )
     write_notebook(folder / "02_fails.ipynb", ["x = 1", "def f():\n    return x / 0\nf()", "print('never')"])
     write_notebook(folder / "03_slider.ipynb", [SLIDER.format(action="raise KeyError('broke')")])
     write_notebook(folder / "04_dead.ipynb", ["import os\nos._exit(3)"])
-    write_notebook(folder / "05_stored.ipynb", [VERDICT.format(profile="'paper'")])
+    write_notebook(folder / "05_stored.ipynb", ["effect, profile = 1.5, 'paper'" + VERDICT])
     write_notebook(folder / "06_last.ipynb", [SLIDER.format(action="pass")])
     write_notebook(folder / "unnumbered.ipynb", ["raise RuntimeError('not to be run')"])
     home = tmp_path_factory.mktemp("home")
@@ -81,14 +68,12 @@ def text_of(run: NotebookRun) -> str:
 
 
 @pytest.mark.slow
-def test_all_numbered_notebooks_run(runs: dict[str, NotebookRun]) -> None:
+def test_all_numbered_notebooks_run_with_parameters_and_verdicts(
+    runs: dict[str, NotebookRun],
+) -> None:
     assert sorted(runs) == ["01_good", "02_fails", "03_slider", "04_dead", "05_stored", "06_last"]
     good = sorted(name for name, run in runs.items() if not run.failures)
     assert good == ["01_good", "06_last"], [run.failures for run in runs.values()]
-
-
-@pytest.mark.slow
-def test_a_good_run_has_parameters_verdicts_and_outputs(runs: dict[str, NotebookRun]) -> None:
     run = runs["01_good"]
     assert run.parameters == {"profile": "smoke", "seed": 7}
     assert [(one.claim, one.profile, one.notebook) for one in run.verdicts] == [("gain", "smoke", "01_good")]
@@ -99,27 +84,26 @@ def test_a_good_run_has_parameters_verdicts_and_outputs(runs: dict[str, Notebook
 
 
 @pytest.mark.slow
-def test_the_failing_cell_and_its_error_are_told(runs: dict[str, NotebookRun]) -> None:
-    (failure,) = runs["02_fails"].failures
-    assert failure.source == "def f():\n    return x / 0\nf()"
-    assert (failure.error, failure.message) == ("ZeroDivisionError", "division by zero")
-    assert failure.place == "cell 4 of 5", "the cell with the injected parameters counts"
-    assert "return x / 0" in failure.traceback and "\x1b" not in failure.traceback
-    assert "never" not in text_of(runs["02_fails"])
-
-
-@pytest.mark.slow
-def test_a_slider_that_raises_is_a_failure(runs: dict[str, NotebookRun]) -> None:
-    (failure,) = runs["03_slider"].failures
-    assert failure.place == "callback of a slider or button"
-    assert (failure.error, failure.message) == ("KeyError", "'broke'")
-
-
-@pytest.mark.slow
-def test_a_dead_kernel_is_a_failure(runs: dict[str, NotebookRun]) -> None:
-    (failure,) = runs["04_dead"].failures
-    assert (failure.error, failure.place) == ("DeadKernelError", "cell 3 of 3")
-    assert "os._exit(3)" in failure.source
+@pytest.mark.parametrize(
+    ("name", "place", "error", "message"),
+    [
+        # The cell with the injected parameters counts.
+        ("02_fails", "cell 4 of 5", "ZeroDivisionError", "division by zero"),
+        ("03_slider", "callback of a slider or button", "KeyError", "'broke'"),
+        ("04_dead", "cell 3 of 3", "DeadKernelError", "died"),
+        ("05_stored", "", "", "profile 'paper' in a run of profile 'smoke'; it was stored"),
+    ],
+)
+def test_a_failure_is_told_with_its_place(
+    runs: dict[str, NotebookRun], name: str, place: str, error: str, message: str
+) -> None:
+    (failure,) = runs[name].failures
+    assert place in failure.place and error in failure.error and message in failure.message
+    assert runs[name].verdicts == ()
+    if name == "02_fails":
+        assert failure.source == "def f():\n    return x / 0\nf()"
+        assert "return x / 0" in failure.traceback and "\x1b" not in failure.traceback
+        assert "never" not in text_of(runs[name])
 
 
 @pytest.mark.slow
@@ -132,38 +116,31 @@ def test_a_cell_that_hangs_is_a_failure(tmp_path: Path, monkeypatch: pytest.Monk
     assert (failure.error, failure.place) == ("CellTimeoutError", "cell 2 of 2")
 
 
-@pytest.mark.slow
-def test_a_verdict_of_another_profile_is_a_failure(runs: dict[str, NotebookRun]) -> None:
-    run = runs["05_stored"]
-    assert "profile 'paper' in a run of profile 'smoke'; it was stored" in run.failures[0].message
-    assert run.verdicts == ()
-
-
-def test_a_misspelt_parameter_is_an_error_before_anything_runs(tmp_path: Path) -> None:
-    write_notebook(tmp_path / "01_a.ipynb", [])
-    with pytest.raises(ValueError, match=r"01_a.ipynb has no parameter 'profil'; did you mean 'profile'\?"):
-        runner.plan(tmp_path, {"profil": "smoke"})
-    write_notebook(tmp_path / "02_b.ipynb", [], parameters="# nothing here")
-    with pytest.raises(ValueError, match=r"02_b.ipynb has no parameter 'profile': none of its cells"):
-        runner.plan(tmp_path, {"profile": "smoke"})
-
-
-@pytest.mark.parametrize("value", ["abc", 1.5, None])
-def test_a_parameter_of_another_type_is_an_error_before_anything_runs(tmp_path: Path, value: object) -> None:
-    write_notebook(tmp_path / "01_a.ipynb", [])
-    with pytest.raises(
-        ValueError, match=rf"seed must be of type int in 01_a.ipynb \(default: 0\), got {value!r}"
-    ):
-        runner.plan(tmp_path, {"seed": value})
-    assert runner.plan(tmp_path, {"seed": 7}).parameters[0]["seed"] == 7
-
-
-def test_a_folder_without_notebooks_and_a_broken_one_are_errors(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"profil": "smoke"}, r"01_a.ipynb has no parameter 'profil'; did you mean 'profile'\?"),
+        *(
+            ({"seed": bad}, rf"seed must be of type int in 01_a.ipynb \(default: 0\), got {bad!r}")
+            for bad in ("abc", 1.5, None)
+        ),
+        ({"profile": "smoke"}, r"02_b.ipynb has no parameter 'profile': none of its cells"),
+        ({}, "03_c.ipynb cannot be read as a notebook"),
+    ],
+)
+def test_bad_input_is_an_error_before_anything_runs(
+    tmp_path: Path, parameters: dict[str, object], message: str
+) -> None:
     with pytest.raises(FileNotFoundError, match="--notebooks"):
         runner.plan(tmp_path, {})
-    (tmp_path / "01_a.ipynb").write_text("{")
-    with pytest.raises(ValueError, match=r"01_a.ipynb cannot be read as a notebook"):
-        runner.plan(tmp_path, {})
+    write_notebook(tmp_path / "01_a.ipynb", [])
+    assert runner.plan(tmp_path, {"seed": 7}).parameters[0]["seed"] == 7
+    if message.startswith("02"):
+        write_notebook(tmp_path / "02_b.ipynb", [], parameters="# nothing here")
+    if message.startswith("03"):
+        (tmp_path / "03_c.ipynb").write_text("{")
+    with pytest.raises(ValueError, match=message):
+        runner.plan(tmp_path, parameters)
 
 
 class Terminal(io.StringIO):
@@ -268,18 +245,10 @@ def test_pictures_are_kept_in_fewer_colours(built: Path) -> None:
     assert apart.mean() < 8, "levels of 255; these are the most colours that there can be"
 
 
-@pytest.mark.slow
-def test_building_again_changes_nothing(built: Path, pair: Path) -> None:
-    sources.build_notebook(pair / "01_toy.py")
-    assert (pair / "01_toy.ipynb").read_text() == (built / "01_toy.ipynb").read_text()
-
-
 def test_blank_lines_around_a_cell_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "01_a.py").write_text("# %%\n\n\ndef f():\n    pass\n\n\n# %%\nf()\n")
-    assert [cell.source for cell in sources.read_source(tmp_path / "01_a.py").cells] == [
-        "def f():\n    pass",
-        "f()",
-    ]
+    cells = sources.read_source(tmp_path / "01_a.py").cells
+    assert [cell.source for cell in cells] == ["def f():\n    pass", "f()"]
 
 
 def test_cell_ids_depend_on_the_source_alone(pair: Path) -> None:
@@ -295,12 +264,7 @@ def test_cell_ids_depend_on_the_source_alone(pair: Path) -> None:
     [
         ("1 + 1\n\n", "1 + 2\n\n", "cell #4", "+1 + 1"),
         ('# %% tags=["parameters"]', "# %%", "cell #2", "parameters"),
-        (
-            "# %%\n1 + 1",
-            "# %% [markdown]\n# 1 + 1",
-            "cell #4",
-            "expecting a markdown cell, but got a code cell",
-        ),
+        ("# %%\n1 + 1", "# %% [markdown]\n# 1 + 1", "cell #4", "expecting a markdown cell, but got a code"),
         ("# with two lines\n", "", "cell #1", "+with two lines"),
         ("\n# %%\n1 + 1\n", "", "Additional code cell", "1 + 1"),
         ("\n# %%\n1 + 1\n", "\n# %%\n1 + 1\n" * 2, "cell #6", "1 + 1"),
@@ -334,25 +298,24 @@ def test_check_finds_what_is_wrong_with_a_notebook(pair: Path, monkeypatch: pyte
     ]
 
 
-def test_a_source_that_fails_leaves_the_notebook_as_it_was(pair: Path) -> None:
-    before = (pair / "01_toy.ipynb").read_bytes()
-    (pair / "01_toy.py").write_text('# %% tags=["parameters"]\nprofile = "smoke"\n\n# %%\n1 / 0\n')
-    assert sources.build_notebook(pair / "01_toy.py").failures[0].error == "ZeroDivisionError"
-    assert (pair / "01_toy.ipynb").read_bytes() == before
-
-
 @pytest.mark.slow
-def test_building_refuses_a_source_without_a_profile_and_a_large_notebook(
+def test_building_again_changes_nothing_and_a_failure_changes_nothing(
     pair: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (pair / "01_toy.py").write_text("# %%\n1\n")
-    with pytest.raises(ValueError, match=r"01_toy.py needs a parameter profile, one of smoke"):
-        sources.build_notebook(pair / "01_toy.py")
-    before = (pair / "01_toy.ipynb").read_bytes()
+    source, before = pair / "01_toy.py", (pair / "01_toy.ipynb").read_bytes()
+    sources.build_notebook(source)
+    assert (pair / "01_toy.ipynb").read_bytes() == before
+    profile = '# %% tags=["parameters"]\nprofile = "smoke"\n'
+    source.write_text(f"{profile}\n# %%\n1 / 0\n")
+    assert sources.build_notebook(source).failures[0].error == "ZeroDivisionError"
     monkeypatch.setattr(sources, "MAXIMUM_BYTES", 100)
-    (pair / "01_toy.py").write_text('# %% tags=["parameters"]\nprofile = "smoke"\n')
-    with pytest.raises(ValueError, match=r"01_toy.ipynb has \d+ bytes, but at most 100 are allowed"):
-        sources.build_notebook(pair / "01_toy.py")
+    for text, message in (
+        ("# %%\n1\n", r"01_toy.py needs a parameter profile, one of smoke"),
+        (profile, r"01_toy.ipynb has \d+ bytes, but at most 100 are allowed"),
+    ):
+        source.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            sources.build_notebook(source)
     assert (pair / "01_toy.ipynb").read_bytes() == before
 
 

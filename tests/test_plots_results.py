@@ -1,14 +1,13 @@
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from small_results import header_of, trained_model
 
 from fl_meta.evidence.comparison_verdicts import decide_comparison
-from fl_meta.evidence.result_types import ComparisonResult, DataFingerprint, Experiment, TableOneResult
+from fl_meta.evidence.result_types import ComparisonResult, TableOneResult
 from fl_meta.experiments.comparison_settings import (
     CONTINUED,
     CONTINUED_GRADIENTS,
@@ -18,7 +17,7 @@ from fl_meta.experiments.comparison_settings import (
     REPTILE,
     SMALL_E,
 )
-from fl_meta.experiments.outcomes import CoursePoint, TableOneCell, TrainedModel
+from fl_meta.experiments.outcomes import CoursePoint, TableOneCell
 from fl_meta.experiments.table_one_settings import LAPTOP_TABLE_ONE
 from fl_meta.plots import results as result_plots
 
@@ -29,70 +28,43 @@ FEDAVG = (
 )
 
 
-def header_of(kind: str, config: Experiment, seed: int, label: str = "toy (synthetic)") -> dict[str, Any]:
-    """What every result of the toy data begins with."""
-    return {
-        "format": 1,
-        "kind": kind,
-        "config": config,
-        "seed": seed,
-        "data": DataFingerprint("toy", label, ""),
-        "fl_meta": "0",
-        "torch": "0",
-        "machine": "",
-        "seconds": 0.0,
-        "clients": ("ann", "bob"),
-    }
-
-
 def comparison(seed: int) -> ComparisonResult:
     """A result of claims 2 and 3 in which every other model is FedAvg's, ten points lower in the end."""
     own = np.array(FEDAVG[seed])
     weaker = own - [[0.0], [0.05], [0.1]]
-    names = [REPTILE, CONTINUED, CONTINUED_GRADIENTS, FEDSGD, SMALL_E]
     centralized = ["centralized SGD", "centralized Adam"]
-    names += [f"{name}{end}" for name in centralized for end in ("", ", matched")]
-    models = {"FedAvg": own, **{f"FedAvg, matched to {name}": own for name in centralized}}
-    models |= dict.fromkeys(names, weaker) | {REPTILE: own, LOCAL_ONLY: own[[0, 2]] - 0.1}
+    accuracies = {"FedAvg": own, **{f"FedAvg, matched to {name}": own for name in centralized}}
+    names = [CONTINUED, CONTINUED_GRADIENTS, FEDSGD, SMALL_E, *centralized]
+    names += [f"{name}, matched" for name in centralized]
+    accuracies |= dict.fromkeys(names, weaker) | {REPTILE: own, LOCAL_ONLY: own[[0, 2]] - 0.1}
+    rates = dict.fromkeys(accuracies, 0.3) | {"FedAvg": 0.1 * (1 + seed)}
+    models = [
+        trained_model(
+            name, accuracy, personalization_rate=rates[name], validation=tuple(accuracy.mean(1).tolist())
+        )
+        for name, accuracy in accuracies.items()
+    ]
     course = (
         CoursePoint(1, 1, 0.3, 0.1, 0.2),
         CoursePoint(10, 10, 0.3, 0.2, 0.4 + 0.2 * seed),
         CoursePoint(40, 40, 0.3, 0.4 + 0.1 * seed, 0.6),
     )
-    return ComparisonResult(
-        **header_of("comparison", replace(HANDWRITING, local_only_epochs=7), seed),
-        models=tuple(
-            TrainedModel(
-                name=name,
-                option=None,
-                rounds=1,
-                local_gradients=1,
-                personalization_rate=0.1 * (1 + seed) if name == "FedAvg" else 0.3,
-                validation=tuple(accuracy.mean(1).tolist()),
-                accuracy=tuple(map(tuple, accuracy.tolist())),
-                why=None,
-            )
-            for name, accuracy in models.items()
-        ),
-        # The second seed trained for a point less, and its last round is another.
-        courses={"FedAvg": course[seed:], "centralized SGD": course},
-        search={},
-    )
+    header = header_of("comparison", replace(HANDWRITING, local_only_epochs=7), seed, ["ann", "bob"])
+    # The second seed trained for a point less, and its last round is another.
+    courses = {"FedAvg": course[seed:], "centralized SGD": course}
+    return ComparisonResult(**header, models=tuple(models), courses=courses, search={})
 
 
 def table(seed: int, halves: tuple[int, ...] = (5, 20), label: str = "toy (synthetic)") -> TableOneResult:
     """A result of Table 1: E makes the initial accuracy fall and the personalized one rise."""
+    personalized = (0.6 + 0.1 * seed, 0.8)
+    initial = {epochs: (0.5 - 0.01 * epochs, 0.7 - 0.01 * epochs) for epochs in (2, 5)}
     cells = [
-        TableOneCell(
-            clients,
-            epochs,
-            ((0, 0.0, 0.0),),
-            ((0.5 - 0.01 * epochs, 0.7 - 0.01 * epochs), (0.6 + 0.1 * seed, 0.8)),
-        )
+        TableOneCell(clients, epochs, ((0, 0.0, 0.0),), (initial[epochs], personalized))
         for clients in halves
-        for epochs in (2, 5)
+        for epochs in initial
     ]
-    header = header_of("table_one", LAPTOP_TABLE_ONE["writers"], seed, label)
+    header = header_of("table_one", LAPTOP_TABLE_ONE["writers"], seed, ["ann", "bob"], label)
     return TableOneResult(**header, cells=tuple(cells))
 
 
@@ -126,11 +98,8 @@ def test_courses_are_matched_from_their_end() -> None:
     assert vertical(gain) == pytest.approx((10, 40))
     assert len(np.asarray(initial.lines[1].get_xdata())) == 3
     assert initial.lines[0].get_marker() != initial.lines[1].get_marker()
-
-
-def test_a_single_seed_has_a_band_without_height() -> None:
-    initial = result_plots.course_plot(RESULTS[:1], ["FedAvg"]).axes[0]
-    assert vertical(initial) == pytest.approx((10, 40))
+    # A single seed has a band without height.
+    assert vertical(result_plots.course_plot(RESULTS[:1], ["FedAvg"]).axes[0]) == pytest.approx((10, 40))
 
 
 def test_adaptation_shows_the_mean_of_all_clients_and_the_gains_interval() -> None:
@@ -179,11 +148,8 @@ def test_table_one_stands_above_the_papers() -> None:
         paper_twenty.lines[0].get_xydata(), [(2, 84.03), (5, 84.71), (10, 84.8), (20, 83.91)]
     )
     assert [text.get_text() for text in paper_five.get_xticklabels()] == ["2", "5", "10", "20"]
-
-
-def test_a_table_of_one_half_leaves_the_other_place_empty() -> None:
-    figure = result_plots.table_plot([table(0, halves=(3,))])
-    assert [axes.axison for axes in figure.axes] == [True, False, True, True]
+    one_half = result_plots.table_plot([table(0, halves=(3,))])
+    assert [axes.axison for axes in one_half.axes] == [True, False, True, True]
 
 
 def test_the_papers_table_is_the_papers() -> None:
@@ -200,6 +166,8 @@ def test_effects_are_drawn_with_interval_and_seeds() -> None:
     row = {"effect": 0.02, "low": 0.01, "high": 0.04, "seeds": [0.01, 0.03], "p_holm": 0.01}
     other = {"effect": -0.01, "low": -0.03, "high": 0.01, "seeds": [-0.01, -0.01], "p_holm": 0.4}
     toy = pd.DataFrame([row, other], index=pd.Index(["2a", "3"], name="claim"))
+    _, decided = decide_comparison(RESULTS, "smoke")
+    assert set(toy) <= set(decided), "what the verdicts' table has"
     (axes,) = result_plots.effect_plot({"toy": toy, "real": toy.loc[["3"]]}).axes
     assert [text.get_text() for text in axes.get_yticklabels()] == ["2a", "3"]
     assert texts(axes) == ["toy", "real"]
@@ -214,20 +182,10 @@ def test_effects_are_drawn_with_interval_and_seeds() -> None:
     assert any(list(np.asarray(line.get_xdata())) == [0, 0] for line in axes.lines)
 
 
-def test_effects_come_from_the_table_of_the_claims() -> None:
-    _, decided = decide_comparison(RESULTS, "smoke")
-    (axes,) = result_plots.effect_plot({"toy (synthetic)": decided}).axes
-    assert axes.get_title() == "toy (synthetic)"
-    by_claim = dict(zip(decided.index, axes.lines[2::3], strict=False))
-    np.testing.assert_allclose(by_claim["2b-FedSGD"].get_xdata(), [10])
-
-
-def test_all_draw_figures_of_their_own() -> None:
-    assert isinstance(result_plots.arrow_plot(RESULTS, ["FedAvg"]), Figure)
+def test_more_models_than_markers_are_all_drawn_and_told_apart() -> None:
     many = [model.name for model in RESULTS[0].models][:12]
     (axes,) = result_plots.adaptation_plot(RESULTS, many).axes
-    assert len(axes.lines) == 12, "more names than markers, and none is left out"
-    assert len({(line.get_color(), line.get_marker()) for line in axes.lines}) == 12
+    assert len({(line.get_color(), line.get_marker()) for line in axes.lines}) == len(axes.lines) == 12
 
 
 def test_a_title_can_call_the_data_otherwise() -> None:

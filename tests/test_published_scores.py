@@ -194,9 +194,5 @@ def test_what_differs_from_the_published_row_is_said() -> None:
         assert "published: 200" not in said and "(published: 128)" not in said
         assert ("IN for" in said) == (name in ("mnist_by_writer", "unipen62"))
     said = protocol_differences(BENCHMARKS["laptop"]["cifar10_subset"]["FedAvg"])
-    for part in (
-        "model colour_cnn (published: mobilenet_v2)",
-        "rounds 100 (published: 200)",
-        "12,000 of 60,000",
-    ):
-        assert part in said
+    model = "model colour_cnn (published: mobilenet_v2)"
+    assert all(part in said for part in (model, "rounds 100 (published: 200)", "12,000 of 60,000"))

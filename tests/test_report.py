@@ -20,9 +20,8 @@ from fl_meta.reproduction.runner import WIDGET_STATE, Failure, NotebookRun
 GAIN = Verdict(
     "gain", "It helps", "writers (synthetic)", "reproduced", 2.0, (1.0, 3.0), "points", "smoke", "01_gain"
 )
-NOTHING = replace(
-    GAIN, dataset="roles", verdict="not run", effect=float("nan"), interval=(float("nan"), float("nan"))
-)
+NAN = float("nan")
+NOTHING = replace(GAIN, dataset="roles", verdict="not run", effect=NAN, interval=(NAN, NAN))
 
 
 def run_of(folder: Path, name: str, failures: tuple[Failure, ...] = ()) -> NotebookRun:
@@ -54,10 +53,8 @@ class Links(HTMLParser):
 
 def write_both(folder: Path) -> tuple[Report, str]:
     failure = Failure("cell 4 of 5", "f(<x>)", "ValueError", "x & y\nmore", "Traceback: <x>")
-    runs = (
-        run_of(folder / "notebooks", "01_gain"),
-        run_of(folder / "notebooks", "02_speed", (failure,)),
-    )
+    notebooks = folder / "notebooks"
+    runs = run_of(notebooks, "01_gain"), run_of(notebooks, "02_speed", (failure,))
     result = Report("smoke", "fl-meta reproduce --profile smoke", ("01_gain", "02_speed", "03_late"), runs)
     index = report.write(result, folder)
     assert index == folder / "index.html"
@@ -107,14 +104,11 @@ def test_verdicts_can_be_read_back(folder: Path) -> None:
     "text",
     ["{", "[]", '{"verdicts": [{}], "failed": []}', '{"verdicts": []}', '{"verdicts": 1, "failed": []}'],
 )
-def test_a_damaged_file_of_verdicts_is_an_error(tmp_path: Path, text: str) -> None:
+def test_no_report_or_a_damaged_one_is_an_error(tmp_path: Path, text: str) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no report in .* make reproduce"):
+        report.read_verdicts(tmp_path)
     (tmp_path / "verdicts.json").write_text(text)
     with pytest.raises(ValueError, match=r"verdicts.json is damaged .*make reproduce"):
-        report.read_verdicts(tmp_path)
-
-
-def test_without_a_report_the_error_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no report in .* make reproduce"):
         report.read_verdicts(tmp_path)
 
 
@@ -125,19 +119,15 @@ def test_preparing_removes_an_earlier_report_and_nothing_else(folder: Path) -> N
     assert sorted(path.name for path in folder.rglob("*")) == ["mine.txt", "notebooks"]
 
 
-def test_a_report_must_not_overwrite_the_notebooks(tmp_path: Path) -> None:
+def test_a_folder_of_notebooks_or_an_unwritable_one_is_refused(tmp_path: Path) -> None:
     sources = tmp_path / "notebooks"
     sources.mkdir()
     (sources / "01_a.ipynb").touch()
     with pytest.raises(ValueError, match="would overwrite the notebooks"):
         report.prepare(tmp_path, sources)
+    with pytest.raises(OSError, match=r"cannot write the report into .*01_a.ipynb/report: .*--output"):
+        report.prepare(sources / "01_a.ipynb" / "report", tmp_path / "sources")
     assert (sources / "01_a.ipynb").exists()
-
-
-def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(OSError, match=r"cannot write the report into .*file/report: .*--output"):
-        report.prepare(tmp_path / "file" / "report", tmp_path / "sources")
 
 
 def test_a_report_without_verdicts_says_so(folder: Path) -> None:

@@ -9,12 +9,15 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields, replace
+from functools import reduce
+from itertools import product
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import numpy as np
 import pytest
+from small_results import RESULTS, TINY, rows, trained_model
 
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.evidence import results
@@ -39,22 +42,10 @@ from fl_meta.evidence.results import (
 )
 from fl_meta.experiments.comparison_settings import COMPARISON, RECORDED_COMPARISON
 from fl_meta.experiments.heterogeneity_settings import RECORDED_HETEROGENEITY
-from fl_meta.experiments.outcomes import Accuracies, TableOneCell, TableOneOutcome, TrainedModel
+from fl_meta.experiments.outcomes import TableOneCell, TableOneOutcome
 from fl_meta.experiments.settings import Setting
 from fl_meta.experiments.table_one_settings import RECORDED_TABLE_ONE, TABLE_ONE, TableOne
 
-# Of the smallest size that can be computed for real.
-TINY = TableOne(
-    Setting("writers", "mlp", least=20, most=20, num_clients=4),
-    folds=2,
-    clients_per_round=(2,),
-    local_epochs=(1,),
-    client_rate=0.1,
-    rounds=1,
-    every=1,
-    personalization_epochs=1,
-    threshold=0.5,
-)
 SMALL_COMPARISON = COMPARISON["smoke"]["writers"]
 ALL = [
     *[config for table in TABLE_ONE.values() for config in table.values()],
@@ -63,7 +54,6 @@ ALL = [
     *RECORDED_COMPARISON.values(),
     RECORDED_HETEROGENEITY,
 ]
-RESULTS = Path(__file__).parent.parent / "data" / "results"
 
 
 class FakeRun:
@@ -198,14 +188,13 @@ def test_progress_is_shown_unless_silenced(
     assert printed == "" and "writers, mlp" in bar and "0/1" in bar
 
 
+@pytest.mark.parametrize("folder", ["file", "file/x"])
 def test_a_folder_that_cannot_be_is_noticed_before_anything_is_computed(
-    fake_run: FakeRun, executor: ThreadPoolExecutor, tmp_path: Path
+    fake_run: FakeRun, executor: ThreadPoolExecutor, tmp_path: Path, folder: str
 ) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError):
-        load_or_run(TINY, [0], tmp_path / "file" / "x", executor=executor, progress=False)
-    with pytest.raises(OSError):
-        load_or_run(TINY, [0], tmp_path / "file", executor=executor, progress=False)
+        load_or_run(TINY, [0], tmp_path / folder, executor=executor, progress=False)
     assert fake_run.seeds == []
 
 
@@ -273,64 +262,52 @@ def test_what_is_not_a_result_is_refused(content: bytes, tmp_path: Path) -> None
         read_result(path)
 
 
-SETTING_JSON = asdict(TINY.setting)
 CELL_JSON = {"clients_per_round": 2, "local_epochs": 1, "curve": [[0, 0.1, 0.2]], "accuracy": [[0.5], [0.7]]}
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("place", "value", "message"),
     [
-        ({"config": None}, "config must be an object with the fields setting, folds, .*, got None"),
-        ({"config": []}, "config must be an object"),
-        ({"config": {}}, "config must be an object .*is missing"),
-        ({"config": asdict(TINY) | {"setting": {}}}, "config.setting must be .*dataset is missing"),
-        (
-            {"config": asdict(TINY) | {"setting": SETTING_JSON | {"most": "9"}}},
-            "config.setting.most must be an ",
-        ),
-        ({"config": asdict(TINY) | {"rate": 1}}, "config must be .*rate is unknown"),
-        ({"config": asdict(TINY) | {"rounds": 1.0}}, "config.rounds must be an integer, got 1.0"),
-        ({"config": asdict(TINY) | {"threshold": True}}, "config.threshold must be a number, got True"),
-        ({"config": asdict(TINY) | {"local_epochs": 3}}, "config.local_epochs must be a list, got 3"),
-        (
-            {"config": asdict(TINY) | {"setting": SETTING_JSON | {"num_clients": 1.5}}},
-            "config.setting.num_clients must be an integer or null, got 1.5",
-        ),
-        ({"kind": "comparison"}, "must be an object with the fields"),
-        ({"kind": "table_two"}, "kind must be one of table_one, .*, got 'table_two'"),
-        ({"kind": ["table_one"]}, "kind must be one of"),
-        ({"seed": None}, "seed must be an integer, got None"),
-        ({"data": {"name": "a", "label": "b", "sha256": 3}}, "data.sha256 must be a string, got 3"),
-        ({"clients": ["a", 2]}, r"clients\[1\] must be a string, got 2"),
-        (
-            {"cells": [CELL_JSON, CELL_JSON | {"curve": [[0, 0.1]]}]},
-            r"cells\[1\].curve\[0\] must be a list",
-        ),
-        (
-            {"cells": [CELL_JSON | {"accuracy": [[0.5], [None]]}]},
-            r"cells\[0\].accuracy\[1\]\[0\] must be a number, got None",
-        ),
-        # Grids of different sizes: the configuration refuses them.
-        (
-            {
-                "kind": "comparison",
-                "config": asdict(SMALL_COMPARISON) | {"adam_rates": [0.1, 0.2]},
-                "cells": ...,
-                "models": [],
-                "courses": {},
-                "search": {},
-            },
-            "grids of different sizes",
-        ),
+        ("config", None, "config must be an object with the fields setting, folds, .*, got None"),
+        ("config", [], "config must be an object"),
+        ("config", {}, "config must be an object .*is missing"),
+        ("config.setting", {}, "config.setting must be .*dataset is missing"),
+        ("config.setting.most", "9", "config.setting.most must be an "),
+        ("config.setting.num_clients", 1.5, "setting.num_clients must be an integer or null, got 1.5"),
+        ("config.rate", 1, "config must be .*rate is unknown"),
+        ("config.rounds", 1.0, "config.rounds must be an integer, got 1.0"),
+        ("config.threshold", True, "config.threshold must be a number, got True"),
+        ("config.local_epochs", 3, "config.local_epochs must be a list, got 3"),
+        ("kind", "comparison", "must be an object with the fields"),
+        ("kind", "table_two", "kind must be one of table_one, .*, got 'table_two'"),
+        ("kind", ["table_one"], "kind must be one of"),
+        ("seed", None, "seed must be an integer, got None"),
+        ("data.sha256", 3, "data.sha256 must be a string, got 3"),
+        ("clients", ["a", 2], r"clients\[1\] must be a string, got 2"),
+        ("cells", [CELL_JSON, CELL_JSON | {"curve": [[0, 0.1]]}], r"cells\[1\].curve\[0\] must be a list"),
+        ("cells", [CELL_JSON | {"accuracy": [[None]]}], r"\.accuracy\[0\]\[0\] must be a number, got None"),
     ],
 )
 def test_a_wrong_field_is_named_with_what_is_allowed(
-    good: TableOneResult, changes: dict[str, Any], message: str, tmp_path: Path
+    good: TableOneResult, place: str, value: Any, message: str, tmp_path: Path
 ) -> None:
-    path = tmp_path / "one.json"
-    value = {name: value for name, value in (asdict(good) | changes).items() if value is not ...}
-    path.write_text(json.dumps(value))
+    path, content = tmp_path / "one.json", asdict(good)
+    *outer, name = place.split(".")
+    reduce(dict.__getitem__, outer, content)[name] = value
+    path.write_text(json.dumps(content))
     with pytest.raises(ResultError, match=rf"one\.json is not a result file: .*{message}.*; delete it"):
+        read_result(path)
+
+
+def test_grids_of_different_sizes_are_refused(good: TableOneResult, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"grids of different sizes: .*must have the same tuning budget"):
+        replace(SMALL_COMPARISON, adam_rates=(1e-3, 1e-2))
+    path = tmp_path / "one.json"
+    write_result(as_comparison(good, []), path)
+    content = json.loads(path.read_text())
+    content["config"]["adam_rates"] = [0.1, 0.2]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ResultError, match=r"one\.json is not a result file: .*grids of different sizes"):
         read_result(path)
 
 
@@ -344,6 +321,14 @@ def test_a_result_without_a_field_is_refused(good: TableOneResult, field: str, t
         read_result(path)
 
 
+def test_a_missing_file_and_one_of_another_format_are_refused(good: Result, tmp_path: Path) -> None:
+    with pytest.raises(ResultError, match="No such file"):
+        read_result(tmp_path / "one.json")
+    write_result(replace(good, format=99), tmp_path / "one.json")
+    with pytest.raises(ResultError, match="has format 99; this version reads format 1"):
+        read_result(tmp_path / "one.json")
+
+
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.name)
 def test_every_recorded_file_is_written_again_as_it_is(path: Path, tmp_path: Path) -> None:
     result = read_result(path)
@@ -351,12 +336,6 @@ def test_every_recorded_file_is_written_again_as_it_is(path: Path, tmp_path: Pat
     assert (tmp_path / path.name).read_bytes() == path.read_bytes()
     assert file_name(result.config, result.seed) == path.name
     assert hash(result.config), "lists are tuples again"
-
-
-def test_a_result_of_another_format_is_refused(good: Result, tmp_path: Path) -> None:
-    write_result(replace(good, format=99), tmp_path / "one.json")
-    with pytest.raises(ResultError, match="has format 99; this version reads format 1"):
-        read_result(tmp_path / "one.json")
 
 
 def test_a_truncated_file_is_refused_wherever_it_ends(good: Result, tmp_path: Path) -> None:
@@ -367,11 +346,6 @@ def test_a_truncated_file_is_refused_wherever_it_ends(good: Result, tmp_path: Pa
         path.write_bytes(whole[:end])
         with pytest.raises(ResultError, match="is not a result file"):
             read_result(path)
-
-
-def test_a_missing_file_is_an_error_of_results(tmp_path: Path) -> None:
-    with pytest.raises(ResultError, match="No such file"):
-        read_result(tmp_path / "one.json")
 
 
 def test_what_cannot_be_written_leaves_the_old_file(
@@ -430,11 +404,6 @@ def test_all_experiments_have_names_of_their_own() -> None:
     assert name.startswith("table_one-unipen62-mlp-") and name.endswith("-seed3.json")
 
 
-def test_grids_of_different_sizes_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"grids of different sizes: .*must have the same tuning budget"):
-        replace(SMALL_COMPARISON, adam_rates=(1e-3, 1e-2))
-
-
 # Recorded -------------------------------------------------------------------------------------------------
 
 
@@ -465,14 +434,17 @@ def test_ones_own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 # Agreement ------------------------------------------------------------------------------------------------
 
 
-def with_accuracies(good: TableOneResult, kind: str, accuracies: list[Accuracies]) -> Result:
-    if kind == "table_one":
-        cells = tuple(TableOneCell(2, 1, (), accuracy) for accuracy in accuracies)
-        return replace(good, cells=cells)
-    models = tuple(TrainedModel("a model", None, 1, 1, 0.1, None, accuracy, None) for accuracy in accuracies)
+def as_comparison(good: TableOneResult, accuracies: list[Any]) -> ComparisonResult:
     header = {name: value for name, value in vars(good).items() if name != "cells"}
-    header |= {"kind": kind, "config": SMALL_COMPARISON}
+    header |= {"kind": "comparison", "config": SMALL_COMPARISON}
+    models = tuple(trained_model("a model", accuracy) for accuracy in accuracies)
     return ComparisonResult(**header, models=models, courses={}, search={})
+
+
+def with_accuracies(good: TableOneResult, kind: str, accuracies: list[Any]) -> Result:
+    if kind == "comparison":
+        return as_comparison(good, accuracies)
+    return replace(good, cells=tuple(TableOneCell(2, 1, (), rows(accuracy)) for accuracy in accuracies))
 
 
 @pytest.mark.parametrize("kind", ["table_one", "comparison"])
@@ -483,19 +455,12 @@ def test_the_largest_difference_is_of_means_over_clients(good: TableOneResult, k
     other = with_accuracies(good, kind, [((0.7, 0.6), (0.6, 0.8)), ((0.0, 0.2), (0.2, 0.2))])
     assert largest_difference(one, other) == pytest.approx(0.1)
     assert largest_difference(other, one) == pytest.approx(0.1)
-
-
-@pytest.mark.parametrize("cell", [0, 1, 2])
-@pytest.mark.parametrize("epoch", [0, 1])
-def test_a_difference_anywhere_is_noticed(good: TableOneResult, cell: int, epoch: int) -> None:
-    accuracies = np.tile([[0.5, 0.7], [0.8, 0.8]], (3, 1, 1))
-    other = accuracies.copy()
-    other[cell, epoch, 1] -= 0.1
-
-    def result(values: Any) -> Result:
-        return with_accuracies(good, "table_one", [tuple(map(tuple, rows)) for rows in values.tolist()])
-
-    assert largest_difference(result(accuracies), result(other)) == pytest.approx(0.05)
+    # Wherever it is.
+    for place in product(range(2), range(2)):
+        accuracies = np.full((2, 2, 2), 0.5)
+        first = with_accuracies(good, kind, list(accuracies))
+        accuracies[place] -= 0.1
+        assert largest_difference(first, with_accuracies(good, kind, list(accuracies))) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(

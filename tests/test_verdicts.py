@@ -11,19 +11,10 @@ from hypothesis import strategies as st
 
 from fl_meta.evidence.verdicts import MARKS, MIME, Verdict, VerdictTable, collect
 
-GOOD = Verdict(
-    claim="gain",
-    statement="Personalization helps <most> clients",
-    dataset="writers (synthetic)",
-    verdict="reproduced",
-    effect=2.34,
-    interval=(1.2, 3.4),
-    unit="percentage points",
-    profile="smoke",
-)
-NOT_RUN = replace(
-    GOOD, dataset="shakespeare", verdict="not run", effect=math.nan, interval=(math.nan, math.nan)
-)
+STATEMENT, DATASET = "Personalization helps <most> clients", "writers (synthetic)"
+GOOD = Verdict("gain", STATEMENT, DATASET, "reproduced", 2.34, (1.2, 3.4), "percentage points", "smoke")
+NOTHING = {"effect": math.nan, "interval": (math.nan, math.nan)}
+NOT_RUN = replace(GOOD, dataset="shakespeare", verdict="not run", **NOTHING)
 
 
 @pytest.mark.parametrize(

@@ -79,13 +79,7 @@ def folder() -> Iterator[Path]:
 
 @contextmanager
 def serving(folder: Path, name: str, *command: str | Path) -> Iterator[str]:
-    """Run a server on a free port, with a home of its own, and give its address once it answers.
-
-    Args:
-        folder: contains the homes and the notebooks.
-        name: for the log.
-        command: starts the server without opening a browser; the port is appended.
-    """
+    """Run a server on a free port, with a home of its own, and give its address once it answers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

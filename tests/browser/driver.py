@@ -62,11 +62,7 @@ _PROMPTS = """() => [...document.querySelectorAll(".jp-Notebook .jp-CodeCell .jp
 
 
 def wait_until(is_so: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Wait for the first true result and return it.
-
-    Raises:
-        TimeoutError: if there is none in time; the message names `what`.
-    """
+    """Wait for the first true result and return it."""
     end = time.monotonic() + seconds
     while not (result := is_so()):
         if time.monotonic() > end:
@@ -160,11 +156,7 @@ class Tab:
         self.await_kernel()
 
     def run_all(self) -> None:
-        """Run all cells, and wait for the last.
-
-        Raises:
-            AssertionError: if one fails.
-        """
+        """Run all cells, and wait for the last."""
         self.begin_all()
         wait_until(lambda: "[*]:" not in self._prompts(), SLOW, "all cells to have run")
         assert not self.errors(), "\n".join(self.errors())
@@ -213,12 +205,7 @@ class Panel:
         return self.place.locator(".fl-meta-code code").text_content() or ""
 
     def do(self, action: Callable[[], None], what: str, is_done: Callable[[], bool]) -> None:
-        """Act, and wait until it is done; no error may show, and nothing below may jump.
-
-        Raises:
-            AssertionError: if an error shows, or the picture's height changes.
-            TimeoutError: if it is not done in time.
-        """
+        """Act, and wait until it is done; no error may show, and nothing below may jump."""
         height = self.picture.evaluate("image => image.offsetHeight")
         action()
         wait_until(lambda: is_done() or self._tab.errors(), QUICK, f"an answer to {what}")
@@ -253,11 +240,7 @@ class Panel:
         return control.enabled()
 
     def move_control(self, control: Control, everywhere: bool = True) -> None:
-        """Move a slider to its ends and its middle, or choose all that a list has; or only to two places.
-
-        Raises:
-            AssertionError: if it is off whatever else is chosen, or changes no pixel.
-        """
+        """Move a slider to its ends and its middle, or choose all that a list has; or only to two places."""
         assert self.enable(control), f"{control.label()} is always off"
         first, changed = self.pixels(), False
         moves = control.moves()
@@ -267,12 +250,7 @@ class Panel:
         assert changed, f"{control.label()} does not change the picture"
 
     def move_everything(self, everywhere: bool = True) -> None:
-        """Move every control, press every button, and each time go back with "reset".
-
-        Raises:
-            AssertionError: if an error shows, or a control does nothing.
-            TimeoutError: if the panel does not follow, or "reset" does not bring the picture back.
-        """
+        """Move every control, press every button, and each time go back with "reset"."""
         settings, pixels = self.settings(), self.pixels()
         for control in self.controls():
             self.move_control(control, everywhere)
@@ -290,12 +268,7 @@ class Panel:
         self.reset(settings, pixels)
 
     def use_keyboard(self) -> None:
-        """Go from control to control with Tab, move each with an arrow key, and press "reset" with Enter.
-
-        Raises:
-            AssertionError: if the page scrolls away.
-            TimeoutError: if one cannot be reached, or does not follow.
-        """
+        """Go from control to control with Tab, move each with an arrow key, and press "reset" with Enter."""
         settings, pixels = self.settings(), self.pixels()
         keyboard = self.place.page.keyboard
         controls = self.controls()
