@@ -188,8 +188,7 @@ def test_each_client_and_each_pair_is_drawn_equally_often() -> None:
 
 def test_rounds_and_seeds_draw_others() -> None:
     ids = [f"client_{i}" for i in range(50)]
-    draws = {sample_clients(seed, number, ids, 10) for seed in range(5) for number in range(20)}
-    assert len(draws) == 100
+    assert len({sample_clients(seed, number, ids, 10) for seed in range(5) for number in range(20)}) == 100
 
 
 @pytest.mark.parametrize("count", [0, -1, 4])

@@ -107,11 +107,10 @@ def test_clients_and_parts_are_put_together(
     assert data.source.startswith("drawn for the tests; divided among artificial clients: ")
 
 
-def test_other_seeds_divide_otherwise() -> None:
+@pytest.mark.parametrize("divide", [by_labels_dirichlet, lambda d, n, **o: pachinko(d, n, COARSE, **o)])
+def test_other_seeds_divide_otherwise(divide: Callable[..., FederatedDataset]) -> None:
     whole = pooled(np.arange(200) % 8)
-    for divide in (by_labels_dirichlet, lambda d, n, seed: pachinko(d, n, COARSE, seed=seed)):
-        parts = [numbers(divide(whole, 4, seed=seed)) for seed in range(3)]
-        assert len({tuple(part) for part in parts}) == 3
+    assert len({tuple(numbers(divide(whole, 4, seed=seed))) for seed in range(3)}) == 3
 
 
 def test_the_train_part_is_random() -> None:

@@ -247,20 +247,15 @@ def test_a_missing_package_is_an_error_with_the_command(
         load_shakespeare()
 
 
-@pytest.mark.parametrize(("number", "message"), [(0, "found 0 plays and 0 roles"), (37, "found 37 plays")])
+@pytest.mark.parametrize(("more", "plays", "roles"), [("", 2, 4), ("\n\n**DAVE**\nNew.\n", 1, 5), ("", 0, 0)])
 def test_another_version_of_the_plays_is_an_error_with_the_command(
-    monkeypatch: pytest.MonkeyPatch, number: int, message: str
+    monkeypatch: pytest.MonkeyPatch, small_play: Path, more: str, plays: int, roles: int
 ) -> None:
-    some = play_files()[:number]
-    monkeypatch.setattr(shakespeare, "play_files", lambda: some)
-    with pytest.raises(ValueError, match=f"{message}.* has 38 and 1426: run `{COMMAND}`"):
+    small_play.write_text(PLAY + more, encoding="utf-8")
+    monkeypatch.setattr(shakespeare, "play_files", lambda: [small_play] * plays)
+    message = f"found {plays} plays and {roles} roles; .* has 1 and 4: run `{COMMAND}`"
+    with pytest.raises(ValueError, match=message):
         load_shakespeare()
-
-
-def test_a_changed_number_of_roles_is_an_error(small_play: Path) -> None:
-    small_play.write_text(PLAY + "\n\n**DAVE**\nI am new.\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="found 1 plays and 5 roles"):
-        read_roles()
 
 
 # A look at the lines --------------------------------------------------------------------------------------

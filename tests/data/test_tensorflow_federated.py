@@ -5,7 +5,7 @@ import os
 import re
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from small_files import (
     PUCK,
     ROLES,
     WRITERS,
+    Split,
     example,
     hdf5_roles,
     papers,
@@ -107,47 +108,45 @@ def test_emnist_has_the_writers_images_with_ink_as_one_in_both_formats(
     assert assert_emnist_is_read() == before
 
 
-def wrong(**changed: Any) -> bytes:
+def example_of(**changed: Any) -> bytes:
     return example(**({"label": 5, "pixels": papers([5])[0]} | changed))
 
 
-@pytest.mark.parametrize(
-    ("blobs", "problem"),
-    [
-        ([wrong(label=[1, 2])], "label of client 'f0000_14' has shape (1, 2)"),
-        ([wrong(pixels=b"\0" * 784)], "pixels of client 'f0000_14' has shape (1, 1) and type object"),
-        ([example(label=5)], "client 'f0000_14' has no array 'pixels'; it has label"),
-        ([wrong()[:-9]], "an example of client 'f0000_14' is damaged"),
-        ([b""], "client 'f0000_14' has no array 'pixels'"),
-        (
-            [wrong(), wrong(pixels=papers([5])[0][1:])],
-            "an example of client 'f0000_14' is damaged, or unlike the others",
-        ),
-    ],
-)
-def test_a_wrong_example_is_an_error_that_names_file_and_client(
-    emnist: Path, blobs: list[bytes], problem: str
-) -> None:
-    train = writer_examples(0) | {"f0000_14": blobs}
-    tff_sqlite(emnist, {"all_train": train, "all_test": writer_examples(1)})
-    with pytest.raises(ValueError, match=re.escape(f"{emnist}: {problem}")):
-        load_emnist_tff()
+TRAIN, TEST = writer_examples(0), writer_examples(1)
+DAMAGED = "an example of client 'f0000_14' is damaged"
+WRONG_EXAMPLES = [
+    ([example_of(label=[1, 2])], "label of client 'f0000_14' has shape (1, 2)"),
+    ([example_of(pixels=b"\0" * 784)], "pixels of client 'f0000_14' has shape (1, 1) and type object"),
+    ([example(label=5)], "client 'f0000_14' has no array 'pixels'; it has label"),
+    ([example_of()[:-9]], DAMAGED),
+    ([b""], "client 'f0000_14' has no array 'pixels'"),
+    ([example_of(), example_of(pixels=papers([5])[0][1:])], f"{DAMAGED}, or unlike the others"),
+]
 
 
 @pytest.mark.parametrize(
-    ("numbers", "problem"),
+    ("train", "test", "numbers", "problem"),
     [
+        *((TRAIN | {"f0000_14": blobs}, TEST, (), problem) for blobs, problem in WRONG_EXAMPLES),
         (
-            [("lost", "all_train", 2)],
+            *(TRAIN, TEST, [("lost", "all_train", 2)]),
             "client 'lost' has 0 examples in split 'all_train', but the table client_",
         ),
-        ([("f0000_14", "all_test", 7)], "client 'f0000_14' has 1 examples in split 'all_test'"),
+        (
+            *(TRAIN, TEST, [("f0000_14", "all_test", 7)]),
+            "client 'f0000_14' has 1 examples in split 'all_test', but the table client_metadata says 7",
+        ),
+        (
+            *(TRAIN, {"f0000_14": TEST["f0000_14"]}, ()),
+            "client 'f4099_10' is only in one of the train part and the test part",
+        ),
+        ({}, {}, (), "holds 0 writers, 0 train images; the whole data set has 2 writers, 4 train images"),
     ],
 )
-def test_another_number_of_examples_than_the_table_says_is_an_error(
-    emnist: Path, numbers: list[tuple[str, str, int]], problem: str
+def test_a_wrong_file_is_an_error_that_names_file_and_client(
+    emnist: Path, train: Split, test: Split, numbers: Sequence[tuple[str, str, int]], problem: str
 ) -> None:
-    tff_sqlite(emnist, {"all_train": writer_examples(0), "all_test": writer_examples(1)}, numbers)
+    tff_sqlite(emnist, {"all_train": train, "all_test": test, "train": TRAIN, "test": TEST}, numbers)
     with pytest.raises(ValueError, match=re.escape(f"{emnist}: {problem}")):
         load_emnist_tff()
 
@@ -164,20 +163,6 @@ def test_the_digits_have_counts_of_their_own(emnist: Path, expect: Callable[...,
     problem = "holds 1 digits writers, 2 digits train images; the whole data set has 3,383 digits writers"
     with pytest.raises(ValueError, match=re.escape(f"{emnist}: {problem}")):
         load_emnist_tff(only_digits=True)
-
-
-def test_another_file_s_splits_are_an_error_that_gives_the_expected_counts(emnist: Path) -> None:
-    tff_sqlite(emnist, {"train": writer_examples(0), "test": writer_examples(1)})
-    problem = "holds 0 writers, 0 train images; the whole data set has 2 writers, 4 train images"
-    with pytest.raises(ValueError, match=re.escape(f"{emnist}: {problem}")):
-        load_emnist_tff()
-
-
-def test_a_writer_without_a_test_part_is_an_error(emnist: Path) -> None:
-    lone = {"f0000_14": writer_examples(1)["f0000_14"]}
-    tff_sqlite(emnist, {"all_train": writer_examples(0), "all_test": lone})
-    with pytest.raises(ValueError, match="'f4099_10' is only in one of the train part and the test part"):
-        load_emnist_tff()
 
 
 @given(
