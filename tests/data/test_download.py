@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,8 @@ class Site:
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
-    ranges: bool = True
+    ranges: bool = True  # whether it sends a part, if asked for one,
+    shift: int = 0  # and how far from there it begins
     modified: str = DATES[0]
     # After so many bytes of an answer the connection is cut; one entry is used up by each request.
     cuts: list[int] = field(default_factory=list)
@@ -54,7 +56,7 @@ def site() -> Iterator[Site]:
                 self.send_error(404)
                 return
             content, partial = here.files[name], bool(wanted and here.ranges)
-            start = int(wanted.removeprefix("bytes=").removesuffix("-")) if partial else 0
+            start = int(wanted.removeprefix("bytes=").removesuffix("-")) + here.shift if partial else 0
             if start >= len(content):
                 self.answer(416, {"Content-Range": f"bytes */{len(content)}", "Content-Length": "0"})
                 return
@@ -163,13 +165,14 @@ def test_a_stopped_download_leaves_a_part_and_the_next_fetch_completes_it(
     assert (folder / "toy.bin").read_bytes() == CONTENT and "toy.bin.part" not in names(folder)
 
 
-def test_a_server_that_sends_all_again_does_not_spoil_the_file(
-    site: Site, offer: Callable[..., Path]
+@pytest.mark.parametrize(("answer", "requests"), [({"ranges": False}, 2), ({"shift": 1}, 3)])
+def test_a_server_that_sends_another_part_than_asked_for_does_not_spoil_the_file(
+    site: Site, offer: Callable[..., Path], answer: dict[str, Any], requests: int
 ) -> None:
     folder = offer(checksum=sha256(CONTENT))
-    site.ranges, site.cuts = False, [300_000]
+    vars(site).update(answer, cuts=[300_000])
     fetch("toy", quiet)
-    assert (folder / "toy.bin").read_bytes() == CONTENT and len(site.asked) == 2
+    assert (folder / "toy.bin").read_bytes() == CONTENT and len(site.asked) == requests
 
 
 @pytest.mark.parametrize(("more", "requests"), [(b"", 1), (b"more", 2)])
