@@ -47,6 +47,23 @@ def unchanged(*values: Any) -> Any:
     return values if len(values) > 1 else values[0]
 
 
+def writer_parts(change: Change) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """Images and labels of each writer in each split; those of the train part are changed."""
+    whole = [
+        {writer: (papers(parts[part]), np.array(parts[part], np.int32)) for writer, parts in WRITERS.items()}
+        for part in (0, 1)
+    ]
+    return {"train": {writer: change(*arrays) for writer, arrays in whole[0].items()}, "test": whole[1]}
+
+
+def role_parts(change: Change) -> dict[str, dict[str, list[Any]]]:
+    """Snippets of each role in each split; those of the train part are changed."""
+    said = [
+        {role: [text.encode() for text in parts[part]] for role, parts in ROLES.items()} for part in (0, 1)
+    ]
+    return {"train": {role: change(texts) for role, texts in said[0].items()}, "test": said[1]}
+
+
 # Images ---------------------------------------------------------------------------------------------------
 
 
@@ -275,12 +292,10 @@ def write_tff_cifar(folder: Path, change: Change = unchanged, more: Sequence[byt
 
 
 def write_tff_roles(folder: Path, change: Change = unchanged) -> None:
-    splits: dict[str, Split] = {"train": {}, "test": {}}
-    for role, parts in ROLES.items():
-        for split, said in zip(splits, parts, strict=True):
-            snippets = [text.encode() for text in said]
-            values = change(snippets) if split == "train" else snippets
-            splits[split][role] = [example(snippets=value) for value in values]
+    splits = {
+        split: {role: [example(snippets=text) for text in said] for role, said in roles.items()}
+        for split, roles in role_parts(change).items()
+    }
     tff_sqlite(folder / "shakespeare.sqlite", splits)
 
 
@@ -295,13 +310,8 @@ def write_hdf5(path: Path, clients: dict[str, dict[str, np.ndarray]]) -> None:
 
 
 def write_hdf5_emnist(folder: Path, change: Change = unchanged) -> None:
-    for part, split in enumerate(("train", "test")):
-        clients = {}
-        for writer, parts in WRITERS.items():
-            images, labels = papers(parts[part]), np.array(parts[part], np.int32)
-            if split == "train":
-                images, labels = change(images, labels)
-            clients[writer] = {"pixels": images, "label": labels}
+    for split, writers in writer_parts(change).items():
+        clients = {writer: {"pixels": x, "label": y} for writer, (x, y) in writers.items()}
         write_hdf5(folder / f"fed_emnist_{split}.h5", clients)
 
 
@@ -311,10 +321,9 @@ def hdf5_roles(path: Path, part: int, roles: dict[str, tuple[list[str], list[str
 
 
 def write_hdf5_roles(folder: Path, change: Change = unchanged) -> None:
-    hdf5_roles(folder / "shakespeare_test.h5", 1)
-    texts = {role: change([text.encode() for text in parts[0]]) for role, parts in ROLES.items()}
-    clients = {role: {"snippets": np.array(said)} for role, said in texts.items()}
-    write_hdf5(folder / "shakespeare_train.h5", clients)
+    for split, said in role_parts(change).items():
+        clients = {role: {"snippets": np.array(snippets)} for role, snippets in said.items()}
+        write_hdf5(folder / f"shakespeare_{split}.h5", clients)
 
 
 # FedJAX ---------------------------------------------------------------------------------------------------
@@ -346,25 +355,20 @@ def fedjax_sqlite(path: Path, rows: list[tuple[object, object, int]]) -> None:
 
 
 def write_fedjax_emnist(folder: Path, change: Change = unchanged) -> None:
-    for part, split in enumerate(("train", "test")):
-        rows: list[tuple[object, object, int]] = []
-        for prefix, (writer, parts) in zip(HASHES, WRITERS.items(), strict=True):
-            images, labels = papers(parts[part]), np.array(parts[part], np.int32)
-            if split == "train":
-                images, labels = change(images, labels)
-            key = f"{prefix}:{writer}".encode()
-            rows.append((key, fedjax_data(pixels=images, label=labels), len(images)))
+    for split, writers in writer_parts(change).items():
+        rows: list[tuple[object, object, int]] = [
+            (f"{prefix}:{writer}".encode(), fedjax_data(pixels=x, label=y), len(x))
+            for prefix, (writer, (x, y)) in zip(HASHES, writers.items(), strict=True)
+        ]
         fedjax_sqlite(folder / f"federated_emnist_{split}.sqlite", rows)
 
 
 def write_fedjax_roles(folder: Path, change: Change = unchanged) -> None:
-    for part, split in enumerate(("train", "test")):
+    for part, (split, roles) in enumerate(role_parts(change).items()):
         rows: list[tuple[object, object, int]] = []
-        for role, parts in ROLES.items():
-            snippets = [text.encode() for text in parts[part]]
-            said = change(snippets) if split == "train" else snippets
-            said = said if all(isinstance(text, bytes) for text in said) else np.array(said)
-            rows.append((role, fedjax_data(snippets=said), len(snippets)))
+        for role, said in roles.items():
+            texts = said if all(isinstance(text, bytes) for text in said) else np.array(said)
+            rows.append((role, fedjax_data(snippets=texts), len(ROLES[role][part])))
         fedjax_sqlite(folder / f"shakespeare_{split}.sqlite", rows)
 
 
@@ -399,13 +403,8 @@ def leaf_windows(line: str) -> dict[str, list[Any]]:
 
 
 def write_leaf_images(folder: Path, change: Change = unchanged) -> None:
-    for part, split in enumerate(("train", "test")):
-        users = {}
-        for writer, parts in WRITERS.items():
-            images, labels = papers(parts[part]), np.array(parts[part])
-            if split == "train":
-                images, labels = change(images, labels)
-            users[writer] = {"x": images.reshape(len(images), -1).tolist(), "y": labels.tolist()}
+    for split, writers in writer_parts(change).items():
+        users = {w: {"x": x.reshape(len(x), -1).tolist(), "y": y.tolist()} for w, (x, y) in writers.items()}
         write_json(folder / split / f"all_data_0_keep_0_{split}_9.json", leaf_content(users))
 
 

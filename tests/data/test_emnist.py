@@ -1,6 +1,5 @@
 """EMNIST's IDX files; what is damaged is in test_readers.py."""
 
-import gzip
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,6 @@ import pytest
 from small_files import idx, letters
 
 from fl_meta.data import load_dataset
-from fl_meta.data.published.emnist import load_emnist
 
 
 @pytest.mark.parametrize("key", ["emnist", "emnist compressed"])
@@ -29,29 +27,18 @@ IMAGES, LABELS = letters([0, 61, 35]).transpose(0, 2, 1), np.array([0, 61, 35])
 @pytest.mark.parametrize(
     ("kind", "data", "problem"),
     [
-        (
-            "images-idx3",
-            idx(IMAGES)[:-1],
-            "has 2,351 bytes of values, but its header says 2,352; it is damaged",
-        ),
-        ("images-idx3", idx(IMAGES) + b"\0", "has 2,353 bytes of values"),
+        ("images-idx3", idx(IMAGES) + b"\0", "has 2,353 bytes of values, but its header says 2,352"),
         ("images-idx3", idx(IMAGES, magic=9), "begins with 00000903"),
-        ("images-idx3", idx(LABELS), "begins with 00000801"),
-        ("images-idx3", idx(IMAGES[:, 1:]), "begins with 00000803 and the sizes (3, 27, 28)"),
-        ("images-idx3", b"", "begins with  and the sizes ()"),
-        ("images-idx3", idx(IMAGES)[:10], "begins with 00000803 and the sizes"),
+        ("images-idx3", idx(IMAGES)[:10], "begins with 00000803 and the sizes (3,)"),
         ("images-idx3", idx(IMAGES[:2]), "holds 2 train images; the whole data set has 3 train images"),
-        ("labels-idx1", idx(np.array([0, 62, 1])), "labels[1] is 62, out of range [0, 62)"),
         ("labels-idx1", idx(LABELS[:2]), "holds 2 train images; the whole data set has 3 train images"),
         ("labels-idx1", idx(IMAGES), "begins with 00000803"),
     ],
 )
-@pytest.mark.parametrize("key", ["emnist", "emnist compressed"])
 def test_a_wrong_idx_file_is_an_error_that_names_it(
-    small: Callable[..., Path], kind: str, data: bytes, problem: str, key: str
+    small: Callable[..., Path], kind: str, data: bytes, problem: str
 ) -> None:
-    suffix = ".gz" if "compressed" in key else ""
-    path = small(key) / f"emnist-byclass-train-{kind}-ubyte{suffix}"
-    path.write_bytes(gzip.compress(data) if suffix else data)
+    path = small("emnist") / f"emnist-byclass-train-{kind}-ubyte"
+    path.write_bytes(data)
     with pytest.raises(ValueError, match=re.escape(f"{path}: {problem}")):
-        load_emnist()
+        load_dataset("emnist")

@@ -131,48 +131,40 @@ def client(labels: list[int], number: int | None = None, **changed: Any) -> tupl
     return b"w", fedjax_data(**arrays), len(labels) if number is None else number
 
 
+def packed(values: object) -> tuple[bytes, bytes, int]:
+    return b"w", zlib.compress(msgpack.packb(values)), 1
+
+
+DAMAGED = "the data of client 'w' is damaged"
+OBJECTS = msgpack.ExtType(1, msgpack.packb(([1], "object", b"8 bytes!")))
+
+
 @pytest.mark.parametrize(
-    ("row", "problem"),
+    ("rows", "problem"),
     [
-        (client([3], number=2), "pixels of client 'w' has 1 examples, but the column num_examples says 2"),
-        (client([3], label=np.array([1, 2])), "label of client 'w' has 2 examples, but the column"),
-        ((b"w", fedjax_data(label=np.array([3])), 1), "client 'w' has no array 'pixels'; it has label"),
-        ((b"w", client([3])[1][:-9], 1), "the data of client 'w' is damaged"),
-        ((b"w", b"", 1), "the data of client 'w' is damaged"),
-        ((b"w", "text", 1), "the data of client 'w' is damaged"),
-        ((b"w", zlib.compress(msgpack.packb([1, 2])), 1), "the data of client 'w' is damaged"),
+        ([client([3], number=2)], "pixels of client 'w' has 1 examples, but the column num_examples says 2"),
+        ([client([3], label=np.array([1, 2]))], "label of client 'w' has 2 examples, but the column"),
+        ([(b"w", fedjax_data(label=np.array([3])), 1)], "client 'w' has no array 'pixels'; it has label"),
+        ([(b"w", client([3])[1][:-9], 1)], DAMAGED),
+        ([(b"w", "text", 1)], DAMAGED),
+        ([packed([1, 2])], DAMAGED),
+        ([packed({"label": 3})], f"{DAMAGED} (it is not"),
         (
-            (b"w", zlib.compress(msgpack.packb({"label": 3})), 1),
-            "the data of client 'w' is damaged (it is not",
+            [packed({"label": msgpack.ExtType(9, b"")})],
+            f"{DAMAGED} (an object of type 9, which is not an array)",
         ),
+        ([packed({"label": OBJECTS})], DAMAGED),
+        ([(b"\xff\xfe", client([3])[1], 1)], r"the client id b'\xff\xfe' is not UTF-8 text"),
         (
-            (b"w", zlib.compress(msgpack.packb({"label": msgpack.ExtType(9, b"")})), 1),
-            "the data of client 'w' is damaged (an object of type 9, which is not an array)",
+            [(f"{prefix}:w".encode(), client([3])[1], 1) for prefix in HASHES],
+            "holds client 'w' twice",
         ),
-        (
-            (
-                b"w",
-                zlib.compress(
-                    msgpack.packb({"label": msgpack.ExtType(1, msgpack.packb(([1], "object", b"8 bytes!")))})
-                ),
-                1,
-            ),
-            "the data of client 'w' is damaged",
-        ),
-        ((b"\xff\xfe", client([3])[1], 1), r"the client id b'\xff\xfe' is not UTF-8 text"),
     ],
 )
 def test_a_wrong_client_is_an_error_that_names_file_and_client(
-    folder: Path, row: tuple[object, object, int], problem: str
+    folder: Path, rows: list[tuple[object, object, int]], problem: str
 ) -> None:
     path = folder / "emnist_fedjax" / EMNIST[1]
-    fedjax_sqlite(path, [row])
+    fedjax_sqlite(path, rows)
     with pytest.raises(ValueError, match=re.escape(f"{path}: {problem}")):
-        load_emnist_fedjax()
-
-
-def test_two_clients_of_one_id_are_an_error(folder: Path) -> None:
-    path = folder / "emnist_fedjax" / EMNIST[0]
-    fedjax_sqlite(path, [(f"{prefix}:w".encode(), client([3])[1], 1) for prefix in HASHES])
-    with pytest.raises(ValueError, match=re.escape(f"{path}: holds client 'w' twice")):
         load_emnist_fedjax()

@@ -21,6 +21,8 @@ def test_a_name_finds_its_loader_and_options_arrive(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(loading, "load_mine", load_mine, raising=False)
     monkeypatch.setitem(LOADERS, "mine", "fl_meta.data.loading:load_mine")
     assert load_dataset("mine", num_writers=3, seed=1) == {"num_writers": 3, "seed": 1}
+    data = load_dataset("writers", num_writers=2, cache=False)
+    assert isinstance(data, FederatedDataset) and len(data) == 2 and data.synthetic
 
 
 @pytest.mark.parametrize("name", LOADERS)
@@ -39,12 +41,7 @@ def test_the_table_of_loaders_imports_no_reader() -> None:
 
 @pytest.mark.parametrize(
     ("name", "nearest"),
-    [
-        ("writer", "writers"),
-        ("Writers", "writers"),
-        ("shakespear", "shakespeare"),
-        ("Shakspeare", "shakespeare"),
-    ],
+    [("writer", "writers"), ("Writers", "writers"), ("Shakspeare", "shakespeare")],
 )
 def test_an_unknown_data_set_is_answered_with_the_nearest(name: str, nearest: str) -> None:
     with pytest.raises(ValueError, match=f"unknown data set '{name}'; did you mean '{nearest}'\\?") as caught:
@@ -62,17 +59,10 @@ def test_an_option_that_no_loader_knows_is_an_error() -> None:
         load_dataset("shakespeare", num_writer=3)
 
 
-def test_a_loader_gives_a_data_set() -> None:
-    data = load_dataset("writers", num_writers=2, cache=False)
-    assert isinstance(data, FederatedDataset) and len(data) == 2 and data.synthetic
-
-
 @pytest.mark.parametrize("table", [FIRST_LOOK, CLAIM_ONE])
 def test_every_profile_has_a_size_and_an_unknown_one_lists_them(table: dict[str, Any]) -> None:
     assert tuple(table) == PROFILES
-    for profile in PROFILES:
-        assert for_profile(table, profile) is table[profile]
-    with pytest.raises(
-        ValueError, match="profile='fast' is unknown; choose one of 'smoke', 'laptop', 'paper'"
-    ):
+    assert all(for_profile(table, profile) is table[profile] for profile in PROFILES)
+    message = "profile='fast' is unknown; choose one of 'smoke', 'laptop', 'paper'"
+    with pytest.raises(ValueError, match=message):
         for_profile(table, "fast")

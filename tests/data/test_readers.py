@@ -47,14 +47,15 @@ def test_small_files_are_read_alike_in_every_call(small: Callable[..., Any], key
 def test_a_missing_file_is_an_error_that_says_where_it_belongs(
     small: Callable[..., Any], key: str, file: str
 ) -> None:
-    folder = small(key)
-    (folder / file).unlink()
-    assert_missing(key, folder)
+    path = small(key) / file
+    path.unlink()
+    assert_missing(key, path.parent)
 
 
 @pytest.mark.parametrize("key", FORMATS)
 def test_a_missing_folder_is_the_same_error(place: Any, key: str) -> None:
-    assert_missing(key, place / (CATALOGUE[name_of(key)].folder or name_of(key)))
+    folder = place / (CATALOGUE[name_of(key)].folder or name_of(key))
+    assert_missing(key, (folder / FORMATS[key].files[0]).parent)
     assert not place.exists()
 
 

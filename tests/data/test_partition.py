@@ -61,50 +61,38 @@ def assert_examples(data: FederatedDataset, labels: np.ndarray, num_clients: int
 
 # Every example once ---------------------------------------------------------------------------------------
 
-TASKS = {
-    "seed": st.integers(0, 2**40),
-    "num_clients": st.integers(1, 12),
-    "labels": st.lists(st.integers(0, 7), min_size=30, max_size=90).map(np.array),
-    "alpha": st.floats(0.001, 100),
-    "fraction": st.sampled_from([1.0, 1.0, 0.81]),
-}
+TASKS = st.fixed_dictionaries(
+    {
+        "num_clients": st.integers(1, 12),
+        "alpha": st.floats(0.001, 100),
+        "fraction": st.sampled_from([1.0, 1.0, 0.81]),
+        "seed": st.integers(0, 2**40),
+    }
+)
+LABELS = st.lists(st.integers(0, 7), min_size=30, max_size=90).map(np.array)
 
 
-@given(**TASKS, num_groups=st.none() | st.integers(1, 8))
+@given(TASKS, LABELS, st.none() | st.integers(1, 8))
 def test_dirichlet_divides_every_example(
-    seed: int,
-    num_clients: int,
-    labels: np.ndarray,
-    alpha: float,
-    fraction: float,
-    num_groups: int | None,
+    task: dict[str, Any], labels: np.ndarray, num_groups: int | None
 ) -> None:
     whole = pooled(labels, 8)
-    options: dict[str, Any] = {"alpha": alpha, "num_groups": num_groups, "fraction": fraction}
-    data = by_labels_dirichlet(whole, num_clients, **options, seed=seed)
-    assert_examples(data, labels, num_clients, int(fraction * len(labels)))
-    again = by_labels_dirichlet(whole, num_clients, **options, seed=seed)
-    assert again.fingerprint == data.fingerprint
+    data = by_labels_dirichlet(whole, **task, num_groups=num_groups)
+    assert_examples(data, labels, task["num_clients"], int(task["fraction"] * len(labels)))
+    assert by_labels_dirichlet(whole, **task, num_groups=num_groups).fingerprint == data.fingerprint
 
 
-@given(**TASKS, beta=st.floats(0.001, 100), coarse=st.permutations(list(COARSE)))
+@given(TASKS, LABELS, st.floats(0.001, 100), st.permutations(list(COARSE)))
 def test_pachinko_gives_every_client_equally_many(
-    seed: int,
-    num_clients: int,
-    labels: np.ndarray,
-    alpha: float,
-    fraction: float,
-    beta: float,
-    coarse: list[int],
+    task: dict[str, Any], labels: np.ndarray, beta: float, coarse: list[int]
 ) -> None:
-    whole = pooled(labels, 8)
-    options: dict[str, Any] = {"alpha": alpha, "beta": beta, "fraction": fraction, "seed": seed}
-    data = pachinko(whole, num_clients, coarse, **options)
-    each, rest = divmod(int(fraction * len(labels)), num_clients)
-    assert_examples(data, labels, num_clients, each * num_clients)
+    options = task | {"beta": beta, "coarse_of_class": coarse}
+    data = pachinko(pooled(labels, 8), **options)
+    each, rest = divmod(int(task["fraction"] * len(labels)), task["num_clients"])
+    assert_examples(data, labels, task["num_clients"], each * task["num_clients"])
     assert (data.counts == each).all()
     assert (f"a rest of {rest} examples is left out" in data.source) == (rest > 0)
-    assert pachinko(whole, num_clients, coarse, **options).fingerprint == data.fingerprint
+    assert pachinko(pooled(labels, 8), **options).fingerprint == data.fingerprint
 
 
 @pytest.mark.parametrize("divide", [by_labels_dirichlet, lambda d, n: pachinko(d, n, [0, 0, 1, 1])])
@@ -119,11 +107,10 @@ def test_clients_and_parts_are_put_together(
     assert data.source.startswith("drawn for the tests; divided among artificial clients: ")
 
 
-def test_other_seeds_divide_otherwise() -> None:
+@pytest.mark.parametrize("divide", [by_labels_dirichlet, lambda d, n, **o: pachinko(d, n, COARSE, **o)])
+def test_other_seeds_divide_otherwise(divide: Callable[..., FederatedDataset]) -> None:
     whole = pooled(np.arange(200) % 8)
-    for divide in (by_labels_dirichlet, lambda d, n, seed: pachinko(d, n, COARSE, seed=seed)):
-        parts = [numbers(divide(whole, 4, seed=seed)) for seed in range(3)]
-        assert len({tuple(part) for part in parts}) == 3
+    assert len({tuple(numbers(divide(whole, 4, seed=seed))) for seed in range(3)}) == 3
 
 
 def test_the_train_part_is_random() -> None:
@@ -174,13 +161,16 @@ def assert_shares(shares: np.ndarray, parts: int, concentration: float, examples
     assert abs(squares.mean() - variance) < four_errors(squares)
 
 
+def first_clients_shares(**options: Any) -> np.ndarray:
+    """The first of five clients' shares of two labels of 300 examples each [labels, seeds]."""
+    whole = pooled(np.arange(600) % 2)
+    tables = [by_client(by_labels_dirichlet(whole, 5, **options, seed=seed), 5) for seed in range(600)]
+    return np.array(tables)[:, 0].T / 300
+
+
 @pytest.mark.parametrize("alpha", [0.1, 0.4, 5.0])
 def test_shares_of_a_label_are_dirichlet_and_those_of_two_labels_independent(alpha: float) -> None:
-    whole = pooled(np.arange(600) % 2)
-    tables = [
-        by_client(by_labels_dirichlet(whole, 5, alpha=alpha, seed=seed), 5) / 300 for seed in range(600)
-    ]
-    one, other = np.array(tables)[:, 0].T  # of the first client
+    one, other = first_clients_shares(alpha=alpha)
     assert_shares(one, 5, alpha, 300)
     assert_shares(other, 5, alpha, 300)
     assert abs(np.corrcoef(one, other)[0, 1]) < 4 / np.sqrt(600)
@@ -197,9 +187,7 @@ def test_shares_of_two_clients_follow_the_arcsine_law() -> None:
 
 
 def test_labels_of_one_group_have_the_same_shares() -> None:
-    whole = pooled(np.arange(600) % 2)
-    tables = [by_client(by_labels_dirichlet(whole, 5, num_groups=1, seed=s), 5) / 300 for s in range(200)]
-    one, other = np.array(tables)[:, 0].T
+    one, other = first_clients_shares(num_groups=1)
     assert np.corrcoef(one, other)[0, 1] > 0.95
     # Both labels by one share: 600 examples, not 300 twice.
     assert_shares((one + other) / 2, 5, 0.4, 600)
@@ -258,47 +246,42 @@ def test_clients_with_too_few_examples_are_left_out_and_counted() -> None:
     assert_examples(data, labels, 30, 60)
 
 
-@pytest.mark.parametrize("bad", [0, -1.0, float("nan"), float("inf")])
-def test_concentrations_must_be_positive(bad: float) -> None:
-    whole = pooled(np.arange(40) % 8)
-    with pytest.raises(ValueError, match=f"alpha={bad} must be a finite number above 0"):
-        by_labels_dirichlet(whole, 2, alpha=bad)
-    with pytest.raises(ValueError, match=f"alpha={bad} must be"):
-        pachinko(whole, 2, COARSE, alpha=bad)
-    with pytest.raises(ValueError, match=f"beta={bad} must be"):
-        pachinko(whole, 2, COARSE, beta=bad)
+def divide_coarsely(data: FederatedDataset, num_clients: int, **options: Any) -> FederatedDataset:
+    return pachinko(data, num_clients, **{"coarse_of_class": COARSE} | options)
 
 
-@pytest.mark.parametrize("divide", [by_labels_dirichlet, lambda d, n, **o: pachinko(d, n, COARSE, **o)])
-def test_what_cannot_be_divided(divide: Callable[..., FederatedDataset], tiny_text: FederatedDataset) -> None:
+WRONG: list[tuple[int, dict[str, Any], str]] = [
+    (21, {}, r"num_clients=21, but there are 40 examples.*at most 20 clients"),
+    (3, {"fraction": 0.1}, "num_clients=3, but there are 4 examples"),
+    *((count, {}, f"num_clients={count}") for count in (0, -2, 2.0, True)),
+    *((2, {"fraction": share}, f"fraction={share} is not in") for share in (0, -0.1, 1.01, float("nan"))),
+    *(
+        (2, {"alpha": alpha}, f"alpha={alpha} must be a finite number above 0")
+        for alpha in (0, -1.0, float("nan"), float("inf"))
+    ),
+    (2, {"seed": -1}, "seed=-1 is negative"),
+]
+
+
+@pytest.mark.parametrize(
+    ("divide", "num_clients", "options", "message"),
+    [(divide, *wrong) for divide in (by_labels_dirichlet, divide_coarsely) for wrong in WRONG]
+    + [(by_labels_dirichlet, 2, {"num_groups": groups}, f"num_groups={groups}") for groups in (0, 9)]
+    + [
+        (divide_coarsely, 2, {"coarse_of_class": coarse}, "coarse_of_class has shape")
+        for coarse in ([0] * 7, [0.0] * 8, [0] * 7 + [-1], [[0] * 8])
+    ]
+    + [(divide_coarsely, 2, {"beta": beta}, f"beta={beta} must be") for beta in (0, float("nan"))],
+)
+def test_what_cannot_be_divided(
+    divide: Callable[..., FederatedDataset], num_clients: int, options: dict[str, Any], message: str
+) -> None:
     whole = pooled(np.arange(40) % 8)
-    assert len(pachinko(whole, 20, COARSE)) == 20
-    with pytest.raises(ValueError, match=r"num_clients=21, but there are 40 examples.*at most 20 clients"):
-        divide(whole, 21)
-    with pytest.raises(ValueError, match="num_clients=3, but there are 4 examples"):
-        divide(whole, 3, fraction=0.1)
-    for count in (0, -2, 2.0, True):
-        with pytest.raises(ValueError, match=f"num_clients={count}"):
-            divide(whole, count)
-    for fraction in (0, -0.1, 1.01, float("nan")):
-        with pytest.raises(ValueError, match=f"fraction={fraction} is not in"):
-            divide(whole, 2, fraction=fraction)
-    with pytest.raises(ValueError, match="seed=-1 is negative"):
-        divide(whole, 2, seed=-1)
+    assert len(divide_coarsely(whole, 20)) == 20
+    with pytest.raises(ValueError, match=message):
+        divide(whole, num_clients, **options)
 
 
 def test_text_has_no_label_to_divide_by(tiny_text: FederatedDataset) -> None:
     with pytest.raises(ValueError, match=r"'tiny text' has labels of shape \(6,\)"):
         by_labels_dirichlet(tiny_text, 2)
-
-
-@pytest.mark.parametrize("groups", [0, 9])
-def test_groups_that_cannot_be(groups: int) -> None:
-    with pytest.raises(ValueError, match=f"num_groups={groups}"):
-        by_labels_dirichlet(pooled(np.arange(40) % 8), 2, num_groups=groups)
-
-
-@pytest.mark.parametrize("coarse", [[0] * 7, [0.0] * 8, [0] * 7 + [-1], [[0] * 8]])
-def test_coarse_labels_that_cannot_be(coarse: Any) -> None:
-    with pytest.raises(ValueError, match="coarse_of_class has shape"):
-        pachinko(pooled(np.arange(40) % 8), 2, coarse)
