@@ -1,6 +1,8 @@
 """Small data sets that many tests use."""
 
 import os
+import sys
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: small tensors, shared cores
@@ -10,6 +12,10 @@ import pytest
 from hypothesis import settings
 
 from fl_meta.data.federated import PADDING, FederatedDataset
+
+# Tests of models, engines and training share the module tiny_tasks.
+sys.path.insert(0, str(Path(__file__).parent))
+pytest.register_assert_rewrite("tiny_tasks")
 
 # The same examples in every run and no time limits; `--hypothesis-profile=search` looks further.
 settings.register_profile("repeatable", deadline=None, derandomize=True)
