@@ -987,7 +987,7 @@ def test_neighbours_of_clients_that_diverge_keep_every_bit(
 # --- end to end -----------------------------------------------------------------------------------------
 
 
-def test_training_by_either_engine(tiny_images: FederatedDataset, tmp_path: Path) -> None:
+def test_training_by_either_engine(tiny_images: FederatedDataset) -> None:
     data, held_out = tiny_images.split_clients(0.25)
     model = mlp(data, 8)
     evaluation = Evaluation(held_out, every=2, personalization_epochs=2)
@@ -1001,20 +1001,6 @@ def test_training_by_either_engine(tiny_images: FederatedDataset, tmp_path: Path
     )
     assert (one.history.padding_share.loc[1:] == 0).all()
     assert other.history.padding_share.loc[1:].between(0, 0.1).all()
-
-    class Stops(LoopEngine):
-        """It is interrupted in round 4."""
-
-        def collect(self, training: LocalTraining, *rest: Any) -> Iterator[Collected]:
-            if training.round_number == 3:
-                raise KeyboardInterrupt
-            yield from super().collect(training, *rest)
-
-    checkpoint = Checkpoint(tmp_path / "run", every=1)
-    with pytest.raises(KeyboardInterrupt):
-        go(engine=Stops(), checkpoint=checkpoint)
-    # The engine is no part of what a run is: another may go on.
-    assert relative_error(go(checkpoint=checkpoint).params, one.params) < 1e-12
 
 
 # --- on a GPU -------------------------------------------------------------------------------------------
