@@ -13,8 +13,9 @@ from hypothesis import settings
 
 from fl_meta.data.federated import PADDING, FederatedDataset
 
-# Tests share the modules small_results and small_notebooks.
+# Tests share the modules small_results, small_notebooks and tiny_tasks.
 sys.path.insert(0, str(Path(__file__).parent))
+pytest.register_assert_rewrite("tiny_tasks")
 
 # The same examples in every run and no time limits; `--hypothesis-profile=search` looks further.
 settings.register_profile("repeatable", deadline=None, derandomize=True)

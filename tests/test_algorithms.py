@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from tiny_tasks import one_round
+from torch import nn
 
 from fl_meta.algorithms.optimizers import SGD, Adam
 from fl_meta.algorithms.table import Algorithm, SentGradients, fedavg, fedprox, fedsgd, fomaml, maml, reptile
@@ -19,7 +20,6 @@ from fl_meta.engines.local_training import client_update
 from fl_meta.models.images import logistic
 from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params, add, relative_error
-from fl_meta.training.rounds import pseudo_gradient
 
 Vector = NDArray[np.float64]
 
@@ -55,106 +55,9 @@ def test_fedavg_counts_epochs_or_steps() -> None:
             fedavg(**both_or_neither)
 
 
-@pytest.mark.parametrize("wrong", [0, -1, 1.5])
-def test_epochs_steps_and_batch_size_must_be_whole_and_positive(wrong: float) -> None:
-    for make, name in (
-        (lambda: fedavg(epochs=wrong), "epochs"),
-        (lambda: fedavg(steps=wrong), "steps"),
-        (lambda: reptile(wrong), "steps"),
-        (lambda: fomaml(wrong), "steps"),
-        (lambda: maml(wrong), "steps"),
-        (lambda: fedsgd(batch_size=wrong), "batch_size"),
-    ):
-        with pytest.raises(ValueError, match=f"{name}={wrong}"):
-            make()
-
-
-@pytest.mark.parametrize("wrong", [0.0, -0.1, math.nan, math.inf])
-def test_a_rate_must_be_positive_and_finite(wrong: float) -> None:
-    for make in (SGD, Adam):
-        with pytest.raises(ValueError, match="learning_rate="):
-            make(wrong)
-
-
 def test_unknown_weights_are_refused() -> None:
     with pytest.raises(ValueError, match="choose 'examples' or 'equal'"):
         fedavg(1, weights="size")
-
-
-# --- by hand: one parameter, two classes ----------------------------------------------------------------
-# Logits (0, θx) and label 1 give the loss log(1 + exp(−θx)); at θ = 0 its slope is −x/2, its curvature x²/4.
-
-
-class OneParameter(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.theta = nn.Parameter(torch.zeros(()))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.stack([torch.zeros_like(x), self.theta * x], dim=1)
-
-
-ONE_PARAMETER = Model("one parameter", OneParameter)
-ONE_CLIENT = FederatedDataset.from_arrays(
-    np.array([1.0]), np.array([1]), np.array(["a"]), test_fraction=0, num_classes=2
-)
-SLOPE_AT_ONE = -1 / (1 + math.e)
-
-
-@pytest.mark.parametrize(
-    ("algorithm", "expected"),
-    [
-        (fedsgd(client=SGD(2.0)), -0.5),
-        (fedavg(steps=2, client=SGD(2.0)), -0.5 + SLOPE_AT_ONE),
-        (fedavg(epochs=2, client=SGD(2.0)), -0.5 + SLOPE_AT_ONE),
-        # The second step starts at θ = 1, where FedProx's term has the slope μ.
-        (fedprox(0.25, steps=2, client=SGD(2.0)), -0.5 + SLOPE_AT_ONE + 0.25),
-        # With momentum and weight decay: 1/2 of the first direction, and 1/8 of θ = 1.
-        (
-            fedprox(0.25, 2, client=SGD(2.0, momentum=0.5, weight_decay=0.125)),
-            -0.5 + (SLOPE_AT_ONE + 0.25 + 0.125 - 0.25),
-        ),
-        (reptile(2, client=SGD(2.0)), -0.5 + SLOPE_AT_ONE),
-        (fomaml(1, client=SGD(2.0)), SLOPE_AT_ONE),
-        (maml(1, client=SGD(2.0)), (1 - 2 * 0.25) * SLOPE_AT_ONE),
-    ],
-    ids=lambda value: value.name if isinstance(value, Algorithm) else "",
-)
-def test_what_is_sent_by_hand(algorithm: Algorithm, expected: float) -> None:
-    params = ONE_PARAMETER.init(0, torch.float64)
-    update = client_update(ONE_PARAMETER, params, ONE_CLIENT, "a", algorithm, seed=0, round_number=0)
-    assert update.gradient["theta"].item() == pytest.approx(expected, rel=1e-14)
-    assert update.loss_before == pytest.approx(math.log(2), rel=1e-14)
-    # The server's pseudo-gradient is β = 2 times that.
-    direction, _ = pseudo_gradient(
-        ONE_PARAMETER, params, ONE_CLIENT, ["a"], algorithm, seed=0, round_number=0
-    )
-    assert direction["theta"].item() == pytest.approx(2 * expected, rel=1e-14)
-
-
-@pytest.mark.parametrize(("weights", "expected"), [("examples", -(1 * 0.5 + 3 * 1.5) / 4), ("equal", -1.0)])
-def test_weights_by_hand(weights: str, expected: float) -> None:
-    # One example with x = 1 sends −1/2; three with x = 3 send −3/2.
-    data = FederatedDataset.from_arrays(
-        np.array([1.0, 3.0, 3.0, 3.0]),
-        np.ones(4, dtype=int),
-        np.array(["a", "b", "b", "b"]),
-        test_fraction=0,
-        num_classes=2,
-    )
-    algorithm = fedsgd(client=SGD(1.0), weights=weights)
-    direction, info = pseudo_gradient(
-        ONE_PARAMETER,
-        ONE_PARAMETER.init(0, torch.float64),
-        data,
-        ["a", "b"],
-        algorithm,
-        seed=0,
-        round_number=0,
-    )
-    assert direction["theta"].item() == pytest.approx(expected, rel=1e-14)
-    assert (info.clients, info.clients_left_out, info.local_gradients) == (2, 0, 2)
-    assert info.pseudo_gradient_norm == pytest.approx(-expected, rel=1e-14)
 
 
 # --- in closed form: softmax regression in NumPy --------------------------------------------------------
@@ -239,7 +142,7 @@ def test_pseudo_gradients_in_closed_form(
     sent = [sent_in_numpy(vector(params), small, i, algorithm, seed=3, round_number=7) for i in ids]
     shares = [len(small[i].train_x) if weights == "examples" else 1 for i in ids]
     expected = 0.7 * np.average(sent, axis=0, weights=shares)
-    actual, _ = pseudo_gradient(model, params, small, ids, algorithm, seed=3, round_number=7)
+    actual, _ = one_round("stacked", model, params, small, algorithm, ids, round_number=7)
     np.testing.assert_allclose(vector(actual), expected, rtol=0, atol=1e-13 * np.abs(expected).max())
 
 
@@ -283,9 +186,7 @@ def test_fedavg_is_a_sum_of_meta_learning_updates(
     options = {"client": SGD(rate), "batch_size": batch_size}
 
     def sends(algorithm: Algorithm) -> Params:
-        return pseudo_gradient(
-            model, params, data, data.client_ids, algorithm, seed=seed, round_number=round_number
-        )[0]
+        return one_round("stacked", model, params, data, algorithm, seed=seed, round_number=round_number)[0]
 
     whole = sends(fedavg(steps=K, weights=weights, **options))
     parts = sends(fedsgd(weights=weights, **options))

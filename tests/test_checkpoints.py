@@ -20,13 +20,9 @@ TENSORS = {
     "server/0.bias/step": torch.tensor(7.0),
     "round_number": torch.tensor(12),
     "nothing": torch.empty(0),
+    "not contiguous": torch.arange(6.0).reshape(2, 3).T,
 }
-CONFIG = {
-    "seed": 3,
-    "model": "mlp",
-    "stages[0].algorithm.client.learning_rate": 0.1,
-    "evaluation.every": None,
-}
+CONFIG = {"seed": 3, "model": "mlp", "evaluation.every": None}
 PROGRESS = {"history": [{"round": 0, "loss": math.nan}, {"round": 1, "loss": 0.1 + 0.2}]}
 
 
@@ -50,49 +46,27 @@ def test_there_and_back_bit_for_bit(tmp_path: Path) -> None:
     assert_content(*read_checkpoint(written(tmp_path), CONFIG))
 
 
-def test_tensors_that_are_not_contiguous(tmp_path: Path) -> None:
-    across = torch.arange(6.0).reshape(2, 3).T
-    write_checkpoint(tmp_path / "run", {"across": across}, {}, {})
-    tensors, _ = read_checkpoint(tmp_path / "run", {})
-    assert bits(tensors["across"]) == bits(across)
-
-
 def test_folders_are_made_and_nothing_else_is_left_there(tmp_path: Path) -> None:
     path = written(tmp_path / "runs" / "today")
     written(tmp_path / "runs" / "today")
     assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.parametrize(
-    ("field", "value", "message"),
-    [
-        ("seed", 4, "seed is 3 in the checkpoint and 4 in this run"),
-        ("model", "small_cnn", "model is 'mlp' in the checkpoint and 'small_cnn' in this run"),
-        (
-            "stages[0].algorithm.client.learning_rate",
-            0.2,
-            "stages[0].algorithm.client.learning_rate is 0.1 in the checkpoint and 0.2 in this run",
-        ),
-        ("evaluation.every", 5, "evaluation.every is None in the checkpoint and 5 in this run"),
-        ("stages[1].rounds", 9, "stages[1].rounds is None in the checkpoint and 9 in this run"),
-    ],
-)
-def test_another_configuration_is_refused_by_field(
-    tmp_path: Path, field: str, value: object, message: str
-) -> None:
+def test_another_configuration_is_refused_by_field(tmp_path: Path) -> None:
     path = written(tmp_path)
     before = path.read_bytes()
     with pytest.raises(CheckpointError) as caught:
-        read_checkpoint(path, CONFIG | {field: value})
-    text = str(caught.value)
-    assert f"{path} is from another configuration: {message}. Use the same configuration" in text
+        read_checkpoint(path, {"seed": 4, "evaluation.every": 5, "stages[1].rounds": 9})
+    told = str(caught.value)
+    assert f"{path} is from another configuration: seed is 3 in the checkpoint and 4 in this run; " in told
+    for told_of in (
+        "model is 'mlp' {} None",
+        "evaluation.every is None {} 5",
+        "stages[1].rounds is None {} 9",
+    ):
+        assert told_of.format("in the checkpoint and") + " in this run" in told
+    assert "Use the same configuration" in told
     assert path.read_bytes() == before
-
-
-def test_all_fields_that_differ_are_named(tmp_path: Path) -> None:
-    path = written(tmp_path)
-    with pytest.raises(CheckpointError, match=r"model is 'mlp' .*; seed is 3 in the checkpoint and None in"):
-        read_checkpoint(path, {k: v for k, v in CONFIG.items() if k != "seed"} | {"model": "logistic"})
 
 
 # --- damage ---------------------------------------------------------------------------------------------
@@ -110,6 +84,7 @@ def test_every_cut_is_noticed(tmp_path: Path) -> None:
         read_checkpoint(path, CONFIG)
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_is_noticed_or_does_no_harm(tmp_path: Path) -> None:
     path = written(tmp_path)
     whole = bytearray(path.read_bytes())
@@ -128,21 +103,15 @@ def test_every_flipped_bit_is_noticed_or_does_no_harm(tmp_path: Path) -> None:
             assert_content(*content)
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 8, b"\xff" * 64, b'{"params": 1}'], ids=repr)
-def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"\0" * 8, b"\xff" * 64, b'{"params": 1}', None], ids=repr)
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "run.safetensors"
-    path.write_bytes(content)
+    if content is not None:
+        path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"run\.safetensors cannot be read"):
         read_checkpoint(path, CONFIG)
-
-
-def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
-    for path, message in (
-        (tmp_path / "missing", "cannot be read"),
-        (tmp_path, "is a folder; name a file in it"),
-    ):
-        with pytest.raises(CheckpointError, match=message):
-            read_checkpoint(path, CONFIG)
+    with pytest.raises(CheckpointError, match="is a folder; name a file in it"):
+        read_checkpoint(tmp_path, CONFIG)
 
 
 def test_somebody_elses_safetensors_file_is_refused(tmp_path: Path) -> None:
@@ -185,16 +154,8 @@ def test_a_pickle_is_refused_and_never_opened(tmp_path: Path) -> None:
 # --- writing --------------------------------------------------------------------------------------------
 
 
-def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
-    # A file in the place of the folder stops even the superuser.
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=r"cannot write run into .*file.*choose a folder you may write to"):
-        write_checkpoint(tmp_path / "file" / "run", TENSORS, CONFIG, PROGRESS)
-
-
-@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=["disk full", "Ctrl-C"])
 def test_a_write_that_fails_half_way_leaves_the_old_file(
-    tmp_path: Path, error: BaseException, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = written(tmp_path)
     before = path.read_bytes()
@@ -202,10 +163,10 @@ def test_a_write_that_fails_half_way_leaves_the_old_file(
     def half(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
         content = save(tensors, metadata)
         path.write_bytes(content[: len(content) // 2])
-        raise error
+        raise OSError("disk full")
 
     monkeypatch.setattr(checkpoints, "save_file", half)
-    with pytest.raises(type(error)):
+    with pytest.raises(OSError, match="disk full"):
         write_checkpoint(path, TENSORS, CONFIG, {"history": []})
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

@@ -1,6 +1,7 @@
 """A first linear layer in its dual form gives the same numbers as plain steps."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_tasks import one_round
 from torch import nn
 
 from fl_meta.algorithms.optimizers import SGD
@@ -27,7 +29,6 @@ from fl_meta.engines.stacked.engine import StackedEngine
 from fl_meta.engines.stacked.layers import Layer, layers_of
 from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params, relative_error
-from fl_meta.training.rounds import pseudo_gradient
 
 
 def dual_index(features: int, units: int, num_examples: int, num_used: int) -> int | None:
@@ -179,10 +180,7 @@ def test_in_coordinates_as_in_the_loop(
         model = model_of(features, bias)
         params = model.init(0, torch.float64)
         (expected, one), (found, other) = (
-            pseudo_gradient(
-                model, params, data, data.client_ids, algorithm, seed=1, round_number=0, engine=engine
-            )
-            for engine in ("loop", StackedEngine(1))
+            one_round(engine, model, params, data, algorithm) for engine in ("loop", StackedEngine(1))
         )
         assert relative_error(found, expected) < 1e-12
         assert other.train_loss_before == pytest.approx(one.train_loss_before, rel=1e-12)
@@ -225,10 +223,7 @@ def test_second_derivatives_by_autograd_are_not_in_coordinates(asked: list[int])
     for algorithm, in_coordinates in ((maml(3, client=PLAIN, batch_size=3), False), (fomaml(3), True)):
         asked.clear()
         expected, found = (
-            pseudo_gradient(
-                model, params, data, data.client_ids, algorithm, seed=1, round_number=0, engine=engine
-            )[0]
-            for engine in ("loop", StackedEngine(1))
+            one_round(engine, model, params, data, algorithm)[0] for engine in ("loop", StackedEngine(1))
         )
         assert relative_error(found, expected) < 1e-12
         assert bool(asked) == in_coordinates
@@ -241,16 +236,12 @@ def test_weight_decay_and_fedprox_leave_the_span(monkeypatch: pytest.MonkeyPatch
     data, model = data_of([5, 4], 40), model_of(40)
     params = model.init(0, torch.float64)
 
-    def sent(algorithm: Algorithm) -> None:
-        pseudo_gradient(
-            model, params, data, data.client_ids, algorithm, seed=1, round_number=0, engine="stacked"
-        )
-
+    go = partial(one_round, "stacked", model, params, data)
     monkeypatch.setattr(stack, "index_of_dual_layer", refuse)
-    sent(fedavg(9, client=SGD(0.1, weight_decay=0.1), batch_size=4))
-    sent(fedprox(0.5, epochs=9, client=PLAIN, batch_size=4))
+    go(fedavg(9, client=SGD(0.1, weight_decay=0.1), batch_size=4))
+    go(fedprox(0.5, epochs=9, client=PLAIN, batch_size=4))
     with pytest.raises(AssertionError, match="in coordinates"):
-        sent(fedavg(9, client=PLAIN, batch_size=4))
+        go(fedavg(9, client=PLAIN, batch_size=4))
 
 
 def test_many_epochs_go_through_coordinates_and_one_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,13 +254,5 @@ def test_many_epochs_go_through_coordinates_and_one_does_not(monkeypatch: pytest
     monkeypatch.setattr(first_layer, "gram_and_outputs", watch)
     data, model = data_of([20, 20], 100), model_of(100, hidden=10)
     for epochs, expected in ((1, False), (20, True)):
-        pseudo_gradient(
-            model,
-            model.init(0),
-            data,
-            data.client_ids,
-            fedavg(epochs, batch_size=4),
-            seed=1,
-            round_number=0,
-        )
+        one_round("stacked", model, model.init(0), data, fedavg(epochs, batch_size=4))
         assert bool(made) == expected

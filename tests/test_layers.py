@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import tiny_tasks
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -19,10 +20,10 @@ from fl_meta.engines.stacked.layers import (
     layers_of,
     seeded_by_layer,
 )
-from fl_meta.models.images import emnist_cnn, fedem_cnn, logistic, mlp, small_cnn
+from fl_meta.models.images import fedem_cnn, mlp
 from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params, relative_error
-from fl_meta.models.text import Blanks, Windows, char_lstm, char_mlp
+from fl_meta.models.text import Blanks, Windows
 
 CLIENTS = 3
 
@@ -54,11 +55,8 @@ def built(*layers: Callable[[], nn.Module]) -> Callable[[FederatedDataset], Mode
 
 
 IMAGES: dict[str, Callable[[FederatedDataset], Model]] = {
-    "logistic": logistic,
-    "mlp": lambda data: mlp(data, hidden=7),
+    **tiny_tasks.IMAGES,
     "mlp of tanh": lambda data: mlp(data, 7, nn.Tanh),
-    "small_cnn": small_cnn,
-    "emnist_cnn": emnist_cnn,
     "fedem_cnn": sixteen,
     "a user's": built(nn.Flatten, lambda: nn.Linear(64, 5), Square, nn.GELU, lambda: nn.Linear(5, 4)),
     "a user's first": built(Square, nn.Flatten, lambda: nn.Linear(64, 4)),
@@ -108,8 +106,7 @@ def characters(
 
 
 TEXT: dict[str, Callable[[FederatedDataset], Model]] = {
-    "char_mlp": lambda data: char_mlp(data, context=3, embedding=4, hidden=6),
-    "char_lstm": lambda data: char_lstm(data, embedding=3, hidden=4),
+    **tiny_tasks.TEXT,
     "characters, no bias": characters(10, nn.ReLU),
     "more rows than 16 bits count": characters(LOOKUP_CODES, nn.ReLU, context=64),
     "words": characters(LOOKUP_CODES + 1, nn.ReLU),
@@ -140,16 +137,6 @@ def losses(logits: Tensor, y: Tensor) -> Tensor:
     """The sum of the clients' mean losses."""
     pairs = zip(logits, y, strict=True)
     return sum(cross_entropy(one.flatten(0, -2), y.flatten(), ignore_index=-1) for one, y in pairs)
-
-
-def test_outputs_of_a_stack_are_its_clients(task: tuple[Model, list[Params], Tensor, Tensor]) -> None:
-    model, clients, x, _ = task
-    module = model.build().eval()
-    found = forward(layers_of(module), together(clients), x)
-    for i, params in enumerate(clients):
-        torch.testing.assert_close(found[i], model.apply(params, x[i]), rtol=1e-12, atol=1e-13)
-        one = forward(layers_of(module), together([params]), x[i : i + 1])
-        torch.testing.assert_close(one[0], found[i], rtol=1e-12, atol=1e-13)
 
 
 def draws(seeds: range, size: int = 4) -> list[tuple[torch.Generator, int]]:
@@ -283,29 +270,17 @@ def test_a_module_that_is_no_sequence_is_one_layer() -> None:
         assert list(layer.names.values()) == [name for name, _ in module.named_parameters()]
 
 
-@pytest.mark.parametrize(
-    ("module", "stackable"),
-    [
-        (nn.Linear(2, 2), True),
-        (nn.Linear(2, 2, bias=False), True),
-        (nn.Embedding(2, 2), True),
-        (nn.ReLU(), True),
-        (nn.Tanh(), True),
-        (nn.GELU(), True),
-        (nn.Sigmoid(), True),
-        (nn.Flatten(), True),
-        (nn.Dropout(0.5), True),
-        (nn.Conv2d(1, 1, 3), False),
-        (nn.LSTM(2, 2), False),
-        (nn.BatchNorm1d(2, track_running_stats=False), False),
-        (nn.LayerNorm(2), False),
-        (Square(), False),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
-)
-def test_which_layers_gain_by_standing_beside_others(module: nn.Module, stackable: bool) -> None:
-    [layer] = layers_of(module)
-    assert layer.stackable == stackable
+def test_which_layers_gain_by_standing_beside_others() -> None:
+    gaining = [
+        *(nn.Linear(2, 2), nn.Linear(2, 2, bias=False), nn.Embedding(2, 2), nn.Dropout(0.5), nn.Flatten()),
+        *(nn.ReLU(), nn.Tanh(), nn.GELU(), nn.Sigmoid()),
+    ]
+    others = [
+        *(nn.Conv2d(1, 1, 3), nn.LSTM(2, 2), nn.LayerNorm(2), Square()),
+        nn.BatchNorm1d(2, track_running_stats=False),
+    ]
+    assert all(layers_of(module)[0].stackable for module in gaining)
+    assert not any(layers_of(module)[0].stackable for module in others)
 
 
 @pytest.mark.parametrize(

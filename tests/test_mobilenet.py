@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from tiny_tasks import one_round
 
 from fl_meta.algorithms.optimizers import SGD
 from fl_meta.algorithms.table import fedavg
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.models.mobilenet import InvertedResidual, mobilenet_v2
 from fl_meta.models.parameters import relative_error
-from fl_meta.training.rounds import pseudo_gradient
 
 
 def colours(classes: int = 10, height: int = 32, width: int = 32) -> FederatedDataset:
@@ -98,13 +98,9 @@ def test_both_engines_take_the_same_steps() -> None:
     model = mobilenet_v2(data, width=0.25)
     params = model.init(0, torch.float64)
     algorithm = fedavg(2, client=SGD(0.05, momentum=0.9), batch_size=2)
-    rounds = [
-        pseudo_gradient(
-            model, params, data, data.client_ids, algorithm, seed=0, round_number=1, engine=engine
-        )
-        for engine in ("loop", "stacked")
-    ]
-    (expected, _), (found, info) = rounds
+    (expected, _), (found, info) = (
+        one_round(engine, model, params, data, algorithm) for engine in ("loop", "stacked")
+    )
     assert info.local_gradients == 8
     assert relative_error(found, expected) < 1e-10
     assert all(tensor.abs().max() > 0 for tensor in found.values())

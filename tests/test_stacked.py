@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_tasks import (
+    IMAGES,
+    TEXT,
+    LSTMWithDropout,
+    assert_same_runs,
+    one_round,
+    poisoned,
+    quietly,
+    same_bits,
+)
 from torch import Tensor, nn
 
 from fl_meta.algorithms.optimizers import SGD, Adam
@@ -32,18 +43,21 @@ from fl_meta.engines.stacked.batch import segments
 from fl_meta.engines.stacked.engine import StackedEngine
 from fl_meta.engines.stacked.layers import add_gradients, layers_of
 from fl_meta.engines.threads import one_thread
-from fl_meta.evaluation.personalization import Evaluation, personalize
-from fl_meta.models.images import emnist_cnn, fedem_cnn, logistic, mlp, small_cnn
+from fl_meta.evaluation.personalization import Evaluation
+from fl_meta.models.images import emnist_cnn, fedem_cnn, linear_binary, logistic, mlp, small_cnn
 from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params, relative_error
-from fl_meta.models.text import char_lstm, char_mlp
 from fl_meta.training.checkpoints import Checkpoint
-from fl_meta.training.rounds import RoundInfo, pseudo_gradient
-from fl_meta.training.train import Run, train
+from fl_meta.training.rounds import RoundInfo
+from fl_meta.training.train import Run
 
 PLAIN = SGD(0.1)
 HEAVY = SGD(0.05, momentum=0.8, weight_decay=0.05)
-ROUND = {"seed": 3, "round_number": 2}
+STAGES = [
+    Stage(fedavg(1, client=SGD(0.2, momentum=0.5), batch_size=4), 2, 4),
+    Stage(reptile(3, client=SGD(0.2), server=Adam(0.01), batch_size=4), 2, 4),
+    Stage(maml(2, client=SGD(0.2), server=Adam(0.01), batch_size=4), 2, 4),
+]
 
 
 def vectors(sizes: Sequence[int], features: int = 30) -> FederatedDataset:
@@ -65,7 +79,7 @@ def vectors(sizes: Sequence[int], features: int = 30) -> FederatedDataset:
 
 def training_of(model: Model, data: FederatedDataset, algorithm: Algorithm) -> LocalTraining:
     """A round of the algorithm from the model's initial parameters."""
-    return LocalTraining(model, model.init(0), data, algorithm.local_work, **ROUND)
+    return LocalTraining(model, model.init(0), data, algorithm.local_work, 3, 2)
 
 
 def adaptation_of(
@@ -119,15 +133,6 @@ class Stop(nn.Module):
         return x.detach()
 
 
-class LSTMWithDropout(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(8, 4, num_layers=2, dropout=0.4, batch_first=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.lstm(x)[0][:, -1]
-
-
 class Scaled(nn.Module):
     """Pixels as whole numbers to [0, 1]."""
 
@@ -155,18 +160,6 @@ def hooked() -> nn.Module:
     layer = nn.Linear(30, 6)
     layer.register_forward_hook(lambda module, inputs, outputs: 2 * outputs)
     return nn.Sequential(layer, nn.Tanh(), nn.Linear(6, 4))
-
-
-IMAGES: dict[str, Callable[[FederatedDataset], Model]] = {
-    "logistic": logistic,
-    "mlp": lambda data: mlp(data, hidden=12),
-    "small_cnn": small_cnn,
-    "emnist_cnn": emnist_cnn,
-}
-TEXT: dict[str, Callable[[FederatedDataset], Model]] = {
-    "char_mlp": lambda data: char_mlp(data, context=3, embedding=4, hidden=8),
-    "char_lstm": lambda data: char_lstm(data, embedding=3, hidden=5),
-}
 
 
 def between(*middle: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
@@ -245,7 +238,7 @@ OF_TEXT: dict[str, Callable[[], nn.Module]] = {
     ),
     "embedding and dropout": lambda: nn.Sequential(nn.Embedding(10, 4), nn.Dropout(0.3), nn.Linear(4, 10)),
 }
-ALL = [*IMAGES, *TEXT, *USERS, *OF_IMAGES, *OF_TEXT, "fedem_cnn"]
+ALL = [*IMAGES, *TEXT, *USERS, *OF_IMAGES, *OF_TEXT, "fedem_cnn", "linear_binary"]
 
 
 @pytest.fixture
@@ -265,7 +258,11 @@ def task(
     if name == "fedem_cnn":  # it needs 16×16 pixels
         wide = replace(tiny_images, x=tiny_images.x.repeat(2, 1).repeat(2, 2))
         return fedem_cnn(wide), wide
-    return Model(name, USERS[name]), vectors([9, 4, 7, 9, 3, 8])
+    data = vectors([9, 4, 7, 9, 3, 8])
+    if name == "linear_binary":
+        data = replace(data, y=data.y % 2, num_classes=2)
+        return linear_binary(data), data
+    return Model(name, USERS[name]), data
 
 
 def tasks(names: Sequence[Any]) -> pytest.MarkDecorator:
@@ -301,12 +298,6 @@ ALGORITHMS = {
 }
 
 
-def by(
-    engine: str | Engine, model: Model, params: Params, data: FederatedDataset, algorithm: Algorithm
-) -> tuple[Params, RoundInfo]:
-    return pseudo_gradient(model, params, data, data.client_ids, algorithm, **ROUND, engine=engine)
-
-
 def assert_equal_to_the_loop(
     model: Model,
     data: FederatedDataset,
@@ -317,14 +308,14 @@ def assert_equal_to_the_loop(
 ) -> RoundInfo:
     """Both engines give the same round, but for padding; the info is the stacks'."""
     params = model.init(1, dtype)
-    before = {name: tensor.clone() for name, tensor in params.items()}
-    (expected, loop), (found, info) = (by(e, model, params, data, algorithm) for e in ("loop", engine))
+    (expected, loop), (found, info) = (one_round(e, model, params, data, algorithm) for e in ("loop", engine))
     assert list(found) == list(params)
     assert relative_error(found, expected) < tolerance
     assert info.train_loss_before == pytest.approx(loop.train_loss_before, rel=tolerance)
     counts = ("clients", "clients_left_out", "local_gradients")
     assert [getattr(info, name) for name in counts] == [getattr(loop, name) for name in counts]
-    assert all(torch.equal(params[name], before[name]) for name in params)
+    assert same_bits(params, model.init(1, dtype))
+    assert not any(tensor.requires_grad for tensor in params.values())
     assert loop.padding_share == 0 <= info.padding_share <= 0.1
     return info
 
@@ -405,10 +396,12 @@ def test_labels_that_are_not_there(task: tuple[Model, FederatedDataset], name: s
     y[data.starts[1] : data.starts[1] + data.train_counts[1]] = PADDING
     y[data.starts[2] : data.starts[2] + 2] = PADDING
     params = model.init(1, torch.float64)
-    one, other = (by(e, model, params, replace(data, y=y), ALGORITHMS[name]) for e in ("loop", "stacked"))
+    one, other = (
+        one_round(e, model, params, replace(data, y=y), ALGORITHMS[name]) for e in ("loop", "stacked")
+    )
     assert relative_error(other[0], one[0]) < 1e-12
     assert other[1].clients_left_out == 0
-    silent = by("stacked", model, params, replace(data, y=y).subset(["role_1"]), ALGORITHMS[name])[0]
+    silent = one_round("stacked", model, params, replace(data, y=y).subset(["role_1"]), ALGORITHMS[name])[0]
     assert all(not tensor.any() for tensor in silent.values())
 
 
@@ -468,28 +461,14 @@ def test_random_numbers_that_have_one_state_go_through_the_loop(
     assert_same_bits(*(outputs(e, model, tiny_images, algorithm) for e in (StackedEngine(3), LoopEngine())))
 
 
-def test_other_rounds_and_seeds_draw_other_masks(tiny_images: FederatedDataset) -> None:
-    model = Model(
-        "dropout", lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Dropout(0.5), nn.Linear(8, 4))
-    )
-    params, ids = model.init(0), tiny_images.client_ids
-    full = fedsgd(batch_size=None)  # the same batch in every round
-    first, again, later, other = (
-        pseudo_gradient(model, params, tiny_images, ids, full, seed=seed, round_number=number)[0]
-        for seed, number in ((0, 0), (0, 0), (0, 1), (1, 0))
-    )
-    assert relative_error(again, first) == 0
-    assert relative_error(later, first) > 1e-2 < relative_error(other, first)
-
-
 def test_the_global_generator_is_neither_read_nor_advanced(tiny_images: FederatedDataset) -> None:
     model = emnist_cnn(tiny_images)
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
-    first = by("stacked", model, model.init(0), tiny_images, fedavg(1))[0]
+    first = one_round("stacked", model, model.init(0), tiny_images, fedavg(1))[0]
     assert torch.equal(torch.random.get_rng_state(), before)
     torch.manual_seed(2)
-    assert relative_error(by("stacked", model, model.init(0), tiny_images, fedavg(1))[0], first) == 0
+    assert relative_error(one_round("stacked", model, model.init(0), tiny_images, fedavg(1))[0], first) == 0
 
 
 def test_examples_made_on_demand(tiny_images: FederatedDataset) -> None:
@@ -503,7 +482,7 @@ def test_examples_made_on_demand(tiny_images: FederatedDataset) -> None:
     )
     model = mlp(tiny_images, 5)
     on_demand, in_memory = (
-        by("stacked", model, model.init(0), data, fedavg(2, batch_size=4))[0]
+        one_round("stacked", model, model.init(0), data, fedavg(2, batch_size=4))[0]
         for data in (replace(tiny_images, x=x), tiny_images)
     )
     assert relative_error(on_demand, in_memory) == 0
@@ -569,7 +548,7 @@ def test_the_number_of_workers_changes_no_bit(
     ],
     ids=lambda a: f"{a.name} {a.client.weight_decay}",
 )
-@pytest.mark.parametrize("features", [784, 785])
+@pytest.mark.parametrize("features", [784, pytest.param(785, marks=pytest.mark.slow)])
 def test_threads_inside_operations_change_no_bit(
     algorithm: Algorithm, features: int, threads_inside: set[int]
 ) -> None:
@@ -609,24 +588,19 @@ def test_only_idle_cores_are_used(
 
 def test_the_number_of_cores_changes_no_bit_of_a_run(tiny_images: FederatedDataset) -> None:
     data, held_out = tiny_images.split_clients(0.5)
-    stages = [
-        Stage(fedavg(1, client=SGD(0.2, momentum=0.5), batch_size=4), 2, 3),
-        Stage(maml(2, client=SGD(0.2), server=Adam(0.01), batch_size=4), 2, 3),
-    ]
+    stages = [replace(stage, rounds=1, clients_per_round=3) for stage in STAGES]
     evaluation = Evaluation(held_out, every=2, personalization_epochs=2)
-    model = emnist_cnn(data)
     before = torch.get_num_threads()
     runs: list[Run] = []
     try:
         for threads in (1, 2, 4):
             torch.set_num_threads(threads)
-            runs.append(train(model, data, stages, evaluation=evaluation, progress=False))
+            runs.append(quietly(emnist_cnn(data), data, stages, evaluation=evaluation))
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
     for run in runs[1:]:
-        assert relative_error(run.params, runs[0].params) == 0
-        assert run.history.equals(runs[0].history)
+        assert_same_runs(run, runs[0])
 
 
 class Watched(nn.Module):
@@ -685,15 +659,13 @@ class OwnError(Exception):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_error_of_one_client_reaches_the_caller_as_it_is(watched: Model, workers: int) -> None:
     data = vectors([5] * 12)
-    x = data.x.copy()
-    x[data.starts[4]] = 1000.0
 
     def fail(inputs: Tensor) -> None:
         if inputs.max() > 900:
             raise OwnError("client 4 cannot")
 
     Watched.during = fail
-    training = training_of(watched, replace(data, x=x), fedavg(1))
+    training = training_of(watched, poisoned(data, ["client_004"], 1000.0), fedavg(1))
     adaptation = replace(training, work=replace(training.work, epochs=1))
     with pytest.raises(OwnError, match="client 4 cannot"):
         list(StackedEngine(workers).collect(training, data.client_ids, fedavg(1)))
@@ -707,16 +679,14 @@ def test_an_error_of_one_client_reaches_the_caller_as_it_is(watched: Model, work
 @pytest.mark.parametrize("what", ["collect", "scores"])
 def test_closed_in_the_middle(watched: Model, what: str) -> None:
     data = vectors([5] * 12)
-    data = poisoned(data, data.client_ids[:1], 100.0)
+    data = poisoned(data, data.client_ids[:1], 100.0, examples=None)
     release = threading.Event()
     # The first client has its 50 steps at once; each of the others waits in its first.
     Watched.during = lambda x: None if x.max() > 50 else release.wait(30) and None
     training = training_of(watched, data, fedavg(50))
     engine = StackedEngine(2)
-    if what == "collect":
-        parts: list[Iterator[object]] = [engine.collect(training, data.client_ids, fedavg(50))]
-    else:
-        parts = [engine.scores(training, data.client_ids)]
+    more = [fedavg(50)] if what == "collect" else []
+    parts = [getattr(engine, what)(training, data.client_ids, *more)]
     next(parts[0])
     before = len(Watched.seen)
     assert before >= 50
@@ -744,7 +714,7 @@ def test_interrupted_while_waiting(watched: Model) -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            by(StackedEngine(2), watched, params, data, fedavg(50))
+            one_round(StackedEngine(2), watched, params, data, fedavg(50))
     finally:
         signal.signal(signal.SIGINT, before)
     # There would have been 600 steps.
@@ -769,30 +739,6 @@ def test_results_wait_for_a_slow_reader_in_small_numbers(
 
 
 # --- chunks and padding ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("sizes", "limit", "expected"),
-    [
-        ([], 0.1, []),
-        ([7], 0.1, [(0, 1)]),
-        ([4, 4, 4], 0.0, [(0, 3)]),
-        ([5, 4, 4, 5], 0.0, [(0, 1), (1, 3), (3, 4)]),
-        # 2 of 20 places empty: just allowed. 3 of 20 are not.
-        ([10, 8], 0.1, [(0, 2)]),
-        ([10, 7], 0.1, [(0, 1), (1, 2)]),
-        # 4 of 30 are too many, so the third begins a run of its own.
-        ([10, 8, 8], 0.1, [(0, 2), (2, 3)]),
-        ([10, 9, 9, 9], 0.1, [(0, 4)]),
-        # A larger one after smaller ones makes padding in all of those.
-        ([9, 9, 9, 10], 0.1, [(0, 4)]),
-        ([8, 8, 10, 10], 0.1, [(0, 2), (2, 4)]),
-        ([3, 0, 0], 0.1, [(0, 1), (1, 3)]),
-        ([3, 1], 1.0, [(0, 2)]),
-    ],
-)
-def test_segments_by_hand(sizes: list[int], limit: float, expected: list[tuple[int, int]]) -> None:
-    assert list(segments(sizes, limit)) == expected
 
 
 @given(st.lists(st.integers(0, 30), max_size=40), st.sampled_from([0.0, 0.05, 0.1, 0.5]))
@@ -833,7 +779,7 @@ def test_padding_by_hand(algorithm: Algorithm, places: int, padding: int, one_st
     training = training_of(model, data, algorithm)
     [part] = StackedEngine().collect(training, data.client_ids, algorithm)
     assert (part.places, part.padding) == (places, padding)
-    info = by("stacked", model, model.init(0), data, algorithm)[1]
+    info = one_round("stacked", model, model.init(0), data, algorithm)[1]
     assert info.padding_share == padding / places
 
 
@@ -852,7 +798,7 @@ def test_padding_is_at_most_a_tenth(sizes: list[int], batch_size: int, work: tup
     # Whatever is no padding is an example of the plan.
     assert places - padding == sum(len(training.plan(name).indices) for name in data.client_ids)
     assert padding <= 0.1 * places
-    info = by("stacked", model, model.init(0), data, algorithm)[1]
+    info = one_round("stacked", model, model.init(0), data, algorithm)[1]
     assert info.padding_share == padding / places
 
 
@@ -993,32 +939,7 @@ def test_very_unequal_test_parts_share_a_stack(
     assert {s.client_id: s.predictions for s in scores} == dict(zip(data.client_ids, tests, strict=True))
 
 
-def test_a_client_without_train_examples_has_its_first_score(tiny_images: FederatedDataset) -> None:
-    empty = replace(tiny_images, train_counts=0 * tiny_images.train_counts)
-    assert len(assert_equal_scores(adaptation_of(mlp(tiny_images, 5), empty, epochs=0))) == 6
-
-
-def test_the_table_is_in_the_order_of_the_clients_and_epochs() -> None:
-    # Chunks begin with those who have most examples; a table does not.
-    data = vectors([3, 9, 5, 9, 1, 7])
-    some = data.subset([data.client_ids[i] for i in (4, 1, 0, 5, 3)])
-    table = personalize(mlp(data, 4), mlp(data, 4).init(0), some, epochs=2, batch_size=4).rows
-    assert list(zip(table.client_id, table.epoch, strict=True)) == [
-        (client_id, epoch) for client_id in some.client_ids for epoch in range(3)
-    ]
-    assert list(table.num_train_examples[::3]) == [1, 9, 3, 7, 9]
-
-
 # --- clients that diverge -------------------------------------------------------------------------------
-
-
-def poisoned(data: FederatedDataset, client_ids: Sequence[str], value: float = np.nan) -> FederatedDataset:
-    """The same data with `value` in all that these clients have."""
-    x = data.x.astype(np.float64)
-    for client_id in client_ids:
-        start = data.starts[data.position(client_id)]
-        x[start : start + data.counts[data.position(client_id)]] = value
-    return replace(data, x=x)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -1038,9 +959,9 @@ def test_clients_that_diverge_do_not_touch_their_neighbours(
     model, data = task
     bad, algorithm = [data.client_ids[2], data.client_ids[4]], ALGORITHMS[name]
     params = model.init(1, torch.float64)
-    found, info = by("stacked", model, params, poisoned(data, bad, value), algorithm)
+    found, info = one_round("stacked", model, params, poisoned(data, bad, value, examples=None), algorithm)
     others = data.subset([client_id for client_id in data.client_ids if client_id not in bad])
-    expected, without = by("loop", model, params, others, algorithm)
+    expected, without = one_round("loop", model, params, others, algorithm)
     assert relative_error(found, expected) < 1e-12
     assert (info.clients, info.clients_left_out) == (6, 2)
     assert info.train_loss_before == pytest.approx(without.train_loss_before, rel=1e-12)
@@ -1056,7 +977,7 @@ def test_neighbours_of_clients_that_diverge_keep_every_bit(
     value = np.nan if in_first_epoch else 1e200
     clean, beside = (
         list(StackedEngine().scores(adaptation_of(model, some, epochs=3), data.client_ids))
-        for some in (data, poisoned(data, bad, value))
+        for some in (data, poisoned(data, bad, value, examples=None))
     )
     assert sum(score.client_id not in bad for score in clean) == (len(data) - 2) * 4
     for one, other in zip(clean, beside, strict=True):
@@ -1065,32 +986,14 @@ def test_neighbours_of_clients_that_diverge_keep_every_bit(
 
 # --- end to end -----------------------------------------------------------------------------------------
 
-STAGES = [
-    Stage(fedavg(1, client=SGD(0.2, momentum=0.5), batch_size=4), 2, 4),
-    Stage(reptile(3, client=SGD(0.2), server=Adam(0.01), batch_size=4), 2, 4),
-    Stage(maml(2, client=SGD(0.2), server=Adam(0.01), batch_size=4), 2, 4),
-]
 
-
-def test_training_by_either_engine(tiny_images: FederatedDataset, tmp_path: Path) -> None:
+def test_training_by_either_engine(tiny_images: FederatedDataset) -> None:
     data, held_out = tiny_images.split_clients(0.25)
     model = mlp(data, 8)
     evaluation = Evaluation(held_out, every=2, personalization_epochs=2)
 
-    def go(engine: str | Engine, checkpoint: Checkpoint | None = None) -> Run:
-        params = model.init(3, torch.float64)
-        return train(
-            model,
-            data,
-            STAGES,
-            params=params,
-            evaluation=evaluation,
-            engine=engine,
-            checkpoint=checkpoint,
-            progress=False,
-        )
-
-    one, other = go("loop"), go("stacked")
+    go = partial(quietly, model, data, STAGES, params=model.init(3, torch.float64), evaluation=evaluation)
+    one, other = go(engine="loop"), go(engine="stacked")
     assert relative_error(other.params, one.params) < 1e-12
     columns = [c for c in one.history.columns if c not in ("algorithm", "padding_share")]
     np.testing.assert_allclose(
@@ -1098,20 +1001,6 @@ def test_training_by_either_engine(tiny_images: FederatedDataset, tmp_path: Path
     )
     assert (one.history.padding_share.loc[1:] == 0).all()
     assert other.history.padding_share.loc[1:].between(0, 0.1).all()
-
-    class Stops(LoopEngine):
-        """It is interrupted in round 4."""
-
-        def collect(self, training: LocalTraining, *rest: Any) -> Iterator[Collected]:
-            if training.round_number == 3:
-                raise KeyboardInterrupt
-            yield from super().collect(training, *rest)
-
-    checkpoint = Checkpoint(tmp_path / "run", every=1)
-    with pytest.raises(KeyboardInterrupt):
-        go(Stops(), checkpoint)
-    # The engine is no part of what a run is: another may go on.
-    assert relative_error(go("stacked", checkpoint).params, one.params) < 1e-12
 
 
 # --- on a GPU -------------------------------------------------------------------------------------------
@@ -1129,8 +1018,8 @@ def moved(params: Params, device: str) -> Params:
 def test_gpu_equals_the_loop(task: tuple[Model, FederatedDataset], name: str) -> None:
     model, data = task
     params = model.init(1)
-    expected, loop = by("loop", model, params, data, ALGORITHMS[name])
-    found, info = by("stacked", model, moved(params, "cuda"), data, ALGORITHMS[name])
+    expected, loop = one_round("loop", model, params, data, ALGORITHMS[name])
+    found, info = one_round("stacked", model, moved(params, "cuda"), data, ALGORITHMS[name])
     assert all(tensor.is_cuda for tensor in found.values())
     assert relative_error(moved(found, "cpu"), expected) < 1e-3
     assert info.train_loss_before == pytest.approx(loop.train_loss_before, rel=1e-3)
@@ -1158,15 +1047,9 @@ def test_training_on_a_gpu(tiny_images: FederatedDataset, tmp_path: Path) -> Non
     model = emnist_cnn(data)
 
     def go(device: str, checkpoint: Checkpoint | None = None) -> Run:
-        return train(
-            model,
-            data,
-            STAGES,
-            params=moved(model.init(0), device),
-            evaluation=Evaluation(held_out, every=3, personalization_epochs=1),
-            checkpoint=checkpoint,
-            progress=False,
-        )
+        evaluation = Evaluation(held_out, every=3, personalization_epochs=1)
+        params = moved(model.init(0), device)
+        return quietly(model, data, STAGES, params=params, evaluation=evaluation, checkpoint=checkpoint)
 
     here, there = go("cpu"), go("cuda")
     assert all(tensor.is_cuda for tensor in there.params.values())

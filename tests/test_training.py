@@ -9,8 +9,9 @@ import sys
 import textwrap
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +21,21 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load
+from tiny_tasks import assert_same_runs, poisoned, quietly
 from torch import Tensor, nn
 
 from fl_meta.algorithms.optimizers import SGD, Adam
 from fl_meta.algorithms.stages import Stage, personalized_fedavg
-from fl_meta.algorithms.table import Algorithm, LocalWork, fedavg, fedsgd, fomaml, maml, reptile
+from fl_meta.algorithms.table import fedavg, fomaml, maml, reptile
 from fl_meta.data.batches import batch_plan, sample_clients
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.engines.interface import Collected, Engine, Score
-from fl_meta.engines.local_training import LocalTraining, adapted
-from fl_meta.engines.loop import LoopEngine
 from fl_meta.engines.stacked.engine import StackedEngine
 from fl_meta.engines.task import ENGINES
 from fl_meta.evaluation.personalization import Evaluation, personalize
 from fl_meta.models.images import emnist_cnn, logistic, mlp
 from fl_meta.models.model import Model
-from fl_meta.models.parameters import Params, relative_error
+from fl_meta.models.parameters import relative_error
 from fl_meta.support import atomic_files as files
 from fl_meta.training import checkpoints, rounds
 from fl_meta.training import train as training
@@ -57,27 +57,6 @@ def split(tiny_images: FederatedDataset) -> tuple[FederatedDataset, FederatedDat
     return tiny_images.subset(ids[:4]), tiny_images.subset(ids[4:])
 
 
-def poisoned(data: FederatedDataset, client_ids: Sequence[str]) -> FederatedDataset:
-    """The same data with NaN in the first train example of these clients."""
-    x = data.x.copy()
-    for client_id in client_ids:
-        x[data.starts[data.position(client_id)]] = np.nan
-    return replace(data, x=x)
-
-
-def assert_same(a: Run, b: Run) -> None:
-    """Parameters, server state and history, bit for bit."""
-
-    def bits(tree: dict[str, Tensor]) -> dict[str, bytes]:
-        return {name: tensor.numpy().tobytes() for name, tensor in tree.items()}
-
-    assert a.state.round_number == b.state.round_number
-    assert bits(a.params) == bits(b.params) == bits(a.state.params) == bits(b.state.params)
-    assert a.state.server.keys() == b.state.server.keys()
-    assert all(bits(a.state.server[name]) == bits(b.state.server[name]) for name in a.state.server)
-    pd.testing.assert_frame_equal(a.history, b.history, check_exact=True)
-
-
 # --- rounds, stages and history -------------------------------------------------------------------------
 
 
@@ -86,7 +65,7 @@ def test_rounds_go_on_through_stages(tiny_images: FederatedDataset) -> None:
     model = logistic(tiny_images)
     row = fedavg(1, server=SGD(1.0), batch_size=6)
     one, two = (
-        train(model, tiny_images, stages, seed=2, progress=False)
+        quietly(model, tiny_images, stages, seed=2)
         for stages in ([Stage(row, 5, 2)], [Stage(row, 2, 2), Stage(row, 3, 2)])
     )
     assert relative_error(two.params, one.params) == 0
@@ -94,36 +73,14 @@ def test_rounds_go_on_through_stages(tiny_images: FederatedDataset) -> None:
     assert list(one.history.stage) == [0] * 6
 
 
-def test_a_round_of_training_by_plain_torch(tiny_images: FederatedDataset) -> None:
-    # One client a round, one full batch and a plain server: gradient descent on the clients drawn.
-    model = mlp(tiny_images, hidden=5)
-    stages = [Stage(fedsgd(client=SGD(0.3), batch_size=None), 6, 1)]
-    run = train(model, tiny_images, stages, seed=8, params=model.init(1, torch.float64), progress=False)
-    module = model.build().double()
-    module.load_state_dict(model.init(1, torch.float64))
-    drawn = set()
-    for number in range(6):
-        [client_id] = sample_clients(8, number, tiny_images.client_ids, 1)
-        drawn.add(client_id)
-        client = tiny_images[client_id]
-        logits = module(torch.from_numpy(client.train_x).double())
-        torch.nn.functional.cross_entropy(logits, torch.from_numpy(client.train_y)).backward()
-        with torch.no_grad():
-            for parameter in module.parameters():
-                parameter -= 0.3 * parameter.grad
-                parameter.grad = None
-    assert len(drawn) > 2
-    assert relative_error(run.params, dict(module.named_parameters())) < 1e-13
-
-
 def test_history(split: tuple[FederatedDataset, FederatedDataset]) -> None:
     data, held_out = split
     model = logistic(data)
     evaluation = Evaluation(held_out, every=4, personalization_epochs=2)
-    run = train(model, data, TWO_STAGES, seed=1, evaluation=evaluation, progress=False)
+    run = quietly(model, data, TWO_STAGES, seed=1, evaluation=evaluation)
     history = run.history
     assert list(history.index) == [0, 1, 2, 3, 4, 5, 6]
-    assert history.index.name == "round"
+    assert history.index.name == "round" and "Run of 6 rounds" in repr(run)
     assert list(history.algorithm) == ["none"] + ["FedAvg(E=1)"] * 3 + ["Reptile(2)"] * 3
     assert list(history.stage) == [0, 0, 0, 0, 1, 1, 1]
     scores = [
@@ -150,6 +107,8 @@ def test_history(split: tuple[FederatedDataset, FederatedDataset]) -> None:
     # The scores are what personalize says of the same parameters, with the stage's client optimizer.
     client = TWO_STAGES[1].algorithm.client
     table = personalize(model, run.params, held_out, epochs=2, client=client, batch_size=6, seed=1)
+    assert run.table is not None and not run.evaluation_momentum.buffers
+    pd.testing.assert_frame_equal(run.table.rows, table.rows)
     for which, epoch in (("initial", 0), ("personalized", 2)):
         rows = table.rows[table.rows.epoch == epoch]
         for measure in ("accuracy", "loss"):
@@ -157,54 +116,33 @@ def test_history(split: tuple[FederatedDataset, FederatedDataset]) -> None:
             assert history[f"held_out_{which}_test_{measure}_by_client"][6] == pytest.approx(expected)
     first = personalize(model, model.init(1), held_out, epochs=0).rows.test_accuracy.mean()
     assert history.held_out_initial_test_accuracy_by_client[0] == pytest.approx(first)
-    assert "Run of 6 rounds" in repr(run)
-
-
-def test_history_without_evaluation_has_no_scores(tiny_images: FederatedDataset) -> None:
-    run = train(logistic(tiny_images), tiny_images, TWO_STAGES, progress=False)
-    assert not [column for column in run.history.columns if "held_out" in column]
-
-
-def test_without_personalization_there_is_no_personalized_score(
-    split: tuple[FederatedDataset, FederatedDataset],
-) -> None:
-    data, held_out = split
-    run = train(logistic(data), data, TWO_STAGES, evaluation=Evaluation(held_out, every=1), progress=False)
-    assert [c for c in run.history.columns if "held_out" in c] == [
-        "held_out_initial_test_accuracy_by_client",
-        "held_out_initial_test_loss_by_client",
-    ]
-    assert run.history.held_out_initial_test_loss_by_client.notna().all()
+    # Without personalization there are no personalized scores, and without an evaluation none at all.
+    for evaluation, names in ((Evaluation(held_out, every=1), scores[:2]), (None, [])):
+        history = quietly(model, data, TWO_STAGES, evaluation=evaluation).history
+        assert set(history.columns) == {"stage", "algorithm", *info, *names}
+        assert history[names].notna().all(axis=None)
 
 
 def test_evaluation_does_not_change_training(split: tuple[FederatedDataset, FederatedDataset]) -> None:
     data, held_out = split
     model = emnist_cnn(data)
     evaluation = Evaluation(held_out, every=1, personalization_epochs=1)
-    plain = train(model, data, TWO_STAGES, progress=False)
-    scored = train(model, data, TWO_STAGES, evaluation=evaluation, progress=False)
+    plain, scored = (quietly(model, data, TWO_STAGES, evaluation=some) for some in (None, evaluation))
     assert relative_error(scored.params, plain.params) == 0
 
 
 def test_the_order_of_clients_in_the_data_changes_nothing(tiny_images: FederatedDataset) -> None:
     model = logistic(tiny_images)
     backwards = tiny_images.subset(tiny_images.client_ids[::-1])
-    runs = [train(model, data, TWO_STAGES, seed=3, progress=False) for data in (tiny_images, backwards)]
-    assert_same(*runs)
-
-
-def test_another_seed_is_another_run(tiny_images: FederatedDataset) -> None:
-    model = logistic(tiny_images)
-    start = model.init(0)
-    a, b = (train(model, tiny_images, TWO_STAGES, seed=s, params=start, progress=False) for s in (1, 2))
-    assert relative_error(a.params, b.params) > 1e-3
+    runs = [quietly(model, data, TWO_STAGES, seed=3) for data in (tiny_images, backwards)]
+    assert_same_runs(*runs)
 
 
 def test_the_progress_bar_can_be_silenced(
     tiny_images: FederatedDataset, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = logistic(tiny_images)
-    train(model, tiny_images, TWO_STAGES, progress=False)
+    quietly(model, tiny_images, TWO_STAGES)
     assert capfd.readouterr() == ("", "")
     train(model, tiny_images, TWO_STAGES)
     shown = capfd.readouterr()
@@ -215,56 +153,19 @@ def test_the_progress_bar_can_be_silenced(
 # --- bad input ------------------------------------------------------------------------------------------
 
 
-def test_bad_input_is_told(tiny_images: FederatedDataset, tmp_path: Path) -> None:
-    model = logistic(tiny_images)
-    with pytest.raises(ValueError, match=r"stages=\[\]; give a list of at least one Stage"):
-        train(model, tiny_images, [])
-    with pytest.raises(ValueError, match="clients_per_round=7, but 'tiny images' has 6 training clients"):
-        train(model, tiny_images, [Stage(fedavg(1), 1, 6), Stage(fedavg(1), 1, 7)])
-    counts = tiny_images.train_counts.copy()
-    counts[4] = 0
-    with pytest.raises(ValueError, match="client 'client_4' has no train part; leave it out"):
-        train(model, replace(tiny_images, train_counts=counts), TWO_STAGES)
-    with pytest.raises(ValueError, match="engine='rocket' is unknown"):
-        train(model, tiny_images, TWO_STAGES, engine="rocket")
-    for every in (0, -3):
-        with pytest.raises(ValueError, match=f"every={every}"):
-            Checkpoint(tmp_path / "run", every=every)
-        with pytest.raises(ValueError, match=f"every={every}"):
-            Evaluation(tiny_images, every=every)
-    with pytest.raises(ValueError, match="personalization_epochs=-1 must be a whole number of 0 or more"):
-        Evaluation(tiny_images, every=1, personalization_epochs=-1)
-    for steps in (0, -5):
-        with pytest.raises(ValueError, match=f"rounds={steps}"):
-            train_centralized(model, tiny_images, SGD(0.1), steps=steps)
-    with pytest.raises(ValueError, match="epochs=-1"):
-        train_local_only(model, tiny_images, epochs=-1)
-
-
-def test_a_checkpoint_in_a_folder_that_cannot_be(tiny_images: FederatedDataset, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    checkpoint = Checkpoint(tmp_path / "file" / "run", every=1)
-    with pytest.raises(OSError, match=r"cannot write run into .*file"):
-        train(logistic(tiny_images), tiny_images, TWO_STAGES, checkpoint=checkpoint, progress=False)
-
-
 # --- interrupted and resumed ----------------------------------------------------------------------------
 
 
-ONE_BY_ONE = {"loop": LoopEngine(), "stacked": StackedEngine(chunk_bytes=1)}
-"""Engines that collect a part for every client."""
-
-
 class Interrupter:
-    """An engine that raises KeyboardInterrupt before the given parts, counted over everything it collects."""
+    """An engine that raises KeyboardInterrupt before one of the parts that it collects, from 1 on."""
 
-    def __init__(self, at: set[int], engine: str = "loop") -> None:
-        self.at, self.engine, self.count = at, ONE_BY_ONE[engine], 0
+    def __init__(self, at: int, engine: Engine = ENGINES["loop"]) -> None:
+        self.at, self.engine, self.count = at, engine, 0
 
     def collect(self, *args: Any) -> Iterator[Collected]:
         for part in self.engine.collect(*args):
             self.count += 1
-            if self.count in self.at:
+            if self.count == self.at:
                 raise KeyboardInterrupt
             yield part
 
@@ -273,52 +174,35 @@ class Interrupter:
 
 
 def test_interrupted_at_every_client_of_every_round(
-    split: tuple[FederatedDataset, FederatedDataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    split: tuple[FederatedDataset, FederatedDataset], tmp_path: Path
 ) -> None:
     data, held_out = split
-    engine, model = "stacked", logistic(data)
-    evaluation = Evaluation(held_out, every=2, personalization_epochs=1)
-
-    def go(path: Path | None, engine: str | Engine = ONE_BY_ONE[engine]) -> Run:
-        checkpoint = None if path is None else Checkpoint(path, every=4)
-        return train(
-            model,
-            data,
-            TWO_STAGES,
-            seed=6,
-            evaluation=evaluation,
-            checkpoint=checkpoint,
-            engine=engine,
-            progress=False,
-        )
-
-    never_stopped = go(None)
+    options = {"seed": 6, "evaluation": Evaluation(held_out, every=2, personalization_epochs=1)}
+    one_by_one = StackedEngine(chunk_bytes=1)
+    go = partial(quietly, logistic(data), data, TWO_STAGES, **options)
+    never_stopped = go(engine=one_by_one)
     # Two clients a round and six rounds: interrupted at client 1, 2, …, 12, and once at all of them.
     for number in range(1, 13):
         path = tmp_path / f"{number}.safetensors"
-        monkeypatch.setitem(ENGINES, "interrupted", Interrupter({number}, engine))
-        with pytest.raises(KeyboardInterrupt):
-            go(path, "interrupted")
+        checkpoint = Checkpoint(path, every=4)
+        told = f"stopped after round {(number - 1) // 2}; the same call resumes from .*{path.name}"
+        with pytest.raises(KeyboardInterrupt, match=told):
+            go(checkpoint=checkpoint, engine=Interrupter(number, one_by_one))
         # Whole rounds are kept: at the third client that is one.
         rounds_done = (number - 1) // 2
         assert path.exists(), "the start is kept as well"
         if rounds_done:
             assert read_round(path) == rounds_done
-        assert_same(go(path), never_stopped)
+        assert_same_runs(go(checkpoint=checkpoint, engine=one_by_one), never_stopped)
         assert read_round(path) == 6
     # A round that is always interrupted at its second client is done at the next start at last.
     path = tmp_path / "often.safetensors"
-    starts = 0
-    while starts < 6:
-        starts += 1
-        monkeypatch.setitem(ENGINES, "interrupted", Interrupter({3}, engine))
-        try:
-            last = go(path, "interrupted")
-            break
-        except KeyboardInterrupt:
-            assert read_round(path) == starts
-    assert starts == 6
-    assert_same(last, never_stopped)
+    for starts in range(1, 6):
+        with pytest.raises(KeyboardInterrupt):
+            go(checkpoint=Checkpoint(path, every=4), engine=Interrupter(3, one_by_one))
+        assert read_round(path) == starts
+    last = go(checkpoint=Checkpoint(path, every=4), engine=Interrupter(3, one_by_one))
+    assert_same_runs(last, never_stopped)
 
 
 def read_round(path: Path) -> int:
@@ -330,7 +214,6 @@ def test_interrupted_in_every_evaluation(
     split: tuple[FederatedDataset, FederatedDataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, held_out = split
-    model = logistic(data)
     means = Evaluation.means
     countdown = [0]
 
@@ -341,26 +224,16 @@ def test_interrupted_in_every_evaluation(
         return means(self, *args)
 
     monkeypatch.setattr(Evaluation, "means", interrupted)
-
-    def go(path: Path | None) -> Run:
-        return train(
-            model,
-            data,
-            TWO_STAGES,
-            evaluation=Evaluation(held_out, every=2),
-            checkpoint=None if path is None else Checkpoint(path),
-            progress=False,
-        )
-
-    never_stopped = go(None)
+    go = partial(quietly, logistic(data), data, TWO_STAGES, evaluation=Evaluation(held_out, every=2))
+    never_stopped = go()
     # Before the first round and after rounds 2, 4 and 6.
     for number, rounds_done in ((1, 0), (2, 1), (3, 3), (4, 5)):
         path = tmp_path / f"{number}.safetensors"
         countdown[0] = number
         with pytest.raises(KeyboardInterrupt):
-            go(path)
+            go(checkpoint=Checkpoint(path))
         assert (read_round(path) if path.exists() else 0) == rounds_done
-        assert_same(go(path), never_stopped)
+        assert_same_runs(go(checkpoint=Checkpoint(path)), never_stopped)
 
 
 @pytest.mark.slow
@@ -372,7 +245,7 @@ def test_interrupted_at_every_line(tiny_images: FederatedDataset, tmp_path: Path
     watched = {module.__file__ for module in (training, rounds, checkpoints, files)}
 
     def go(path: Path) -> Run:
-        return train(model, tiny_images, stages, checkpoint=Checkpoint(path, every=2), progress=False)
+        return quietly(model, tiny_images, stages, checkpoint=Checkpoint(path, every=2))
 
     def go_until(path: Path, line: int) -> bool:
         """Whether training got to the `line`-th line that it runs, where it is interrupted once."""
@@ -407,20 +280,17 @@ def test_interrupted_at_every_line(tiny_images: FederatedDataset, tmp_path: Path
         if not go_until(path, line):
             break
         kept.add(read_round(path) if path.exists() else 0)
-        assert_same(go(path), never_stopped)
+        assert_same_runs(go(path), never_stopped)
     # Far more places than lines of train: rounds repeat them, and saving has its own.
     assert line > len(inspect.getsourcelines(inspect.unwrap(train))[0])
     assert kept == {0, 1, 2}
 
 
-def test_a_finished_run_is_read_back(
-    tiny_images: FederatedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = logistic(tiny_images)
+def test_a_finished_run_is_read_back(tiny_images: FederatedDataset, tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path / "run", every=4)
-    done = train(model, tiny_images, TWO_STAGES, checkpoint=checkpoint, progress=False)
-    monkeypatch.setitem(ENGINES, "stacked", Interrupter({1}))
-    assert_same(train(model, tiny_images, TWO_STAGES, checkpoint=checkpoint, progress=False), done)
+    go = partial(quietly, logistic(tiny_images), tiny_images, TWO_STAGES, checkpoint=checkpoint)
+    done = go()
+    assert_same_runs(go(engine=Interrupter(1)), done)
 
 
 def test_checkpoints_come_every_n_rounds_and_at_the_end(
@@ -438,7 +308,7 @@ def test_checkpoints_come_every_n_rounds_and_at_the_end(
     for every, expected in ((1, [0, 1, 2, 3, 4, 5, 6]), (4, [0, 4, 6]), (3, [0, 3, 6]), (100, [0, 6])):
         written.clear()
         checkpoint = Checkpoint(tmp_path / f"{every}", every=every)
-        train(model, tiny_images, TWO_STAGES, checkpoint=checkpoint, progress=False)
+        quietly(model, tiny_images, TWO_STAGES, checkpoint=checkpoint)
         assert written == expected
 
 
@@ -569,112 +439,70 @@ def changed_stage(**changes: Any) -> list[Stage]:
     return [replace(TWO_STAGES[0], algorithm=replace(TWO_STAGES[0].algorithm, **changes)), TWO_STAGES[1]]
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"seed": 1}, "seed is 0 in the checkpoint and 1 in this run"),
-        (
-            {"stages": changed_stage(client=SGD(0.3, momentum=0.5))},
-            "stages[0].algorithm.client.learning_rate is 0.2 in the checkpoint and 0.3 in this run",
-        ),
-        (
-            {"stages": changed_stage(client=SGD(0.2))},
-            "stages[0].algorithm.client.momentum is 0.5 in the checkpoint and 0.0 in this run",
-        ),
-        (
-            {"stages": changed_stage(server=Adam(1.0))},
-            "stages[0].algorithm.server.beta1 is None in the checkpoint and 0.9 in this run",
-        ),
-        (
-            {"stages": changed_stage(batch_size=None)},
-            "stages[0].algorithm.batch_size is 6 in the checkpoint and None in this run",
-        ),
-        (
-            {"stages": changed_stage(weights="equal")},
-            "stages[0].algorithm.weights is 'examples' in the checkpoint and 'equal' in this run",
-        ),
-        ({"stages": TWO_STAGES[:1]}, "stages[1].rounds is 3 in the checkpoint and None in this run"),
-        (
-            {"stages": [TWO_STAGES[0], replace(TWO_STAGES[1], rounds=4)]},
-            "stages[1].rounds is 3 in the checkpoint and 4 in this run",
-        ),
-        (
-            {"stages": [TWO_STAGES[0], replace(TWO_STAGES[1], clients_per_round=3)]},
-            "stages[1].clients_per_round is 2 in the checkpoint and 3 in this run",
-        ),
-        ({"model": "mlp"}, "model is 'logistic' in the checkpoint and 'mlp' in this run"),
-        ({"params": 5}, "initial parameters is"),
-        ({"data": "fewer"}, "data is"),
-        ({"data": "other labels"}, "data is"),
-        ({"evaluation": "less often"}, "evaluation.every is 2 in the checkpoint and 3 in this run"),
-        ({"evaluation": "more epochs"}, "evaluation.personalization_epochs is 0 in the checkpoint and 1 in"),
-        ({"evaluation": "other clients"}, "evaluation.held_out is"),
-        ({"evaluation": "none"}, "evaluation.every is 2 in the checkpoint and None in this run"),
-    ],
-    ids=lambda value: value[:40] if isinstance(value, str) else "",
-)
 def test_another_configuration_is_refused(
-    split: tuple[FederatedDataset, FederatedDataset], tmp_path: Path, change: dict[str, Any], message: str
+    split: tuple[FederatedDataset, FederatedDataset], tmp_path: Path
 ) -> None:
     data, held_out = split
-    path = tmp_path / "run"
-    options: dict[str, Any] = {
+    path, model = tmp_path / "run", logistic(data)
+    one_more = Model("logistic", lambda: nn.Sequential(*model.build(), nn.Identity()))
+    usual: dict[str, Any] = {
+        "model": model,
+        "data": data,
         "stages": TWO_STAGES,
-        "seed": 0,
-        "params": 0,
-        "model": "logistic",
-        "data": "all",
-        "evaluation": "usual",
+        "params": model.init(0),
+        "evaluation": Evaluation(held_out, 2),
     }
 
-    def go(options: dict[str, Any]) -> Run:
-        model = {"logistic": logistic, "mlp": mlp}[options["model"]](data)
-        return train(
-            model,
-            {
-                "all": data,
-                "fewer": data.subset(data.client_ids[:3]),
-                "other labels": replace(data, y=3 - data.y),
-            }[options["data"]],
-            options["stages"],
-            seed=options["seed"],
-            params=model.init(options["params"]),
-            evaluation={
-                "usual": Evaluation(held_out, 2),
-                "less often": Evaluation(held_out, 3),
-                "more epochs": Evaluation(held_out, 2, 1),
-                "other clients": Evaluation(held_out.subset(held_out.client_ids[:1]), 2),
-                "none": None,
-            }[options["evaluation"]],
-            checkpoint=Checkpoint(path),
-            progress=False,
-        )
-
-    go(options)
-    before = path.read_bytes()
-    with pytest.raises(CheckpointError, match=re.escape(message)):
-        go(options | change)
-    assert path.read_bytes() == before
-    # Where and how often one saves is no part of the configuration.
-    go(options)
-
-
-def test_a_damaged_checkpoint_is_refused_and_kept(tiny_images: FederatedDataset, tmp_path: Path) -> None:
-    model = logistic(tiny_images)
-    path = tmp_path / "run"
-
-    def go() -> Run:
-        return train(model, tiny_images, TWO_STAGES, checkpoint=Checkpoint(path, every=2), progress=False)
+    def go(**options: Any) -> None:
+        quietly(**usual | options, checkpoint=Checkpoint(path))
 
     go()
+    before = path.read_bytes()
+    stage = "stages[0].algorithm"
+    for options, field, was, now in [
+        ({"seed": 1}, "seed", 0, 1),
+        ({"stages": changed_stage(client=SGD(0.3, momentum=0.5))}, f"{stage}.client.learning_rate", 0.2, 0.3),
+        ({"stages": changed_stage(client=SGD(0.2))}, f"{stage}.client.momentum", 0.5, 0.0),
+        ({"stages": changed_stage(server=Adam(1.0))}, f"{stage}.server.beta1", None, 0.9),
+        ({"stages": changed_stage(batch_size=None)}, f"{stage}.batch_size", 6, None),
+        ({"stages": changed_stage(weights="equal")}, f"{stage}.weights", "examples", "equal"),
+        ({"stages": TWO_STAGES[:1]}, "stages[1].rounds", 3, None),
+        ({"stages": [TWO_STAGES[0], replace(TWO_STAGES[1], rounds=4)]}, "stages[1].rounds", 3, 4),
+        (
+            {"stages": [TWO_STAGES[0], replace(TWO_STAGES[1], clients_per_round=3)]},
+            "stages[1].clients_per_round",
+            *(2, 3),
+        ),
+        ({"model": mlp(data), "params": mlp(data).init(0)}, "model", "logistic", "mlp"),
+        ({"model": one_more}, "architecture", ..., ...),
+        ({"params": model.init(5)}, "initial parameters", ..., ...),
+        ({"data": data.subset(data.client_ids[:3])}, "data", ..., ...),
+        ({"data": replace(data, y=3 - data.y)}, "data", ..., ...),
+        ({"evaluation": Evaluation(held_out, 3)}, "evaluation.every", 2, 3),
+        ({"evaluation": Evaluation(held_out, 2, 1)}, "evaluation.personalization_epochs", 0, 1),
+        ({"evaluation": Evaluation(held_out.subset(["client_4"]), 2)}, "evaluation.held_out", ..., ...),
+        ({"evaluation": None}, "evaluation.every", 2, None),
+    ]:
+        told = f"{field} is " + ("" if was is ... else f"{was!r} in the checkpoint and {now!r} in this run")
+        with pytest.raises(CheckpointError, match=re.escape(told)):
+            go(**options)
+        assert path.read_bytes() == before
+    go()
+
+
+@pytest.mark.parametrize("share", [0.5, 0])
+def test_a_damaged_checkpoint_is_refused_and_kept(
+    tiny_images: FederatedDataset, tmp_path: Path, share: float
+) -> None:
+    path = tmp_path / "run"
+    go = partial(quietly, logistic(tiny_images), tiny_images, TWO_STAGES, checkpoint=Checkpoint(path))
+    go()
     whole = path.read_bytes()
-    in_tensors = bytearray(whole)
-    in_tensors[-100] ^= 4
-    for damaged in (whole[: len(whole) // 2], b"", bytes(in_tensors)):
-        path.write_bytes(damaged)
-        with pytest.raises(CheckpointError, match="delete it to start again"):
-            go()
-        assert path.read_bytes() == damaged
+    damaged = whole[: int(share * len(whole))]
+    path.write_bytes(damaged)
+    with pytest.raises(CheckpointError, match="delete it to start again"):
+        go()
+    assert path.read_bytes() == damaged
 
 
 # --- updates that are not finite ------------------------------------------------------------------------
@@ -687,63 +515,43 @@ def test_a_poisoned_client_is_left_out_counted_and_warned_of_once(
     model = logistic(tiny_images)
     data = poisoned(tiny_images, ["client_3"])
     stages = [Stage(fedavg(1), 4, 6)]
-    path = tmp_path / "run"
     with pytest.warns(NonFiniteUpdateWarning, match="round 1: 1 of 6 client updates have NaN") as caught:
-        run = train(model, data, stages, checkpoint=Checkpoint(path), engine=engine, progress=False)
+        run = quietly(model, data, stages, checkpoint=Checkpoint(tmp_path / "run"), engine=engine)
     assert len(caught) == 1
     assert caught[0].filename == __file__
     assert list(run.history.clients_left_out.loc[1:]) == [1, 1, 1, 1]
     assert list(run.history.clients.loc[1:]) == [6, 6, 6, 6]
     without = tiny_images.subset([c for c in tiny_images.client_ids if c != "client_3"])
-    expected = train(model, without, [Stage(fedavg(1), 4, 5)], engine=engine, progress=False)
+    expected = quietly(model, without, [Stage(fedavg(1), 4, 5)], engine=engine)
     assert relative_error(run.params, expected.params) <= tolerance
 
 
-def test_once_means_once_over_resumed_runs(
-    tiny_images: FederatedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = logistic(tiny_images)
-    data = poisoned(tiny_images, ["client_3"])
-
-    def go(engine: str) -> Run:
-        checkpoint = Checkpoint(tmp_path / "run")
-        return train(
-            model, data, [Stage(fedavg(1), 4, 6)], checkpoint=checkpoint, engine=engine, progress=False
-        )
-
-    monkeypatch.setitem(ENGINES, "interrupted", Interrupter({13}))
+def test_once_means_once_over_resumed_runs(tiny_images: FederatedDataset, tmp_path: Path) -> None:
+    data, checkpoint = poisoned(tiny_images, ["client_3"]), Checkpoint(tmp_path / "run")
+    go = partial(quietly, logistic(tiny_images), data, [Stage(fedavg(1), 4, 6)], checkpoint=checkpoint)
     with pytest.raises(KeyboardInterrupt), pytest.warns(NonFiniteUpdateWarning):
-        go("interrupted")
+        go(engine=Interrupter(13))
     with warnings.catch_warnings(record=True) as caught:
-        go("loop")
+        go(engine="loop")
     assert caught == []
-
-
-def test_a_seed_of_numpy_is_a_seed(tiny_images: FederatedDataset, tmp_path: Path) -> None:
-    # `for seed in np.arange(3)` hands them out; JSON does not know them.
-    model = logistic(tiny_images)
-    checkpoint = Checkpoint(tmp_path / "run")
-    run = train(model, tiny_images, TWO_STAGES, seed=np.int64(2), checkpoint=checkpoint, progress=False)
-    assert_same(train(model, tiny_images, TWO_STAGES, seed=2, checkpoint=checkpoint, progress=False), run)
 
 
 def test_if_nothing_is_left_training_stops_and_keeps_its_checkpoint(
     tiny_images: FederatedDataset, tmp_path: Path
 ) -> None:
-    model = logistic(tiny_images)
     draws = [sample_clients(0, number, tiny_images.client_ids, 1)[0] for number in range(9)]
     fatal = next(number for number in range(3, 9) if draws[number] not in draws[:number])
     data = poisoned(tiny_images, [draws[fatal]])
     path = tmp_path / "run"
-    checkpoint = Checkpoint(path, every=2)
-    stages = [Stage(fedavg(1), 9, 1)]
+    checkpoint, stages = Checkpoint(path, every=2), [Stage(fedavg(1), 9, 1)]
+    go = partial(quietly, logistic(tiny_images), data, stages, checkpoint=checkpoint)
     with pytest.raises(TrainingDivergedError, match=f"all 1 client updates of round {fatal} have NaN"):
-        train(model, data, stages, checkpoint=checkpoint, progress=False)
+        go()
     # The last one that was due, after an even number of rounds.
     kept = path.read_bytes()
     assert read_round(path) == fatal // 2 * 2
     with pytest.raises(TrainingDivergedError):
-        train(model, data, stages, checkpoint=checkpoint, progress=False)
+        go()
     assert path.read_bytes() == kept
 
 
@@ -755,26 +563,39 @@ def test_a_server_that_leaps_to_infinity_does_not_overwrite_the_checkpoint(
     path = tmp_path / "run"
     stages = [Stage(fedavg(1), 2, 2), Stage(fedavg(1, client=SGD(50.0), server=SGD(3e38)), 2, 2)]
     with pytest.raises(TrainingDivergedError, match="the server's step of round 2 led to NaN or infinity"):
-        train(model, tiny_images, stages, checkpoint=Checkpoint(path, every=1), progress=False)
+        quietly(model, tiny_images, stages, checkpoint=Checkpoint(path, every=1))
     assert read_round(path) == 2
 
 
 # --- two stages, and the two end points -----------------------------------------------------------------
 
 
-def test_personalized_fedavg_is_fedavg_then_reptile() -> None:
-    client = SGD(0.07, momentum=0.3)
-    first = Stage(fedavg(10, client=client, batch_size=13), 50, 7)
+@pytest.mark.parametrize("keeps", [True, False])
+def test_personalized_fedavg_is_fedavg_then_reptile(keeps: bool) -> None:
+    options = {"client": SGD(0.07, momentum=0.3), "batch_size": 13, "keeps_momentum": keeps}
+    first = Stage(fedavg(10, **options), 50, 7)
     one, two = personalized_fedavg(first, steps=6, rounds=8, server=Adam(0.002))
     assert one is first
-    assert two == Stage(reptile(6, client=client, server=Adam(0.002), batch_size=13), 8, 7)
+    assert two == Stage(reptile(6, server=Adam(0.002), **options), 8, 7)
+
+
+def test_local_only_training_is_personalization_of_the_untrained_model(tiny_images: FederatedDataset) -> None:
+    options: dict[str, Any] = {"epochs": 3, "client": SGD(0.4), "batch_size": 5, "seed": 2}
+    model = logistic(tiny_images)
+    alone = train_local_only(model, tiny_images, **options).rows
+    pd.testing.assert_frame_equal(alone, personalize(model, model.init(2), tiny_images, **options).rows)
 
 
 @pytest.mark.parametrize(
-    "optimizer", [SGD(0.2), SGD(0.1, momentum=0.9, weight_decay=0.01), Adam(0.01, 0.8, 0.95, 1e-6)], ids=str
+    ("optimizer", "build"),
+    [
+        (SGD(0.1, 0.9, 0.01), partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=0.01)),
+        (Adam(0.01, 0.8, 0.95, 1e-6), partial(torch.optim.Adam, lr=0.01, betas=(0.8, 0.95), eps=1e-6)),
+    ],
+    ids=["SGD", "Adam"],
 )
 def test_centralized_training_is_a_plain_loop_of_torch_optim(
-    tiny_images: FederatedDataset, optimizer: SGD | Adam, monkeypatch: pytest.MonkeyPatch
+    tiny_images: FederatedDataset, optimizer: SGD | Adam, build: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = mlp(tiny_images, hidden=7)
     params = model.init(9, torch.float64)
@@ -784,15 +605,7 @@ def test_centralized_training_is_a_plain_loop_of_torch_optim(
     train_y = np.concatenate([client.train_y for client in tiny_images])
     module = model.build().double()
     module.load_state_dict(params)
-    if isinstance(optimizer, SGD):
-        plain: torch.optim.Optimizer = torch.optim.SGD(
-            module.parameters(),
-            optimizer.learning_rate,
-            optimizer.momentum,
-            weight_decay=optimizer.weight_decay,
-        )
-    else:
-        plain = torch.optim.Adam(module.parameters(), 0.01, (0.8, 0.95), 1e-6)
+    plain = build(module.parameters())
     seen = set()
     for number in range(12):
         [indices] = batch_plan(9, number, "pooled", len(train_x), batch_size=7, steps=1)
@@ -813,100 +626,14 @@ def test_centralized_training_is_a_plain_loop_of_torch_optim(
 def test_centralized_training_resumes(
     tiny_images: FederatedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = logistic(tiny_images)
-
-    def go(path: Path | None) -> Run:
-        checkpoint = None if path is None else Checkpoint(path, every=2)
-        return train_centralized(
-            model, tiny_images, Adam(0.01), steps=5, checkpoint=checkpoint, progress=False
-        )
-
-    never_stopped = go(None)
+    go = partial(train_centralized, logistic(tiny_images), tiny_images, Adam(0.01), steps=5, progress=False)
+    checkpoint = Checkpoint(tmp_path / "run", every=2)
+    never_stopped = go()
     with monkeypatch.context() as patch:
-        patch.setitem(ENGINES, "loop", Interrupter({4}, "loop"))
+        patch.setitem(ENGINES, "loop", Interrupter(4))
         with pytest.raises(KeyboardInterrupt):
-            go(tmp_path / "run")
-    assert_same(go(tmp_path / "run"), never_stopped)
-
-
-def test_local_only_training_is_every_client_alone(tiny_images: FederatedDataset) -> None:
-    model = logistic(tiny_images)
-    table = train_local_only(model, tiny_images, epochs=3, client=SGD(0.4), batch_size=5, seed=2).rows
-    assert len(table) == 6 * 4
-    for client in tiny_images:
-        module = model.build()
-        module.load_state_dict(model.init(2))
-        optimizer = torch.optim.SGD(module.parameters(), 0.4)
-        plan = batch_plan(2, 0, client.client_id, len(client.train_x), batch_size=5, epochs=3)
-        for indices in plan:
-            optimizer.zero_grad()
-            logits = module(torch.from_numpy(client.train_x[indices]))
-            torch.nn.functional.cross_entropy(logits, torch.from_numpy(client.train_y[indices])).backward()
-            optimizer.step()
-        logits = module(torch.from_numpy(client.test_x))
-        labels = torch.from_numpy(client.test_y)
-        last = table[(table.client_id == client.client_id) & (table.epoch == 3)].iloc[0]
-        assert last.test_accuracy == (logits.argmax(1) == labels).double().mean().item()
-        expected = torch.nn.functional.cross_entropy(logits, labels).item()
-        assert last.test_loss == pytest.approx(expected, rel=1e-4)
-    # Nobody learns from anybody: a client alone has the same rows.
-    alone = train_local_only(
-        model, tiny_images.subset(["client_2"]), epochs=3, client=SGD(0.4), batch_size=5, seed=2
-    ).rows
-    pd.testing.assert_frame_equal(
-        alone, table[table.client_id == "client_2"].reset_index(drop=True), check_exact=True
-    )
-
-
-@pytest.mark.parametrize("row", [fedsgd(), fedavg(2), reptile(3), fomaml(3), maml(3)], ids=lambda a: a.name)
-def test_every_row_lowers_its_own_loss(tiny_images: FederatedDataset, row: Algorithm) -> None:
-    model = logistic(tiny_images)
-    row = replace(row, client=SGD(0.3), server=SGD(0.5))
-    # MAML and FOMAML look at the loss after the local steps, and need not lower the one before.
-    epochs = 3 if row.planned_steps == 4 else 0
-
-    def loss(params: Params) -> float:
-        losses = []
-        for client in tiny_images:
-            training = LocalTraining(model, params, tiny_images, LocalWork(SGD(0.3), 20, epochs), 0)
-            *_, state = adapted(training, client.client_id)
-            batch = (torch.from_numpy(client.train_x), torch.from_numpy(client.train_y))
-            losses.append(model.loss(state, *batch).item())
-        return sum(losses) / len(losses)
-
-    run = train(model, tiny_images, [Stage(row, 30, 6)], progress=False)
-    assert loss(run.params) < 0.9 * loss(model.init(0))
-
-
-@pytest.mark.parametrize("whole", [np.int64(2), np.uint8(2)])
-def test_numbers_of_numpy_are_as_good_as_pythons(
-    tiny_images: FederatedDataset, tmp_path: Path, whole: Any
-) -> None:
-    held_out = tiny_images.subset(tiny_images.client_ids[:2])
-    algorithm = fedavg(whole, client=SGD(np.float32(0.5)), server=Adam(np.float64(0.1)), batch_size=whole)
-    run = train(
-        logistic(tiny_images),
-        tiny_images,
-        [Stage(algorithm, whole, whole)],
-        evaluation=Evaluation(held_out, whole, whole, client=SGD(np.float32(0.5))),
-        checkpoint=Checkpoint(tmp_path / "run", every=whole),
-        progress=False,
-    )
-    assert run.state.round_number == 2
-    assert read_round(tmp_path / "run") == 2
-
-
-@pytest.mark.parametrize("wrong", [True, 2.0, "2", 0, -1])
-def test_what_is_no_count_is_refused(tiny_images: FederatedDataset, wrong: Any) -> None:
-    for build in (
-        lambda: Stage(fedavg(1), wrong),
-        lambda: fedavg(wrong),
-        lambda: fedavg(1, batch_size=wrong),
-        lambda: Evaluation(tiny_images, wrong),
-        lambda: Checkpoint("run", wrong),
-    ):
-        with pytest.raises(ValueError, match=f"={wrong!r} must be a whole number of 1 or more"):
-            build()
+            go(checkpoint=checkpoint)
+    assert_same_runs(go(checkpoint=checkpoint), never_stopped)
 
 
 def test_a_folder_that_cannot_be_written_to_is_noticed_before_training(
@@ -914,78 +641,113 @@ def test_a_folder_that_cannot_be_written_to_is_noticed_before_training(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setattr("fl_meta.training.rounds.run_round", lambda *_: pytest.fail("trained in vain"))
-    with pytest.raises(OSError, match="choose a folder you may write to"):
-        train(
+    checkpoint = Checkpoint(tmp_path / "file" / "run")
+    with pytest.raises(OSError, match=r"cannot write run into .*file.*choose a folder you may write to"):
+        quietly(logistic(tiny_images), tiny_images, TWO_STAGES, checkpoint=checkpoint)
+
+
+# --- bad input and unusual numbers ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("whole", [np.int64(2), np.uint8(2)])
+def test_numbers_of_numpy_are_as_good_as_pythons(
+    tiny_images: FederatedDataset, tmp_path: Path, whole: Any
+) -> None:
+    # `for seed in np.arange(3)` hands them out; JSON does not know them.
+    def go(whole: Any, rate: Any, server_rate: Any) -> Run:
+        algorithm = fedavg(whole, client=SGD(rate), server=Adam(server_rate), batch_size=whole)
+        return quietly(
             logistic(tiny_images),
             tiny_images,
-            [Stage(fedavg(1), 1, 1)],
-            checkpoint=Checkpoint(tmp_path / "file" / "run"),
-            progress=False,
+            [Stage(algorithm, whole, whole)],
+            seed=whole,
+            evaluation=Evaluation(tiny_images, whole, whole, client=SGD(rate)),
+            checkpoint=Checkpoint(tmp_path / "run", every=whole),
         )
 
+    run = go(whole, np.float32(0.5), np.float64(0.1))
+    assert run.state.round_number == read_round(tmp_path / "run") == 2
+    assert_same_runs(go(2, 0.5, 0.1), run)
 
-def test_parameters_that_do_not_fit_are_told(tiny_images: FederatedDataset) -> None:
-    model, stages = logistic(tiny_images), [Stage(fedavg(1), 1, 1)]
-    fresh = model.init(0)
-    for params, message in (
-        ({}, r"'1\.weight' has shape None, the model's has \(4, 64\)"),
-        (fresh | {"1.bias": torch.zeros(3)}, r"'1\.bias' has shape \(3,\), the model's has \(4,\)"),
-        (fresh | {"more": torch.zeros(1)}, r"'more' has shape \(1,\), the model's has None"),
+
+@pytest.mark.parametrize("wrong", [True, 2.0, 1.5, "2", 0, -1])
+def test_what_is_no_count_is_refused(tiny_images: FederatedDataset, wrong: Any) -> None:
+    for build in (
+        lambda: Stage(fedavg(1), wrong),
+        lambda: Stage(fedavg(1), 1, wrong),
+        lambda: fedavg(wrong),
+        lambda: fedavg(steps=wrong),
+        lambda: fedavg(1, batch_size=wrong),
+        lambda: reptile(wrong),
+        lambda: fomaml(wrong),
+        lambda: maml(wrong),
+        lambda: Evaluation(tiny_images, wrong),
+        lambda: Checkpoint("run", wrong),
     ):
-        with pytest.raises(ValueError, match=message):
-            train(model, tiny_images, stages, params=params, progress=False)
-    learning = {name: tensor.clone().requires_grad_() for name, tensor in fresh.items()}
-    run = train(model, tiny_images, stages, params=learning, progress=False)
-    assert not any(tensor.requires_grad for tensor in run.params.values())
+        with pytest.raises(ValueError, match=f"={wrong!r} must be a whole number of 1 or more"):
+            build()
 
 
-def test_another_architecture_of_the_same_name_does_not_resume(
-    tiny_images: FederatedDataset, tmp_path: Path
-) -> None:
-    def named(activation: type[nn.Module]) -> Model:
-        return Model("mine", mlp(tiny_images, 4, activation).build)
-
-    checkpoint, stages = Checkpoint(tmp_path / "run"), [Stage(fedavg(1), 1, 1)]
-    train(named(nn.ReLU), tiny_images, stages, checkpoint=checkpoint, progress=False)
-    with pytest.raises(CheckpointError, match="architecture is"):
-        train(named(nn.Tanh), tiny_images, stages, checkpoint=checkpoint, progress=False)
-
-
-def test_what_does_not_fit_together_is_told(tiny_images: FederatedDataset) -> None:
+def test_bad_input_is_told(tiny_images: FederatedDataset) -> None:
     def images(width: int) -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(64, width))
 
-    stages = [Stage(fedavg(1), 1, 1)]
-    few = Model("few", lambda: images(3))
-    other = Model("other", lambda: nn.Linear(7, 4))
-    for model, message in (
-        (few, r"'few' gives logits of shape \(3,\) for an example; the data has 4 classes"),
-        (other, r"'other' does not read examples of shape \(8, 8\)"),
-        (images(4), "model is a Sequential; wrap a module"),
-    ):
+    model = logistic(tiny_images)
+    fresh = model.init(0)
+
+    def go(model: Any = model, data: Any = tiny_images, stages: Any = TWO_STAGES, **options: Any) -> Run:
+        return quietly(model, data, stages, **options)
+
+    without = replace(tiny_images, train_counts=tiny_images.train_counts * (np.arange(6) != 4))
+    for build, message in [
+        (lambda: go(stages=[]), r"stages=\[\]; give a list of at least one Stage"),
+        (lambda: go(stages=TWO_STAGES[0]), "give a list of at least one Stage"),
+        (
+            lambda: go(stages=[Stage(fedavg(1), 1, 6), Stage(fedavg(1), 1, 7)]),
+            "clients_per_round=7, but 'tiny images' has 6 training clients; choose a number from 1 to 6",
+        ),
+        (lambda: go(data=without), "client 'client_4' has no train part; leave it out"),
+        (lambda: go(engine="rocket"), "engine='rocket' is unknown"),
+        (lambda: go(params={}), r"'1\.weight' has shape None, the model's has \(4, 64\)"),
+        (
+            lambda: go(params=fresh | {"1.bias": torch.zeros(3)}),
+            r"'1\.bias' has shape \(3,\), the model's has \(4,\)",
+        ),
+        (
+            lambda: go(params=fresh | {"more": torch.zeros(1)}),
+            r"'more' has shape \(1,\), the model's has None",
+        ),
+        (
+            lambda: personalize(model, {"a": torch.zeros(3)}, tiny_images, epochs=1),
+            "params do not fit the model 'logistic': .* or the params of a run",
+        ),
+        (
+            lambda: go(Model("few", lambda: images(3))),
+            r"'few' gives logits of shape \(3,\) for an example; the data has 4 classes",
+        ),
+        (
+            lambda: go(Model("other", lambda: nn.Linear(7, 4))),
+            r"'other' does not read examples of shape \(8, 8\)",
+        ),
+        (lambda: go(images(4)), "model is a Sequential; wrap a module"),
+        (lambda: Model("mine", images(4)), "build is a Sequential; give a function that makes it"),
+        (lambda: fedavg(1, client=0.1), r"client=0\.1 and server=.*; give optimizers"),
+        (
+            lambda: Evaluation(tiny_images, every=1, personalization_epochs=-1),
+            "personalization_epochs=-1 must be a whole number of 0 or more",
+        ),
+        *[
+            (lambda n=n: train_centralized(model, tiny_images, SGD(0.1), steps=n), f"rounds={n}")
+            for n in (0, -5)
+        ],
+        (lambda: train_local_only(model, tiny_images, epochs=-1), "epochs=-1"),
+    ]:
         with pytest.raises(ValueError, match=message):
-            train(model, tiny_images, stages, progress=False)
-    good = Model("good", lambda: images(4))
-    with pytest.raises(ValueError, match="give a list of at least one Stage"):
-        train(good, tiny_images, stages[0], progress=False)
-    with pytest.raises(ValueError, match="build is a Sequential; give a function that makes it"):
-        Model("mine", images(4))
-    with pytest.raises(ValueError, match=r"client=0\.1 and server=.*; give optimizers"):
-        fedavg(1, client=0.1)
-    with pytest.raises(ValueError, match=r"params do not fit the model 'good': .* or the params of a run"):
-        personalize(good, {"a": torch.zeros(3)}, tiny_images, epochs=1)
+            build()
 
 
-def test_an_interrupt_says_how_to_go_on(
-    tiny_images: FederatedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(ENGINES, "interrupted", Interrupter({3}))
-    with pytest.raises(KeyboardInterrupt, match=r"stopped after round \d; the same call resumes from .*run"):
-        train(
-            logistic(tiny_images),
-            tiny_images,
-            [Stage(fedavg(1), 4, 2)],
-            checkpoint=Checkpoint(tmp_path / "run"),
-            engine="interrupted",
-            progress=False,
-        )
+def test_parameters_that_want_gradients_are_as_good_as_others(tiny_images: FederatedDataset) -> None:
+    model = logistic(tiny_images)
+    learning = {name: tensor.requires_grad_() for name, tensor in model.init(0).items()}
+    run = quietly(model, tiny_images, TWO_STAGES, params=learning)
+    assert not any(tensor.requires_grad for tensor in run.params.values())
