@@ -21,7 +21,7 @@ from .models.model import Model
 from .training.baselines import train_centralized, train_local_only
 from .training.checkpoints import Checkpoint
 from .training.rounds import pseudo_gradient
-from .training.train import Run, train
+from .training.run import Run, train
 
 __all__ = [
     "SGD",

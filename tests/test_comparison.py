@@ -43,7 +43,7 @@ from fl_meta.models.model import Model
 from fl_meta.models.parameters import relative_error
 from fl_meta.training.baselines import train_local_only
 from fl_meta.training.rounds import TrainingDivergedError
-from fl_meta.training.train import train
+from fl_meta.training.run import train
 
 SETTING = Setting("toy", "tiny", least=1, most=10)
 # 24 clients: 6 held out, 14 that train, 4 for validation; 10 examples each, so that an epoch is one step.

@@ -42,7 +42,7 @@ from fl_meta.laboratories.background_work import Work
 from fl_meta.laboratories.panel import Panel
 from fl_meta.models.images import logistic
 from fl_meta.reproduction.runner import WIDGET_STATE, widget_failures
-from fl_meta.training.train import train
+from fl_meta.training.run import train
 
 TINY = replace(
     RECORDED_HETEROGENEITY,

@@ -22,7 +22,7 @@ from fl_meta.models.images import logistic, mlp, small_cnn
 from fl_meta.models.parameters import Params, add, relative_error, scale
 from fl_meta.training.checkpoints import Checkpoint, CheckpointError
 from fl_meta.training.rounds import pseudo_gradient
-from fl_meta.training.train import train
+from fl_meta.training.run import train
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "own_algorithm.py"
 PLAIN = SGD(0.1)

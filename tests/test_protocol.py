@@ -32,7 +32,7 @@ from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params, relative_error
 from fl_meta.training.checkpoints import Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
 from fl_meta.training.rounds import TrainingState, rounds, run_round
-from fl_meta.training.train import Run
+from fl_meta.training.run import Run
 
 SEED, BATCH = 3, 4
 CLIENT = SGD(0.1, momentum=0.9, weight_decay=5e-4)

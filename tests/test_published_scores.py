@@ -35,7 +35,7 @@ from fl_meta.experiments.published_settings import (
 )
 from fl_meta.experiments.settings import Setting
 from fl_meta.models.images import logistic
-from fl_meta.training.train import train
+from fl_meta.training.run import train
 
 CONFIG = Benchmark(Setting("toy", "tiny", 1, 50), 5, None, "FedAvg", 8, 0.5, 4)
 

@@ -49,7 +49,7 @@ from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params, relative_error
 from fl_meta.training.checkpoints import Checkpoint
 from fl_meta.training.rounds import RoundInfo
-from fl_meta.training.train import Run
+from fl_meta.training.run import Run
 
 PLAIN = SGD(0.1)
 HEAVY = SGD(0.05, momentum=0.8, weight_decay=0.05)

@@ -38,11 +38,11 @@ from fl_meta.models.model import Model
 from fl_meta.models.parameters import relative_error
 from fl_meta.support import atomic_files as files
 from fl_meta.training import checkpoints, rounds
-from fl_meta.training import train as training
+from fl_meta.training import run as training
 from fl_meta.training.baselines import train_centralized, train_local_only
 from fl_meta.training.checkpoints import Checkpoint, CheckpointError
 from fl_meta.training.rounds import TrainingDivergedError
-from fl_meta.training.train import NonFiniteUpdateWarning, Run, train
+from fl_meta.training.run import NonFiniteUpdateWarning, Run, train
 
 TWO_STAGES = [
     Stage(fedavg(1, client=SGD(0.2, momentum=0.5), batch_size=6), rounds=3, clients_per_round=2),

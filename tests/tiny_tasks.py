@@ -16,7 +16,7 @@ from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params
 from fl_meta.models.text import char_lstm, char_mlp
 from fl_meta.training.rounds import RoundInfo, pseudo_gradient
-from fl_meta.training.train import Run, train
+from fl_meta.training.run import Run, train
 
 IMAGES: dict[str, Callable[[FederatedDataset], Model]] = {
     "logistic": logistic,

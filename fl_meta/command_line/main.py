@@ -15,7 +15,7 @@ from fl_meta.command_line import data, notebooks, results
 # --help answers at once.
 
 DESCRIPTION = """\
-Understand and re-run "Improving Federated Learning Personalization via Model Agnostic
+Understand and rerun "Improving Federated Learning Personalization via Model Agnostic
 Meta Learning" (Jiang, Konečný, Rush and Kannan 2019).
 
 Run it in the root of the repository, where the folder notebooks/ is.
@@ -23,8 +23,8 @@ Run it in the root of the repository, where the folder notebooks/ is.
 
 EXAMPLES = """\
 examples:
-  fl-meta reproduce --profile smoke      does everything work? two minutes on two cores
-  fl-meta reproduce                      the laptop profile, about 13 minutes
+  fl-meta reproduce --profile smoke      does everything work? a few minutes
+  fl-meta reproduce                      the laptop profile, about ten minutes on two cores
   fl-meta verdicts                       the verdicts of the last report, as a table
   fl-meta verdicts --json                the same for a program
   fl-meta play                           the playground as a page without code

@@ -302,7 +302,7 @@ def existing(name: str, file: str) -> Path:
     advice = f"Run `fl-meta data fetch {name}`, or put" if fetched else "Put"
     urls = [download.url for form in entry.forms if file in form.files for download in form.downloads]
     raise FileNotFoundError(
-        f"{name}: no file {' nor '.join(map(str, paths))}{unset}. {advice} {file} there, as {paths[0]}. "
+        f"{name}: no file {' or '.join(map(str, paths))}{unset}. {advice} {file} there, as {paths[0]}. "
         f"Source: {entry.source}{''.join(f' ({url})' for url in urls)}"
     )
 

@@ -30,7 +30,7 @@ from fl_meta.experiments.clients import MODELS, PERSON_OF
 from fl_meta.experiments.outcomes import BenchmarkOutcome, MethodScore
 from fl_meta.experiments.published_settings import Benchmark
 from fl_meta.models.mobilenet import mobilenet_v2
-from fl_meta.training.train import train
+from fl_meta.training.run import train
 
 AVERAGE = SGD(1.0)  # at the server: plain averaging of the clients' models
 EVALUATED_EVERY = 10  # rounds; FedEM's published runs had 5 or 10

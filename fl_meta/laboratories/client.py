@@ -24,7 +24,7 @@ from fl_meta.experiments.settings import WRITERS, Setting
 from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params
 from fl_meta.support.random_streams import random_stream
-from fl_meta.training.train import train
+from fl_meta.training.run import train
 
 EPOCHS = 10
 SEED = 0  # for training, adaptation and written text

@@ -1,7 +1,7 @@
 from .baselines import train_centralized, train_local_only
 from .checkpoints import Checkpoint, CheckpointError
 from .rounds import RoundInfo, TrainingDivergedError, TrainingState, pseudo_gradient
-from .train import NonFiniteUpdateWarning, Run
+from .run import NonFiniteUpdateWarning, Run, train
 
 __all__ = [
     "Checkpoint",
@@ -12,6 +12,7 @@ __all__ = [
     "TrainingDivergedError",
     "TrainingState",
     "pseudo_gradient",
+    "train",
     "train_centralized",
     "train_local_only",
 ]

@@ -9,7 +9,7 @@ from fl_meta.data.federated import FederatedDataset
 from fl_meta.evaluation.personalization import Evaluation, PersonalizationTable, personalize
 from fl_meta.models.model import Model
 from fl_meta.training.checkpoints import Checkpoint
-from fl_meta.training.train import Run, train
+from fl_meta.training.run import Run, train
 
 
 def train_centralized(

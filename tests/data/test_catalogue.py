@@ -25,7 +25,7 @@ def put(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", LOADERS.keys() | CATALOGUE.keys())
+@pytest.mark.parametrize("name", sorted(LOADERS.keys() | CATALOGUE.keys()))
 def test_an_entry_is_complete(name: str) -> None:
     entry = CATALOGUE[name]
     assert name in LOADERS and entry.source and entry.licence
@@ -88,7 +88,7 @@ def test_what_is_missing_says_what_to_run_or_to_put_where(places: tuple[Path, Pa
         existing("cifar100", "cifar-100-binary.tar.gz")
     message = str(caught.value)
     path = named / "cifar100" / "cifar-100-binary.tar.gz"
-    assert f"no file {path} nor {cache}" in message and "Run `fl-meta data fetch cifar100`" in message
+    assert f"no file {path} or {cache}" in message and "Run `fl-meta data fetch cifar100`" in message
     assert f"put cifar-100-binary.tar.gz there, as {path}" in message
     assert "(https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz)" in message
     with pytest.raises(FileNotFoundError) as caught:

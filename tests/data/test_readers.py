@@ -171,7 +171,9 @@ def test_without_a_package_that_a_format_needs_an_error_gives_the_command(
     small(key)
     _example_class.cache_clear()
     monkeypatch.setitem(sys.modules, module, None)  # what importing it then finds
-    with pytest.raises(ModuleNotFoundError, match=f"not installed: run `pip install {package}`"):
+    with pytest.raises(
+        ModuleNotFoundError, match=rf"{package}', which is not installed; run: pip install 'fl_meta\[data\]'"
+    ):
         load(key)
 
 

@@ -33,8 +33,8 @@ def optional(package: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
-            f"the file is read with the package {package!r}, which is not installed: "
-            f"run `pip install {package}`"
+            f"the file is read with the package {package!r}, which is not installed; "
+            "run: pip install 'fl_meta[data]'"
         ) from None
 
 
