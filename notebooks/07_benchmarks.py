@@ -281,7 +281,10 @@ pd.DataFrame({alpha: pd.Series(of).describe() for alpha, of in counts.items()}).
 # ## 8 · The answer
 
 # %%
-row, published = table.loc["FedAvg+"], experiments.ROWS["synthetic"].published["FedAvg+"]
+row, published = (
+    table.loc["FedAvg+"],
+    experiments.PUBLISHED_ROWS["synthetic"].published["FedAvg+"],
+)
 Markdown(
     f"""The published numbers are those of FedAvg with one more local epoch, measured by others. On
 **Synthetic**, made as their program makes it, we get {row.seen:.1f} % (95 % interval over clients

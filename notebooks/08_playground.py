@@ -39,8 +39,8 @@ import pandas as pd
 from fl_meta import laboratories
 from fl_meta.algorithms import SGD
 from fl_meta.laboratories import (
+    PLANE_ALGORITHMS,
     PRESETS,
-    ROWS,
     SERVERS,
     adapt_client,
     held_out_study,
@@ -236,7 +236,9 @@ explorer
 clients, server = quadratics(1.0), SERVERS["SGD, momentum 0.9"](1.0)
 rows = {}
 for steps in (1, 2, 5, 10):
-    end = train_in_plane(clients, ROWS["MAML"](steps, SGD(0.3), server), 500)[0][-1]
+    end = train_in_plane(clients, PLANE_ALGORITHMS["MAML"](steps, SGD(0.3), server), 500)[
+        0
+    ][-1]
     losses = {"initial": clients.losses(end[None]).mean()}
     losses["after one step"] = clients.losses(clients.adapted(end, 0.3)).mean()
     rows[f"MAML({steps})"] = losses
@@ -251,7 +253,7 @@ apart = {}
 for heterogeneity in (0.0, 0.25, 0.5, 1.0):
     clients = quadratics(heterogeneity)
     first, second = (
-        train_in_plane(clients, ROWS[name](1, SGD(0.3), server), 500)[0][-1]
+        train_in_plane(clients, PLANE_ALGORITHMS[name](1, SGD(0.3), server), 500)[0][-1]
         for name in ("FedSGD", "MAML")
     )
     apart[heterogeneity] = ((first - second) ** 2).sum() ** 0.5

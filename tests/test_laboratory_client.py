@@ -238,7 +238,7 @@ def test_a_saved_notebook_and_its_page_show_the_text_and_the_curve(
     for html in (bundle["text/html"], (tmp_path / "a.html").read_text("utf-8")):
         blocks = Letters(html).blocks
         assert all(block in blocks for block in Letters(panel.text.value + panel.words.value).blocks)
-        assert "now right" in html and "told in the words below" in html
+        assert "now right" in html and "described below" in html
         assert f'src="data:image/png;base64,{b64encode(panel.picture.value).decode()}"' in html
 
 

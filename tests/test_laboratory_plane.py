@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fl_meta.algorithms.optimizers import SGD, Adam, server_step
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.laboratories.plane import (
-    ROWS,
+    PLANE_ALGORITHMS,
     SERVERS,
     START,
     Quadratics,
@@ -51,13 +51,13 @@ MODEL = QuadraticModel("quadratic", Point)
 
 
 @pytest.mark.parametrize("server", SERVERS)
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", PLANE_ALGORITHMS)
 @pytest.mark.parametrize("steps", [1, 3])
 def test_three_rounds_equal_the_librarys(name: str, server: str, steps: int) -> None:
     clients = quadratics(0.8)
     assert len(set(clients.examples)) > 1, "weights matter"
     data = as_data(clients)
-    row = ROWS[name](steps, SGD(0.3), SERVERS[server](0.4))
+    row = PLANE_ALGORITHMS[name](steps, SGD(0.3), SERVERS[server](0.4))
     params, state = {"theta": torch.tensor(START)}, {}
     for number in range(3):
         direction, _ = pseudo_gradient(
@@ -83,7 +83,7 @@ def test_one_client_by_hand() -> None:
     client = Quadratics(np.zeros((1, 2)), np.diag([2.0, 1.0])[None], np.array([3]))
     at = np.array([8.0, 16.0])
     for name, path in (("FedSGD", [(8, 16), (4, 12)]), ("MAML", [(8, 16), (4, 12), (2, 9)])):
-        _, local = round_in_plane(client, at, ROWS[name](2, SGD(0.25), SGD(1.0)))
+        _, local = round_in_plane(client, at, PLANE_ALGORITHMS[name](2, SGD(0.25), SGD(1.0)))
         np.testing.assert_allclose(local[:, 0], path, err_msg=name)
     np.testing.assert_allclose(client.adapted(at, 0.25), [(4, 12)])
     np.testing.assert_allclose(client.losses(at[None]), [64 + 128])
@@ -99,7 +99,7 @@ def test_fedsgd_and_maml_converge_to_the_best_possible() -> None:
     clients = replace(quadratics(1.0), examples=np.full(5, 1))
     initial, after = clients.smallest_losses(0.3)
     ends = {
-        name: train_in_plane(clients, ROWS[name](1, SGD(0.3), SGD(2.0, momentum=0.9)), 600)[0][-1]
+        name: train_in_plane(clients, PLANE_ALGORITHMS[name](1, SGD(0.3), SGD(2.0, momentum=0.9)), 600)[0][-1]
         for name in ("FedSGD", "MAML")
     }
     losses = {name: clients.losses(end[None]).mean() for name, end in ends.items()}

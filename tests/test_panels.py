@@ -24,7 +24,7 @@ from fl_meta.evidence.results import file_name, read_result
 from fl_meta.experiments.comparison_settings import FEDSGD, RECORDED_COMPARISON, REPTILE
 from fl_meta.laboratories.mixing import PRESETS
 from fl_meta.laboratories.panel import Panel
-from fl_meta.laboratories.plane import ROWS, quadratics, train_in_plane
+from fl_meta.laboratories.plane import PLANE_ALGORITHMS, quadratics, train_in_plane
 
 MAKERS: dict[str, Callable[[], Panel]] = {
     "plane": laboratories.federation_in_the_plane,
@@ -219,7 +219,7 @@ def test_controls_without_a_meaning_are_disabled(made: dict[str, Panel]) -> None
 def test_the_plane_shows_what_was_computed(panel: Panel) -> None:
     panel.set(algorithm="MAML", steps=2, client_rate=0.2, heterogeneity=0.5, rounds=7)
     clients = quadratics(0.5)
-    path, local = train_in_plane(clients, ROWS["MAML"](2, SGD(0.2), SGD(1.0)), 7)
+    path, local = train_in_plane(clients, PLANE_ALGORITHMS["MAML"](2, SGD(0.2), SGD(1.0)), 7)
     drawn = [line for line in panel.figure.axes[0].lines if len(np.atleast_1d(line.get_xdata()))]
 
     def marked(marker: str) -> list[np.ndarray]:

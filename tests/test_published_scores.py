@@ -20,7 +20,7 @@ from fl_meta.experiments.outcomes import Accuracies, BenchmarkOutcome, MethodSco
 from fl_meta.experiments.published_scores import (
     METHODS,
     PARTITIONS,
-    ROWS,
+    PUBLISHED_ROWS,
     benchmark,
     beside_published,
     clients_of_row,
@@ -177,14 +177,14 @@ def test_the_table_by_hand() -> None:
 def test_every_row_can_be_asked_for() -> None:
     assert tuple(METHODS) == BENCHMARK_METHODS
     for profile in BENCHMARKS.values():
-        assert set(profile) - {MOBILENET, WHOLE_TEXT} == set(ROWS) <= set(LOADERS)
+        assert set(profile) - {MOBILENET, WHOLE_TEXT} == set(PUBLISHED_ROWS) <= set(LOADERS)
         for name, methods in profile.items():
             dataset = name.split("-")[0]
             assert tuple(methods) == BENCHMARK_METHODS
             for config in methods.values():
                 assert config.setting.dataset == dataset and config.setting.model in rows.BENCHMARK_MODELS
                 assert config.partition is None or config.partition in PARTITIONS
-    stand_ins = {name for name, row in ROWS.items() if "STAND-IN" in row.data}
+    stand_ins = {name for name, row in PUBLISHED_ROWS.items() if "STAND-IN" in row.data}
     assert stand_ins == {"mnist_by_writer", "unipen62"}
 
 

@@ -244,7 +244,7 @@ def client_update_in(training: LocalTraining, client_id: str, algorithm: Algorit
     """Run one client's local training and return what it sends.
 
     Raises:
-        ValueError: if a rule of one's own returns anything but tensors like the parameters.
+        ValueError: if the algorithm's rule returns anything but tensors like the parameters.
     """
     sends = algorithm.sends
     rule = sends if callable(sends) else None

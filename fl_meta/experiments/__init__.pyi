@@ -14,7 +14,7 @@ from .comparison_settings import (
 from .expansion import average_gradient, average_gradient_inner, expected_update, measure_expansion
 from .first_claim import CLAIM_ONE, expansion_rows, finite_difference_errors, fixed_batches, identity_errors
 from .heterogeneity_settings import RECORDED_HETEROGENEITY, Heterogeneity
-from .published_scores import ROWS, beside_published, protocol_differences
+from .published_scores import PUBLISHED_ROWS, beside_published, protocol_differences
 from .published_settings import BENCHMARKS, Benchmark
 from .recorded import RECORDED_EXPERIMENTS
 from .settings import FIRST_LOOK, RECORDED, Setting, for_profile
@@ -36,13 +36,13 @@ __all__ = [
     "MODELS",
     "PAPER_TABLE_ONE",
     "PERSON_OF",
+    "PUBLISHED_ROWS",
     "RECORDED",
     "RECORDED_COMPARISON",
     "RECORDED_EXPERIMENTS",
     "RECORDED_HETEROGENEITY",
     "RECORDED_TABLE_ONE",
     "REPTILE",
-    "ROWS",
     "SMALL_E",
     "TABLE_ONE",
     "Benchmark",

@@ -86,7 +86,7 @@ DIGITS = "a STAND-IN for FEMNIST: digits only, 10 classes and not 62"
 STROKES = "a STAND-IN for EMNIST: characters drawn from pen strokes"
 
 # Source: FedEM's own README; for Synthetic the list of benchmarks that cites the method.
-ROWS = {
+PUBLISHED_ROWS = {
     "synthetic": PublishedRow({"FedAvg+": 68.9}, "linear_binary", 0.1, OTHER_LABELS),
     "shakespeare_tff": PublishedRow(SHAKESPEARE, "char_lstm", 0.01, f"TFF's files, not LEAF's; {LINES}"),
     "mnist_by_writer": PublishedRow(FEMNIST, "fedem_cnn", 0.03, DIGITS),
@@ -110,7 +110,7 @@ def protocol_differences(config: Benchmark) -> str:
         >>> protocol_differences(config).split("; ")[:2]
         ['a STAND-IN for EMNIST: characters drawn from pen strokes', 'model small_cnn (published: fedem_cnn)']
     """
-    row = ROWS[config.setting.dataset]
+    row = PUBLISHED_ROWS[config.setting.dataset]
     differences = [row.data] if row.data else []
     for what, ours, published in (
         ("model", config.setting.model, row.model),
@@ -230,8 +230,8 @@ def _ends(table: PersonalizationTable) -> tuple[tuple[float, ...], tuple[float, 
 def beside_published(dataset: str, outcomes: Sequence[BenchmarkOutcome]) -> pd.DataFrame:
     """Our scores beside the published ones of one row, in percent.
 
-    The outcomes (or results) on `dataset`, a name in `ROWS`, are of any methods and seeds. The table has a
-    row per method, and the columns seeds, seen, low, high (average over the clients of all seeds, weighted by
+    The outcomes (or results) on `dataset`, a name in `PUBLISHED_ROWS`, are of any methods and seeds. The table
+    has a row per method, and the columns seeds, seen, low, high (average over the clients of all seeds, weighted by
     test predictions, with its 95 % bootstrap interval over clients), spread (standard deviation over seeds),
     decile (10 % quantile over seen clients), unseen, published. NaN marks what was not measured or not
     published.
@@ -246,7 +246,7 @@ def beside_published(dataset: str, outcomes: Sequence[BenchmarkOutcome]) -> pd.D
     for outcome in outcomes:
         for score in outcome.methods:
             by_method.setdefault(score.name, []).append((score, outcome))
-    published = ROWS[dataset].published
+    published = PUBLISHED_ROWS[dataset].published
     rows = {}
     for name in [*by_method, *(name for name in published if name not in by_method)]:
         rows[name] = {"published": published.get(name, np.nan)}

@@ -4,13 +4,13 @@ from .heterogeneity_picture import heterogeneity_panel
 from .mixing import PRESETS, small_writers, train_mix
 from .mixing_picture import mix_your_own
 from .panel import Panel
-from .plane import ROWS, SERVERS, quadratics, train_in_plane
+from .plane import PLANE_ALGORITHMS, SERVERS, quadratics, train_in_plane
 from .plane_picture import federation_in_the_plane
 from .recorded_claims import claim_explorer
 
 __all__ = [
+    "PLANE_ALGORITHMS",
     "PRESETS",
-    "ROWS",
     "SERVERS",
     "Panel",
     "adapt_client",

@@ -55,7 +55,7 @@ def heterogeneity_panel(
     results = recorded(config, folder)
     if not results:
         raise FileNotFoundError(
-            f"no grid of heterogeneity in {folder.absolute()}; give the folder of the repository's recorded "
+            f"no heterogeneity results in {folder.absolute()}; give the folder of the repository's recorded "
             "results, '../data/results' in a notebook, or compute it: fl-meta record heterogeneity-writers"
         )
     values = {"style": style, "label_skew": label_skew, "mean_examples": mean_examples}

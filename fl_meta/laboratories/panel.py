@@ -165,7 +165,7 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]
         bundle: dict[str, str] = super()._repr_mimebundle_(**options)
         still, data = "image/png", b64encode(self.picture.value).decode()
         if self.text.value:
-            image = f'<img alt="told in the words below" src="data:image/png;base64,{data}">'
+            image = f'<img alt="described below" src="data:image/png;base64,{data}">'
             still, data = "text/html", f"{self.text.value}{image}<div>{self.words.value}</div>"
         return bundle | {still: data, "text/plain": self.state}
 

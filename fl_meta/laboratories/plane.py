@@ -18,7 +18,7 @@ from fl_meta.algorithms.table import Algorithm, fedavg, fedsgd, fomaml, maml, re
 from fl_meta.support.array_types import FloatArray
 from fl_meta.support.validation import whole_number
 
-ROWS: Mapping[str, Callable[[int, SGD, SGD | Adam], Algorithm]] = {
+PLANE_ALGORITHMS: Mapping[str, Callable[[int, SGD, SGD | Adam], Algorithm]] = {
     "FedSGD": lambda _, client, server: fedsgd(client=client, server=server, batch_size=None),
     "FedAvg": lambda steps, client, server: fedavg(
         steps=steps, client=client, server=server, batch_size=None
@@ -164,7 +164,8 @@ def train_in_plane(clients: Quadratics, algorithm: Algorithm, rounds: int) -> tu
         [local steps + 1, clients, 2].
 
     Example:
-        >>> path, local = train_in_plane(quadratics(1.0), ROWS["MAML"](2, SGD(0.3), SGD(1.0)), rounds=30)
+        >>> algorithm = PLANE_ALGORITHMS["MAML"](2, SGD(0.3), SGD(1.0))
+        >>> path, local = train_in_plane(quadratics(1.0), algorithm, rounds=30)
         >>> path.shape, local.shape
         ((31, 2), (3, 5, 2))
     """

@@ -15,7 +15,7 @@ from fl_meta.algorithms.optimizers import SGD
 from fl_meta.algorithms.sent import formula_of
 from fl_meta.laboratories.animated_figure import animate
 from fl_meta.laboratories.panel import Panel, choice, slider
-from fl_meta.laboratories.plane import ROWS, SERVERS, START, quadratics, train_in_plane
+from fl_meta.laboratories.plane import PLANE_ALGORITHMS, SERVERS, START, quadratics, train_in_plane
 from fl_meta.plots.style import PALETTE
 
 ROUNDS_IN_PLANE = 60
@@ -38,7 +38,7 @@ def federation_in_the_plane(
     The arguments are the first settings of the controls.
 
     Args:
-        algorithm: a key of `ROWS`.
+        algorithm: a key of `PLANE_ALGORITHMS`.
         steps: local steps K.
         client_rate: the clients' learning rate β.
         server: a key of `SERVERS`.
@@ -54,7 +54,7 @@ def federation_in_the_plane(
         >>> panel.set(heterogeneity=0.5)  # doctest: +SKIP
     """
     controls = {
-        "algorithm": choice("algorithm", algorithm, tuple(ROWS)),
+        "algorithm": choice("algorithm", algorithm, tuple(PLANE_ALGORITHMS)),
         "steps": slider("local steps K", steps, 1, 10, 1),
         "client_rate": slider("client rate β", client_rate, 0.02, 0.6, 0.02),
         "server": choice("server optimizer", server, tuple(SERVERS)),
@@ -133,7 +133,7 @@ class PlanePicture:
     ) -> tuple[Figure, str]:
         """The figure for these settings, and its words as HTML."""
         clients = quadratics(heterogeneity)
-        row = ROWS[algorithm](steps, SGD(client_rate), SERVERS[server](server_rate))
+        row = PLANE_ALGORITHMS[algorithm](steps, SGD(client_rate), SERVERS[server](server_rate))
         path, local = train_in_plane(clients, row, rounds)
         adapted = clients.adapted(path, client_rate)
         for i, curvature in enumerate(clients.curvatures):

@@ -37,7 +37,7 @@ def segments(sizes: Sequence[int], limit: float) -> Iterator[tuple[int, int]]:
 
 
 @dataclass(frozen=True)
-class Batch:
+class StackBatch:
     """The batches of some clients, side by side.
 
     Attributes:

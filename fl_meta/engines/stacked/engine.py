@@ -79,7 +79,7 @@ class StackedEngine:
     ) -> Iterator[Collected]:
         """See `Engine`."""
         layers = layers_of(training.model.module)
-        # A rule of one's own that is a function of the steps is written for one client.
+        # A rule that is a function of the steps is written for one client.
         if callable(algorithm.sends) or not seeded_by_layer(layers):
             return LoopEngine().collect(training, client_ids, algorithm)
         sends = algorithm.sends
@@ -87,7 +87,7 @@ class StackedEngine:
         second_order = sends is SentGradients.LAST_THROUGH_STEPS
         last_only = second_order or sends is SentGradients.LAST
 
-        def task(stack: Stack, check: Callable[[], None]) -> Collected:
+        def collected(stack: Stack, check: Callable[[], None]) -> Collected:
             steps, trajectory = len(stack.plans[0]) - last_only, list[Params]()
             weighted = zeros_like(stack.direction_sum) if rule else Params()
             for step in range(steps):
@@ -112,7 +112,7 @@ class StackedEngine:
                 momentum=stack.last_buffers(),
             )
 
-        return self._run(task, training, client_ids, second_order, layers)
+        return self._run(collected, training, client_ids, second_order, layers)
 
     def scores(self, training: LocalTraining, client_ids: Sequence[str], every: int = 1) -> Iterator[Score]:
         """See `Engine`."""
@@ -120,7 +120,7 @@ class StackedEngine:
         if not seeded_by_layer(layers):
             return LoopEngine().scores(training, client_ids, every)
 
-        def task(stack: Stack, check: Callable[[], None]) -> list[Score]:
+        def scored(stack: Stack, check: Callable[[], None]) -> list[Score]:
             scores = list(stack.scores(0, len(stack.clients), 0))
             for step in range(len(stack.plans[0])):
                 check()
@@ -134,17 +134,17 @@ class StackedEngine:
                     first = last
             return scores
 
-        return chain.from_iterable(self._run(task, training, client_ids, False, layers))
+        return chain.from_iterable(self._run(scored, training, client_ids, False, layers))
 
     def _run(
         self,
-        task: Callable[[Stack, Callable[[], None]], T],
+        run: Callable[[Stack, Callable[[], None]], T],
         training: LocalTraining,
         client_ids: Sequence[str],
         second_order: bool,
         layers: Sequence[Layer],
     ) -> Iterator[T]:
-        """The task's results for every chunk, in the order of the chunks."""
+        """What `run` returns for every chunk, in the order of the chunks."""
         own, stop = threading.local(), threading.Event()
         dual_allowed = allows_dual_layer(training, layers, second_order)
 
@@ -158,7 +158,7 @@ class StackedEngine:
             # Counted anew for each chunk, because other processes come and go.
             inside = min(workers, idle_cores()) if share and workers > 1 else 1
             with torch.no_grad():
-                return task(Stack(training, own.layers, chunk, dual_allowed, inside), check)
+                return run(Stack(training, own.layers, chunk, dual_allowed, inside), check)
 
         workers = self.workers or allowed_threads()
         module = training.model.module.to(training.device).train()

@@ -14,7 +14,7 @@ from fl_meta.algorithms.sent import WeightedGradients
 from fl_meta.data.federated import PADDING
 from fl_meta.engines.interface import Score
 from fl_meta.engines.local_training import LocalTraining
-from fl_meta.engines.stacked.batch import Batch, divide_among_threads, segments
+from fl_meta.engines.stacked.batch import StackBatch, divide_among_threads, segments
 from fl_meta.engines.stacked.dual_layer import index_of_dual_layer, rounded
 from fl_meta.engines.stacked.first_layer import DualFirstLayer, PlainFirstLayer
 from fl_meta.engines.stacked.layers import Layer, add_curvature, add_gradients, by_hand, forward
@@ -140,7 +140,7 @@ class Stack:
         total = self.first_layer.add_up(weights, sent)
         return flatten({name: total[name] for name in self.training.params})
 
-    def batches(self, step: int) -> Iterator[tuple[slice, Batch]]:
+    def batches(self, step: int) -> Iterator[tuple[slice, StackBatch]]:
         """The batches of step number `step`; neighbours in the stack share one if their sizes are close."""
         sizes = self.sizes[: self.active[step], step].tolist()
         for first, last in segments(sizes, self.limit):
@@ -165,13 +165,13 @@ class Stack:
                 ]
             self.places += clients * size
             self.padding += clients * size - sum(sizes[first:last])
-            yield slice(first, last), Batch(x, y, share, draws)
+            yield slice(first, last), StackBatch(x, y, share, draws)
 
     def add_gradients(self, step: int, into: Params) -> None:
         """Add each active client's inner gradient to the tensors `into` [clients, ...]."""
         for clients, batch in self.batches(step):
 
-            def loss_gradient(logits: Tensor, clients: slice = clients, batch: Batch = batch) -> Tensor:
+            def loss_gradient(logits: Tensor, clients: slice = clients, batch: StackBatch = batch) -> Tensor:
                 if step == 0:
                     self.losses_before[clients] = batch.losses(logits)
                 return batch.loss_gradient(logits)
@@ -255,7 +255,7 @@ class Stack:
                     into[name].copy_(tensor)
         return product
 
-    def _curvature_by_autograd(self, batch: Batch, params: Params, vector: Params) -> Params:
+    def _curvature_by_autograd(self, batch: StackBatch, params: Params, vector: Params) -> Params:
         leaves = {name: tensor.clone().requires_grad_() for name, tensor in params.items()}
         tensors = list(leaves.values())
         with torch.enable_grad():
