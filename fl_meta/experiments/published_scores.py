@@ -230,11 +230,11 @@ def _ends(table: PersonalizationTable) -> tuple[tuple[float, ...], tuple[float, 
 def beside_published(dataset: str, outcomes: Sequence[BenchmarkOutcome]) -> pd.DataFrame:
     """Our scores beside the published ones of one row, in percent.
 
-    The outcomes (or results) on `dataset`, a name in `PUBLISHED_ROWS`, are of any methods and seeds. The table
-    has a row per method, and the columns seeds, seen, low, high (average over the clients of all seeds, weighted by
-    test predictions, with its 95 % bootstrap interval over clients), spread (standard deviation over seeds),
-    decile (10 % quantile over seen clients), unseen, published. NaN marks what was not measured or not
-    published.
+    The outcomes (or results) on `dataset`, a name in `PUBLISHED_ROWS`, are of any methods and seeds. The
+    table has a row per method, and the columns seeds, seen, low, high (average over the clients of all
+    seeds, weighted by test predictions, with its 95 % bootstrap interval over clients), spread (standard
+    deviation over seeds), decile (10 % quantile over seen clients), unseen, published. NaN marks what was
+    not measured or not published.
 
     Example:
         >>> score = MethodScore("FedAvg+", accuracy=((0.7, 0.6),))
