@@ -108,8 +108,10 @@ def test_names_and_files_in_the_text_exist(path: Path) -> None:
 def test_names_in_a_notebook_exist(path: Path) -> None:
     text = path.read_text("utf-8")
     packages = re.findall(r"\b((?:experiments|evidence|laboratories|plots)\.\w+)", text)
-    for name in re.findall(r"\bfl_meta(?:\.\w+)+", text) + [f"fl_meta.{name}" for name in packages]:
-        pkgutil.resolve_name(name.removesuffix(".py"))
+    names = re.findall(r"\bfl_meta(?:\.\w+)+", text) + [f"fl_meta.{name}" for name in packages]
+    assert names
+    for name in names:
+        assert pkgutil.resolve_name(name.removesuffix(".py")) is not None
 
 
 def test_the_readme_leads_to_every_page() -> None:

@@ -89,12 +89,13 @@ class StackedEngine:
 
         def collected(stack: Stack, check: Callable[[], None]) -> Collected:
             steps, trajectory = len(stack.plans[0]) - last_only, list[Params]()
+            rule_weights = [rule.of(len(plan)) for plan in stack.plans] if rule else []
             weighted = zeros_like(stack.direction_sum) if rule else Params()
             for step in range(steps):
                 check()
                 if second_order:
                     trajectory.append(map_params(torch.clone, stack.params))
-                stack.step(step, stack.weighted_gradients(step, rule, weighted) if rule else None)
+                stack.step(step, stack.weighted_gradients(step, rule_weights, weighted) if rule else None)
             sent = weighted if rule else stack.direction_sum
             if last_only:
                 sent = zeros_like(sent)

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fl_meta.algorithms.sent import WeightedGradients
 from fl_meta.data.federated import PADDING
 from fl_meta.engines.interface import Score
 from fl_meta.engines.local_training import LocalTraining
@@ -189,13 +188,19 @@ class Stack:
         """Some clients' part of each of the trees, with what the first layer has precomputed."""
         return (self._of_clients(clients, tree | self.first_layer.precomputed) for tree in trees)
 
-    def weighted_gradients(self, step: int, rule: WeightedGradients, into: Params) -> Params:
-        """The active clients' inner gradients [clients, ...]; each is added to `into` times its weight."""
+    def weighted_gradients(self, step: int, weights: Sequence[Sequence[float]], into: Params) -> Params:
+        """The active clients' inner gradients [clients, ...]; each is added to `into` times its weight.
+
+        Args:
+            step: counted from 0.
+            weights: of each client's steps.
+            into: where to add [clients, ...].
+        """
         gradients, active = zeros_like(into), slice(0, self.active[step])
         self.add_gradients(step, gradients)
-        weights = [rule.of(len(plan))[step] for plan in self.plans[active]]
+        of_step = [of_client[step] for of_client in weights[active]]
         for name, tensor in self._of_clients(active, gradients).items():
-            factors = tensor.new_tensor(weights).view(-1, *[1] * (tensor.ndim - 1))
+            factors = tensor.new_tensor(of_step).view(-1, *[1] * (tensor.ndim - 1))
             into[name][active].addcmul_(tensor, factors)
         return gradients
 
