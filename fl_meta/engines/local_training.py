@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -105,19 +106,24 @@ def local_steps(
 
 
 def through_local_steps(
-    model: Model, trajectory: Sequence[tuple[Params, Batch]], outer_gradient: Params, client: SGD
+    hessians: Sequence[Callable[[Params], Params]], outer_gradient: Params, client: SGD
 ) -> Params:
     """The gradient with respect to θ_0 of a loss whose gradient at θ_K is given: MAML's second order.
 
     Walks the K steps backwards with one Hessian-vector product each, so memory holds the trajectory and one
     step's graph. Without momentum and weight decay the result is (∏_j (I − β∇²L(θ_{j−1}))) · outer_gradient.
+
+    Args:
+        hessians: for each local step j, from a vector to ∇²L(θ_{j−1}; batch j) · vector.
+        outer_gradient: the gradient at θ_K.
+        client: the client optimizer.
     """
     on_params = outer_gradient
     on_momentum = zeros_like(outer_gradient)
-    for params, batch in reversed(trajectory):
+    for hessian in reversed(hessians):
         # Forwards: m_j = μ m_{j−1} + g_j(θ_{j−1}) + λ θ_{j−1} and θ_j = θ_{j−1} − β m_j.
         on_momentum = add(on_momentum, on_params, -client.learning_rate)
-        on_params = add(on_params, hessian_vector_product(model, params, batch, on_momentum))
+        on_params = add(on_params, hessian(on_momentum))
         on_params = add(on_params, on_momentum, client.weight_decay)
         on_momentum = scale(on_momentum, client.momentum)
     return on_params
@@ -266,8 +272,11 @@ def client_update_in(training: LocalTraining, client_id: str, algorithm: Algorit
         sent = rule(trajectory)
         _check_sent(sent, training.params, algorithm)
     elif trajectory:
-        earlier = [(past.params, past.batch) for past in trajectory[:-1]]
-        sent = through_local_steps(training.model, earlier, step.gradient, training.work.client)
+        hessians = [
+            partial(hessian_vector_product, training.model, past.params, past.batch)
+            for past in trajectory[:-1]
+        ]
+        sent = through_local_steps(hessians, step.gradient, training.work.client)
     buffer = None if training.momentum is None else step.direction
     return ClientUpdate(client_id, sent, training.num_examples(client_id), len(losses), losses[0], buffer)
 

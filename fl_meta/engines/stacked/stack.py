@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,13 +13,13 @@ from torch import Tensor
 
 from fl_meta.data.federated import PADDING
 from fl_meta.engines.interface import Score
-from fl_meta.engines.local_training import LocalTraining
+from fl_meta.engines.local_training import LocalTraining, through_local_steps
 from fl_meta.engines.stacked.batch import StackBatch, divide_among_threads, segments
 from fl_meta.engines.stacked.dual_layer import index_of_dual_layer, rounded
 from fl_meta.engines.stacked.first_layer import DualFirstLayer, PlainFirstLayer
 from fl_meta.engines.stacked.layers import Layer, add_curvature, add_gradients, by_hand, forward
 from fl_meta.models.model import score_logits
-from fl_meta.models.parameters import Params, add, flatten, scale, zeros_like
+from fl_meta.models.parameters import Params, flatten, zeros_like
 from fl_meta.support.array_types import Array
 
 # Where clients' batches differ in size, at most this share of a stack's places for examples is padding.
@@ -274,15 +275,11 @@ class Stack:
         return dict(zip(leaves, product, strict=True))
 
     def through_steps(self, trajectory: Sequence[Params], outer_gradient: Params) -> Params:
-        """MAML's second order for each client; as `local_training.through_local_steps`."""
-        client = self.training.work.client
-        on_params, on_momentum = outer_gradient, zeros_like(outer_gradient)
-        for step in reversed(range(len(trajectory))):
-            on_momentum = add(on_momentum, on_params, -client.learning_rate)
-            on_params = add(on_params, self.hessian_vector_product(step, trajectory[step], on_momentum))
-            on_params = add(on_params, on_momentum, client.weight_decay)
-            on_momentum = scale(on_momentum, client.momentum)
-        return on_params
+        """MAML's second order for each client."""
+        hessians = [
+            partial(self.hessian_vector_product, step, params) for step, params in enumerate(trajectory)
+        ]
+        return through_local_steps(hessians, outer_gradient, self.training.work.client)
 
     def scores(self, first: int, last: int, epoch: int) -> Iterator[Score]:
         """The scores of clients [first, last) with their present parameters."""
