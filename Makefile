@@ -4,6 +4,7 @@
 PYTHON ?= python3
 PROFILE ?= laptop
 ARGS ?=
+TESTS ?= not slow and not campaign
 VENV := .venv
 STAMP := $(VENV)/installed
 PEERS := build/peers
@@ -11,12 +12,13 @@ PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-c
 CHECKS := ruff format mypy imports pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test test-all $(CHECKS) test-browser lab play notebooks docs bench clean
+.PHONY: help install reproduce test test-all test-campaign $(CHECKS) test-browser lab play notebooks docs bench clean
 
 help:
 	@echo "make reproduce [PROFILE=smoke|laptop|paper]   run every notebook, write build/report/index.html"
 	@echo "make test [ARGS='-k report']                  ruff, mypy, import-linter and pytest without slow tests"
 	@echo "make test-all                                 the same with the slow tests"
+	@echo "make test-campaign [ARGS='-k damage']         thousands of damaged files and killed programs"
 	@echo "make test-browser [ARGS='-k page']            use every panel in Chromium; installs it if it can"
 	@echo "make lab [ARGS=--no-browser]                  open JupyterLab on notebooks/"
 	@echo "make play [ARGS=--port=8900]                  the playground as a page, without code"
@@ -56,7 +58,10 @@ test: $(STAMP)
 	@$(MAKE) --no-print-directory --keep-going $(CHECKS)
 
 test-all: $(STAMP)
-	@$(MAKE) --no-print-directory --keep-going $(CHECKS) SLOW=yes
+	@$(MAKE) --no-print-directory --keep-going $(CHECKS) TESTS="not campaign"
+
+test-campaign: $(STAMP)
+	@$(MAKE) --no-print-directory pytest TESTS=campaign
 
 ruff: $(STAMP)
 	@$(VENV)/bin/python -m ruff check .
@@ -71,7 +76,7 @@ imports: $(STAMP)
 	@$(VENV)/bin/lint-imports
 
 pytest: $(STAMP)
-	@$(VENV)/bin/python -m pytest -n auto --dist loadfile $(if $(SLOW),,-m "not slow") $(ARGS)
+	@$(VENV)/bin/python -m pytest -n auto --dist loadfile -m "$(TESTS)" $(ARGS)
 
 test-browser: $(VENV)/installed-play $(VENV)/installed-browser
 	@tests/browser/find-chromium >/dev/null

@@ -154,7 +154,7 @@ def script(path: Path, text: str) -> Path:
 
 def make(folder: Path, *arguments: str, python: Path | None = None) -> subprocess.CompletedProcess[str]:
     # Without what the make that runs these tests hands down.
-    inherited = re.compile("MAKE|MFLAGS|SLOW$|ARGS$")
+    inherited = re.compile("MAKE|MFLAGS|TESTS$|ARGS$")
     environment = {name: value for name, value in os.environ.items() if not inherited.match(name)}
     command = ["make", *arguments, f"PYTHON={str(python or folder.parent / 'fake/python')!r}"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, check=False)
@@ -212,11 +212,12 @@ def test_make_test_runs_every_check_even_if_one_fails(
     checks = ["-m ruff check .", "-m ruff format --check .", "-m mypy", "lint-imports"]
     pytest_run = "-m pytest -n auto --dist loadfile"
     done = make(checkout, "test", "ARGS=-k report")
-    assert (
-        done.stdout.splitlines() == [*checks, f"{pytest_run} -m not slow -k report"] and not done.returncode
-    )
+    quick = f"{pytest_run} -m not slow and not campaign -k report"
+    assert done.stdout.splitlines() == [*checks, quick] and not done.returncode
     done = make(checkout, "test-all")
-    assert done.stdout.splitlines() == [*checks, pytest_run] and not done.returncode
+    assert done.stdout.splitlines() == [*checks, f"{pytest_run} -m not campaign"] and not done.returncode
+    done = make(checkout, "test-campaign")
+    assert done.stdout.splitlines() == [f"{pytest_run} -m campaign"] and not done.returncode
     for failing in ("mypy", "pytest"):
         monkeypatch.setenv("FAILING", failing)
         done = make(checkout, "test")

@@ -5,7 +5,8 @@ If there is only the compressed form of a SQLite file, `.sqlite.lzma`, it is unp
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
@@ -33,6 +34,9 @@ from fl_meta.data.published.assembly import (
 from fl_meta.data.published.cifar import CIFAR100_CLASSES, check_coarse_labels
 from fl_meta.support.array_types import Array
 from fl_meta.support.validation import whole_number
+
+# Each client's id with its features; a generator, which holds its file open until it is closed.
+Clients = Generator[tuple[str, Columns], None, None]
 
 # Every id of a TFF role begins with one of these; none of them begins with another.
 TITLES = (
@@ -198,11 +202,14 @@ def _read(
     return paths, train, test
 
 
-def _parsed(path: Path, clients: Iterable[tuple[str, Columns]], parse: Parse[Part]) -> dict[str, Part]:
-    return {client_id: parse(path, client_id, columns) for client_id, columns in clients}
+def _parsed(path: Path, clients: Clients, parse: Parse[Part]) -> dict[str, Part]:
+    # Closed here also if `parse` raises: SQLite lets only the thread that opened a file close it, and the
+    # garbage collector may run in another.
+    with closing(clients):
+        return {client_id: parse(path, client_id, columns) for client_id, columns in clients}
 
 
-def _hdf5_clients(path: Path) -> Iterator[tuple[str, Columns]]:
+def _hdf5_clients(path: Path) -> Clients:
     """Every client of an HDF5 file, TFF's older format, with all arrays of its group."""
     with optional("h5py"):
         import h5py
@@ -216,7 +223,7 @@ def _hdf5_clients(path: Path) -> Iterator[tuple[str, Columns]]:
         ) from error
 
 
-def _sqlite_clients(path: Path, split: str) -> Iterator[tuple[str, Columns]]:
+def _sqlite_clients(path: Path, split: str) -> Clients:
     """Every client of one split of a SQLite file, with the features of its examples."""
     with reading(path) as connection:
         metadata = connection.execute("SELECT split_name, client_id, num_examples FROM client_metadata")
