@@ -83,16 +83,18 @@ def server_step(
 
     The arithmetic is that of torch.optim, whose objects take longer to create than a step of a small model,
     and seconds to import. Nothing is changed in place, so an interrupt during a step leaves `params` and
-    `state` intact. Before the first step the state is empty.
+    `state` intact. Before the first step the state is empty. A parameter without a pseudo-gradient is frozen
+    and stays as it is, whatever the weight decay.
 
     Source: the "server optimizer" of the paper's section on Personalized FedAvg.
     """
     stepped = {
         name: _tensor_step(optimizer, tensor, state.get(name, {}), pseudo_gradient[name])
         for name, tensor in params.items()
+        if name in pseudo_gradient
     }
     new_state = {name: kept for name, (_, kept) in stepped.items() if kept}
-    return {name: tensor for name, (tensor, _) in stepped.items()}, new_state
+    return params | {name: tensor for name, (tensor, _) in stepped.items()}, new_state
 
 
 def _tensor_step(

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 
 import numpy as np
 import torch
@@ -19,7 +20,9 @@ from fl_meta.data.batches import BatchPlan, batch_plan
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.engines.client_momentum import ClientMomentum
 from fl_meta.models.model import Model
-from fl_meta.models.parameters import Params, add, scale, zeros_like
+from fl_meta.models.parameters import Params, add, scale, with_zeros, zeros_like
+from fl_meta.models.requirements import check_model
+from fl_meta.support.error_notes import noting
 from fl_meta.support.random_streams import torch_seed
 
 
@@ -44,28 +47,35 @@ class ClientUpdate:
     momentum: Params | None = None
 
 
+@torch.enable_grad()
 def gradient(model: Model, params: Params, batch: Batch) -> tuple[float, Params]:
-    """The mean loss of a batch, in nats, and its gradient."""
+    """The mean loss of a batch, in nats, and its gradient, which is zero in frozen parameters."""
     x, y, dropout_seed = batch
-    leaves = {name: tensor.detach().requires_grad_() for name, tensor in params.items()}
-    loss = model.loss(leaves, x, y, dropout_seed)
+    bound, trainable = model.bound(params)
+    leaves = {name: tensor.detach().requires_grad_() for name, tensor in trainable.items()}
+    loss = bound.loss(leaves, x, y, dropout_seed)
     # A parameter that the loss does not use has the gradient zero.
     grads = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-    return loss.item(), dict(zip(leaves, grads, strict=True))
+    return loss.item(), with_zeros(dict(zip(leaves, grads, strict=True)), params)
 
 
+@torch.enable_grad()
 def hessian_vector_product(model: Model, params: Params, batch: Batch, vector: Params) -> Params:
-    """∇²L(params; batch) · vector, exactly, by differentiating the gradient once more."""
+    """∇²L(params; batch) · vector, exactly, by differentiating the gradient once more.
+
+    Frozen parameters are constants: what `vector` has there does not matter, and the product is zero there.
+    """
     x, y, dropout_seed = batch
-    leaves = {name: tensor.detach().requires_grad_() for name, tensor in params.items()}
-    loss = model.loss(leaves, x, y, dropout_seed)
+    bound, trainable = model.bound(params)
+    leaves = {name: tensor.detach().requires_grad_() for name, tensor in trainable.items()}
+    loss = bound.loss(leaves, x, y, dropout_seed)
     grads = torch.autograd.grad(loss, list(leaves.values()), create_graph=True, materialize_grads=True)
     # Where the gradient is constant, the Hessian's row is zero.
     curved = [(g, vector[name]) for name, g in zip(leaves, grads, strict=True) if g.requires_grad]
     product = torch.autograd.grad(
         [g for g, _ in curved], list(leaves.values()), [v for _, v in curved], materialize_grads=True
     )
-    return dict(zip(leaves, product, strict=True))
+    return with_zeros(dict(zip(leaves, product, strict=True)), params)
 
 
 def local_steps(
@@ -87,9 +97,13 @@ def local_steps(
         proximal: FedProx's μ.
         momentum: the momentum buffer before the first step; None is zero.
 
+    Yields:
+        Steps of the trainable parameters; frozen ones are not in them.
+
     Source: the paper's notation θ_j = θ_{j−1} − β g_j; momentum and weight decay as in `torch.optim.SGD`;
     FedProx's term is part of the loss (Li et al. 2020).
     """
+    model, params = model.bound(params)
     start = params
     momentum = zeros_like(params) if momentum is None else momentum
     for batch in batches:
@@ -140,8 +154,8 @@ class LocalTraining:
         6
 
     Attributes:
-        model: the model.
-        params: the global parameters, where every client starts.
+        model: the model. Its frozen parameters become constants of it (`Model.bound`).
+        params: the global parameters, where every client starts. Of these, the trainable ones are kept.
         data: the clients.
         work: local steps and their optimizer.
         seed: of the run.
@@ -150,7 +164,8 @@ class LocalTraining:
             are not returned.
 
     Raises:
-        ValueError: if there are buffers but no client momentum, or they belong to another model.
+        ValueError: if there are buffers but no client momentum, or they belong to another model; or if
+            PyTorch is in a mode in which nothing can be trained.
     """
 
     model: Model
@@ -162,6 +177,10 @@ class LocalTraining:
     momentum: ClientMomentum | None = None
 
     def __post_init__(self) -> None:
+        model, params = self.model.bound(self.params)
+        object.__setattr__(self, "model", model)
+        object.__setattr__(self, "params", params)
+        _check_surroundings(self.device)
         if self.momentum is None:
             return
         if not self.work.client.momentum:
@@ -182,7 +201,7 @@ class LocalTraining:
 
     def steps_of(self, client_id: str) -> Iterator[LocalStep]:
         """The client's local steps, in its planned batches."""
-        return local_steps(
+        steps = local_steps(
             self.model,
             self.params,
             self.batches(client_id),
@@ -190,6 +209,12 @@ class LocalTraining:
             proximal=self.work.proximal,
             momentum=None if self.momentum is None else self.momentum.before(client_id, self.params),
         )
+        for number in count():
+            with noting(f"in local step {number}, counted from 0, of client {client_id!r}"):
+                step = next(steps, None)
+            if step is None:
+                return
+            yield step
 
     def plan(self, client_id: str) -> BatchPlan:
         """The client's batches; ValueError if it has no train examples, unless no epoch is asked for."""
@@ -220,6 +245,15 @@ class LocalTraining:
             yield x.to(self.device), y.to(self.device), seed
 
 
+def smallest_batch(data: FederatedDataset, work: LocalWork) -> int:
+    """The number of examples in the smallest batch that any client of this data has."""
+    # Only the sizes matter here, which are the same in every round and epoch.
+    sizes = {"batch_size": work.batch_size, "epochs": work.epochs and 1, "steps": work.steps}
+    _, clients = np.unique(data.train_counts, return_index=True)
+    plans = (batch_plan(0, 0, data.client_ids[i], int(data.train_counts[i]), **sizes) for i in clients)
+    return min(int(np.diff(plan.bounds).min()) for plan in plans)
+
+
 def client_update(
     model: Model,
     params: Params,
@@ -240,10 +274,12 @@ def client_update(
 
     Raises:
         KeyError: if the client is not in `data`.
-        ValueError: if the client has no train examples.
+        ValueError: if the client has no train examples, or `check_model` finds something wrong.
     """
+    check_model(model, params, data)
     training = LocalTraining(model, params, data, algorithm.local_work, seed, round_number)
-    return client_update_in(training, client_id, algorithm)
+    update = client_update_in(training, client_id, algorithm)
+    return replace(update, gradient=with_zeros(update.gradient, params))
 
 
 def client_update_in(training: LocalTraining, client_id: str, algorithm: Algorithm) -> ClientUpdate:
@@ -269,16 +305,29 @@ def client_update_in(training: LocalTraining, client_id: str, algorithm: Algorit
         else:  # FedSGD's g_1 is the sum of its only step
             sent = add(sent, step.direction)
     if rule:
-        sent = rule(trajectory)
+        with noting(f"in the rule of {algorithm.name} for client {client_id!r}"):
+            sent = rule(trajectory)
         _check_sent(sent, training.params, algorithm)
     elif trajectory:
         hessians = [
             partial(hessian_vector_product, training.model, past.params, past.batch)
             for past in trajectory[:-1]
         ]
-        sent = through_local_steps(hessians, step.gradient, training.work.client)
+        with noting(f"in the second derivatives of client {client_id!r}"):
+            sent = through_local_steps(hessians, step.gradient, training.work.client)
     buffer = None if training.momentum is None else step.direction
     return ClientUpdate(client_id, sent, training.num_examples(client_id), len(losses), losses[0], buffer)
+
+
+def _check_surroundings(device: torch.device) -> None:
+    """Refuse modes of PyTorch around a call in which gradients have other numbers, or do not exist."""
+    if torch.is_autocast_enabled(device.type):
+        raise ValueError(
+            "torch.autocast is on, but clients compute in the parameters' own type; leave it off, or give "
+            "parameters of the type that you want: params=model.init(seed, torch.bfloat16)"
+        )
+    if torch.is_inference_mode_enabled():
+        raise ValueError("torch.inference_mode is on, in which nothing can be trained; leave it off")
 
 
 def _check_sent(sent: Params, params: Params, algorithm: Algorithm) -> None:
@@ -299,7 +348,13 @@ def last_steps(training: LocalTraining, client_id: str) -> Iterator[LocalStep]:
 
 
 def adapted(training: LocalTraining, client_id: str) -> Iterator[Params]:
-    """The client's parameters after 0, 1, … epochs of local training on its train part."""
-    yield training.params
+    """The client's parameters after 0, 1, … epochs of local training on its train part.
+
+    Raises:
+        ValueError: if `check_model` finds something wrong.
+    """
+    check_model(training.model, training.model.complete(training.params), training.data)
+    yield training.model.complete(training.params)
     for step in last_steps(training, client_id):
-        yield add(step.params, step.direction, -training.work.client.learning_rate)
+        params = add(step.params, step.direction, -training.work.client.learning_rate)
+        yield training.model.complete(params)

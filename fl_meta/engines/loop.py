@@ -10,6 +10,7 @@ from fl_meta.algorithms.table import Algorithm
 from fl_meta.engines.interface import Collected, Score
 from fl_meta.engines.local_training import LocalTraining, client_update_in, last_steps
 from fl_meta.models.parameters import add, flatten
+from fl_meta.support.error_notes import noting
 
 
 class LoopEngine:
@@ -40,7 +41,9 @@ class LoopEngine:
             x, y = (
                 torch.from_numpy(array).to(training.device) for array in (examples.test_x, examples.test_y)
             )
-            yield Score(client_id, 0, *training.model.score(training.params, x, y))
+            with noting(f"in scoring client {client_id!r} before adaptation"):
+                score = training.model.score(training.params, x, y)
+            yield Score(client_id, 0, *score)
             epochs, rate = training.work.epochs, training.work.client.learning_rate
             for epoch, step in enumerate(last_steps(training, client_id), start=1):
                 if epoch % every and epoch != epochs:
@@ -48,4 +51,6 @@ class LoopEngine:
                 params = add(step.params, step.direction, -rate)
                 keeps = training.momentum is not None and epoch == epochs
                 buffer = flatten(step.direction) if keeps else None
-                yield Score(client_id, epoch, *training.model.score(params, x, y), buffer)
+                with noting(f"in scoring client {client_id!r} after epoch {epoch}"):
+                    score = training.model.score(params, x, y)
+                yield Score(client_id, epoch, *score, buffer)

@@ -8,18 +8,19 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-import torch
 
 from fl_meta.algorithms.optimizers import SGD
 from fl_meta.algorithms.table import Algorithm, LocalWork
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.engines.client_momentum import ClientMomentum
 from fl_meta.engines.interface import Engine
+from fl_meta.engines.local_training import smallest_batch
 from fl_meta.engines.task import Task, engine_named
 from fl_meta.engines.threads import one_thread
 from fl_meta.evaluation.bootstrap import bootstrap_mean
 from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params
+from fl_meta.models.requirements import check_model
 from fl_meta.support.validation import whole_number
 
 
@@ -163,7 +164,13 @@ def score_clients(
                 f"client {data.client_ids[int(counts.argmin())]!r} has no {name} part; leave it out with "
                 f"subset(), or split its examples with test_fraction above 0"
             )
-    task.model.check(params, torch.from_numpy(data.x[:1]), data.num_classes)
+    check_model(
+        task.model,
+        params,
+        data,
+        train_batch=smallest_batch(data, work) if work.epochs else None,
+        test_batch=int(data.test_counts.min()),
+    )
     training = task.local_training(params, work, 0, momentum)
     scores = list(task.engine.scores(training, data.client_ids, every))
     if momentum is not None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import cast
 
@@ -29,8 +30,12 @@ class Model:
     """A functional view of a module: parameters are an argument, and nothing is kept between calls.
 
     Any module will do that maps inputs [batch, ...] to logits [batch, classes], or to
-    [batch, positions, classes] for text. Random numbers in training must come from modules such as
-    `nn.Dropout`, which are found and seeded; a call of `F.dropout` in `forward` is not.
+    [batch, positions, classes] for text, and whose `forward` changes nothing: neither its buffers nor its
+    parameters nor its inputs. Random numbers in training must come from modules such as `nn.Dropout`, which
+    are found and seeded, and not from a call of `F.dropout` in `forward`. `check_model` tells what is wrong.
+
+    A parameter with `requires_grad=False` is *frozen*: it is one of the parameters everywhere, and nothing
+    changes its value, neither training nor personalization.
 
     Example:
         >>> mine = fl_meta.Model("mine", lambda: torch.nn.Sequential(
@@ -41,10 +46,12 @@ class Model:
     Attributes:
         name: shown in tables, and compared when a run is resumed from a checkpoint.
         build: makes the module, with fresh parameters drawn from torch's global generator.
+        constants: values that replace the module's frozen parameters; see `bound`.
     """
 
     name: str
     build: Callable[[], nn.Module]
+    constants: Params = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.build, nn.Module):
@@ -55,14 +62,28 @@ class Model:
 
     @cached_property
     def module(self) -> nn.Module:
-        """The module that runs; its own parameters are never used.
+        """The module that runs; none of its own parameters is used, other than `constants`.
 
         Raises:
             ValueError: if it keeps running statistics, which would make a client's result depend on the
-                clients before it.
+                clients before it, or has parameters without a shape.
         """
         with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # buffers may be drawn too
             module = self.build()
+        for name, parameter in module.named_parameters():
+            if torch.nn.parameter.is_lazy(parameter):
+                raise ValueError(
+                    f"model {self.name!r}: the parameter {name!r} of a lazy module has no shape yet; give "
+                    "the module its sizes, for example nn.Linear(784, 62) instead of nn.LazyLinear(62)"
+                )
+        if self.constants:
+            # A copy shares all parameters but these, and keeps those tied that are.
+            own = dict(module.named_parameters())
+            shared = {id(parameter): parameter for parameter in own.values()}
+            for name, tensor in self.constants.items():
+                shared[id(own[name])] = nn.Parameter(tensor, requires_grad=False)
+            module = copy.deepcopy(module, shared)
         for title, part in module.named_modules():
             if isinstance(part, nn.modules.batchnorm._NormBase) and part.track_running_stats:
                 raise ValueError(
@@ -72,14 +93,81 @@ class Model:
         return module
 
     @cached_property
+    def passed(self) -> set[tuple[object, ...]]:
+        """The kinds of data and parameters for which `check_model` has found nothing wrong."""
+        return set()
+
+    @cached_property
     def has_dropout(self) -> bool:
         """Whether training draws random numbers."""
         return any(map(draws_random_numbers, self.module.modules()))
 
     @cached_property
+    def frozen(self) -> frozenset[str]:
+        """The names of the parameters that stay as they are: those with `requires_grad=False`."""
+        return frozenset(name for name, p in self.module.named_parameters() if not p.requires_grad)
+
+    @cached_property
+    def _needed(self) -> frozenset[str]:
+        """The names of the parameters that `apply` must be given."""
+        return frozenset(name for name, _ in self.module.named_parameters() if name not in self.constants)
+
+    @cached_property
     def num_parameters(self) -> int:
         """The number of trainable parameters."""
-        return sum(parameter.numel() for parameter in self.module.parameters())
+        return sum(parameter.numel() for parameter in self.module.parameters() if parameter.requires_grad)
+
+    def only(self, *parts: str) -> Model:
+        """The same model with all parameters frozen that are outside of these parts.
+
+        Example:
+            >>> head = model.only("1")  # the second module of the nn.Sequential
+            >>> table = fl_meta.personalize(head, params, held_out, epochs=1)
+
+        Args:
+            parts: names of parameters, or of modules with all the parameters inside them.
+
+        Raises:
+            ValueError: if a part has no trainable parameter; the message lists those there are.
+        """
+
+        def inside(name: str, part: str) -> bool:
+            return name == part or name.startswith(f"{part}.")
+
+        def build() -> nn.Module:
+            module = copy.deepcopy(self.build())  # the caller's own module may be what `build` returns
+            for name, parameter in module.named_parameters():
+                if not any(inside(name, part) for part in parts):
+                    parameter.requires_grad_(False)
+            return module
+
+        trainable = [name for name, p in self.module.named_parameters() if p.requires_grad]
+        for part in parts or [""]:
+            if not any(inside(name, part) for name in trainable):
+                raise ValueError(
+                    f"model {self.name!r} has no trainable parameters in {part!r}; it has "
+                    f"{', '.join(trainable)}: name some of these, or modules such as "
+                    f"{trainable[-1].rpartition('.')[0]!r}"
+                )
+        return Model(f"{self.name}, only {', '.join(parts)}", build)
+
+    def bound(self, params: Params) -> tuple[Model, Params]:
+        """The model with its frozen parameters fixed to what they are in `params`, and the trainable ones.
+
+        So whatever computes with the result cannot but leave the frozen parameters alone.
+        """
+        if self.frozen.isdisjoint(params):
+            return self, params
+        constants = {name: params[name] for name in params if name in self.frozen}
+        trainable = {name: tensor for name, tensor in params.items() if name not in self.frozen}
+        return replace(self, build=lambda: self.module, constants=constants), trainable
+
+    def complete(self, params: Params) -> Params:
+        """The trainable parameters together with the constants, in the module's order."""
+        if not self.constants:
+            return params
+        every = params | self.constants
+        return {name: every[name] for name, _ in self.module.named_parameters()}
 
     def init(self, seed: int, dtype: torch.dtype = torch.float32) -> Params:
         """Fresh parameters: a function of `seed` alone."""
@@ -87,40 +175,11 @@ class Model:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = self.build()
-        return {name: tensor.detach().to(dtype) for name, tensor in module.named_parameters()}
-
-    def check(self, params: Params, x: Tensor, num_classes: int) -> None:
-        """Try the model on one example, so that a misfit is reported before any work.
-
-        Args:
-            params: parameters with the names and shapes of `init`.
-            x: one example as a batch [1, ...].
-            num_classes: number of labels of the data.
-
-        Raises:
-            ValueError: if the parameters do not fit the model, or the model does not fit the example.
-        """
-        shapes = {name: tuple(tensor.shape) for name, tensor in self.module.named_parameters()}
-        given = {name: tuple(tensor.shape) for name, tensor in params.items()}
-        if given != shapes:
-            odd = next(n for n in [*shapes, *given] if shapes.get(n) != given.get(n))
-            raise ValueError(
-                f"params do not fit the model {self.name!r}: {odd!r} has shape {given.get(odd)}, the model's "
-                f"has {shapes.get(odd)}; give model.init(seed) or the params of a run of this model"
-            )
-        try:
-            with torch.no_grad():
-                logits = self.apply(params, x.to(next(iter(params.values())).device))
-        except (RuntimeError, IndexError, TypeError) as error:
-            raise ValueError(
-                f"the model {self.name!r} does not read examples of shape {tuple(x.shape[1:])} ({x.dtype}): "
-                f"{error}"
-            ) from error
-        if logits.ndim < 2 or logits.shape[-1] < num_classes:
-            raise ValueError(
-                f"the model {self.name!r} gives logits of shape {tuple(logits.shape[1:])} for an example; "
-                f"the data has {num_classes} classes"
-            )
+        return {
+            # A frozen table of whole numbers stays one.
+            name: tensor.detach().to(dtype if tensor.is_floating_point() else tensor.dtype)
+            for name, tensor in module.named_parameters()
+        }
 
     def apply(self, params: Params, x: Tensor, dropout_seed: int | None = None) -> Tensor:
         """Logits [batch, classes] or [batch, positions, classes].
@@ -129,9 +188,18 @@ class Model:
             params: the parameters; floating-point inputs are cast to their type.
             x: inputs [batch, ...].
             dropout_seed: None evaluates without dropout; a number trains with the masks that it fixes.
+
+        Raises:
+            ValueError: if parameters are missing.
         """
+        if not self._needed <= params.keys():
+            missing = [name for name, _ in self.module.named_parameters() if name not in params]
+            raise ValueError(
+                f"params lack {', '.join(missing)} of the model {self.name!r}; give all its parameters, as "
+                "from model.init(seed)"
+            )
         if x.is_floating_point():
-            x = x.to(next(iter(params.values())).dtype)
+            x = x.to(next(tensor.dtype for tensor in params.values() if tensor.is_floating_point()))
         training = dropout_seed is not None
         self.module.train(training)
         if not (training and self.has_dropout):

@@ -41,6 +41,13 @@ def zeros_like(a: Params) -> Params:
     return map_params(torch.zeros_like, a)
 
 
+def with_zeros(a: Params, like: Params) -> Params:
+    """`a` with zeros for what it lacks of `like`, in the order of `like`."""
+    if a.keys() == like.keys():
+        return a
+    return {name: a[name] if name in a else torch.zeros_like(tensor) for name, tensor in like.items()}
+
+
 def dot(a: Params, b: Params) -> float:
     """The inner product over all entries."""
     return sum(map_params(lambda x, y: (x * y).sum(), a, b).values(), start=torch.zeros(())).item()

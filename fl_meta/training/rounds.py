@@ -18,7 +18,9 @@ from fl_meta.engines.interface import Engine
 from fl_meta.engines.task import Task, engine_named
 from fl_meta.engines.threads import one_thread
 from fl_meta.models.model import Model
-from fl_meta.models.parameters import Params, all_finite, flatten, norm, unflatten, zeros_like
+from fl_meta.models.parameters import Params, all_finite, flatten, norm, unflatten, with_zeros, zeros_like
+from fl_meta.models.requirements import check_model
+from fl_meta.support.error_notes import noting
 
 
 class TrainingDivergedError(RuntimeError):
@@ -77,7 +79,7 @@ def pseudo_gradient(
 ) -> tuple[Params, RoundInfo]:
     """β times the weighted mean of what these clients send in this round; updates with NaN are left out.
 
-    Every client's momentum starts at zero.
+    Every client's momentum starts at zero. Frozen parameters have a pseudo-gradient of zero.
 
     Example:
         >>> clients = train.client_ids[:5]
@@ -88,14 +90,14 @@ def pseudo_gradient(
         5
 
     Raises:
-        ValueError: if there are no clients.
+        ValueError: if there are no clients, or `check_model` finds something wrong.
         TrainingDivergedError: if every update has NaN or infinity.
 
     Source: the "pseudo-gradient" of the paper's reading of FedAvg's server step.
     """
     task = Task(model, data, seed, engine_named(engine))
     direction, info, _ = aggregate(task, params, client_ids, algorithm, round_number, None)
-    return direction, info
+    return with_zeros(direction, params), info
 
 
 @one_thread()
@@ -109,8 +111,8 @@ def aggregate(
 ) -> tuple[Params, RoundInfo, ClientMomentum | None]:
     """The pseudo-gradient of a round, what the round was like, and the clients' momentum after it.
 
-    A client that is left out keeps the momentum that it had. With `momentum=None` all clients start at zero
-    and nothing is kept.
+    The pseudo-gradient has the trainable parameters only. A client that is left out keeps the momentum that
+    it had. With `momentum=None` all clients start at zero and nothing is kept.
 
     Raises:
         ValueError: if there are no clients.
@@ -118,8 +120,9 @@ def aggregate(
     """
     if not client_ids:
         raise ValueError("client_ids is empty; a round needs at least one client")
+    check_model(task.model, params, task.data)
     training = task.local_training(params, algorithm.local_work, round_number, momentum)
-    total, buffers = flatten(zeros_like(params)), dict[str, Tensor]()
+    total, buffers = flatten(zeros_like(training.params)), dict[str, Tensor]()
     weight, loss, left_out, local_gradients, places, padding = 0.0, 0.0, 0, 0, 0, 0
     for collected in task.engine.collect(training, client_ids, algorithm):
         total += collected.gradient
@@ -138,7 +141,7 @@ def aggregate(
         )
     if momentum is not None:
         momentum = momentum.updated(buffers)
-    direction = unflatten(total * (algorithm.client.learning_rate / weight), params)
+    direction = unflatten(total * (algorithm.client.learning_rate / weight), training.params)
     padding_share = padding / max(places, 1)
     info = RoundInfo(
         len(client_ids), left_out, loss / weight, norm(direction), local_gradients, padding_share
@@ -193,5 +196,6 @@ def rounds(
         for round_number in range(max(bounds[number], state.round_number), bounds[number + 1]):
             if round_number == bounds[number]:
                 state = replace(state, server={})
-            state, info = run_round(task, state, stage)
+            with noting(f"in round {round_number}, in stage {number}, {stage.algorithm.name}"):
+                state, info = run_round(task, state, stage)
             yield number, state, info

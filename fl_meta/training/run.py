@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from tqdm import tqdm
 
 from fl_meta.algorithms.stages import Stage
@@ -17,11 +16,13 @@ from fl_meta.algorithms.table import Algorithm
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.engines.client_momentum import ClientMomentum
 from fl_meta.engines.interface import Engine
+from fl_meta.engines.local_training import smallest_batch
 from fl_meta.engines.task import Task, engine_named
 from fl_meta.engines.threads import one_thread
 from fl_meta.evaluation.personalization import Evaluation, PersonalizationTable
 from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params
+from fl_meta.models.requirements import check_model
 from fl_meta.training.checkpoints import (
     Checkpoint,
     Progress,
@@ -122,7 +123,8 @@ def train(
     task = Task(model, data, seed, engine_named(engine))
     start = model.init(seed) if params is None else params
     start = {name: tensor.detach().to(device) for name, tensor in start.items()}
-    model.check(start, torch.from_numpy(data.x[:1]), data.num_classes)
+    for stage in stages:
+        check_model(model, start, data, train_batch=smallest_batch(data, stage.algorithm.local_work))
     saver = _Saver(checkpoint, run_config(task, stages, start, evaluation) if checkpoint else {})
     if checkpoint and Path(checkpoint.path).exists():
         done, history = read_progress(Path(checkpoint.path), saver.config, start, evaluation, device)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from fl_meta.algorithms.sent import SentGradients, WeightedGradients
 from fl_meta.algorithms.table import Algorithm
 from fl_meta.engines.interface import Collected, Score
-from fl_meta.engines.local_training import LocalTraining
+from fl_meta.engines.local_training import LocalTraining, client_update_in
 from fl_meta.engines.loop import LoopEngine
 from fl_meta.engines.stacked.dual_layer import index_of_dual_layer, rounded
 from fl_meta.engines.stacked.layers import Layer, layers_of, seeded_by_layer
@@ -48,6 +48,18 @@ def shares_operations(training: LocalTraining, layers: Sequence[Layer]) -> bool:
     divisible = stackable(layers) and all(type(layer.module) in DIVISIBLE for layer in layers)
     mkl: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
     return divisible and mkl and training.device.type == "cpu"
+
+
+def _name_client(error: Exception, chunk: Sequence[str], alone: Callable[[str], object]) -> None:
+    """Add a note to the error of a chunk that says whose it is."""
+    for client_id in chunk:
+        try:
+            alone(client_id)
+        except Exception as own:
+            for note in getattr(own, "__notes__", []):
+                error.add_note(note)
+            return
+    error.add_note(f"in a stack of the clients {', '.join(map(repr, chunk))}")
 
 
 @dataclass(frozen=True)
@@ -113,7 +125,10 @@ class StackedEngine:
                 momentum=stack.last_buffers(),
             )
 
-        return self._run(collected, training, client_ids, second_order, layers)
+        def alone(client_id: str) -> object:
+            return client_update_in(training, client_id, algorithm)
+
+        return self._run(collected, alone, training, client_ids, second_order, layers)
 
     def scores(self, training: LocalTraining, client_ids: Sequence[str], every: int = 1) -> Iterator[Score]:
         """See `Engine`."""
@@ -135,18 +150,26 @@ class StackedEngine:
                     first = last
             return scores
 
-        return chain.from_iterable(self._run(scored, training, client_ids, False, layers))
+        def alone(client_id: str) -> object:
+            return list(LoopEngine().scores(training, [client_id], every))
+
+        return chain.from_iterable(self._run(scored, alone, training, client_ids, False, layers))
 
     def _run(
         self,
         run: Callable[[Stack, Callable[[], None]], T],
+        alone: Callable[[str], object],
         training: LocalTraining,
         client_ids: Sequence[str],
         second_order: bool,
         layers: Sequence[Layer],
     ) -> Iterator[T]:
-        """What `run` returns for every chunk, in the order of the chunks."""
+        """What `run` returns for every chunk, in the order of the chunks.
+
+        If it fails, `alone` is called for each client of the chunk, to find out which one it is.
+        """
         own, stop = threading.local(), threading.Event()
+        failed: dict[int, Sequence[str]] = {}
         dual_allowed = allows_dual_layer(training, layers, second_order)
 
         def check() -> None:
@@ -158,8 +181,12 @@ class StackedEngine:
                 own.layers = spare.get_nowait()
             # Counted anew for each chunk, because other processes come and go.
             inside = min(workers, idle_cores()) if share and workers > 1 else 1
-            with torch.no_grad():
-                return run(Stack(training, own.layers, chunk, dual_allowed, inside), check)
+            try:
+                with torch.no_grad():
+                    return run(Stack(training, own.layers, chunk, dual_allowed, inside), check)
+            except Exception as error:
+                failed[id(error)] = chunk
+                raise
 
         workers = self.workers or allowed_threads()
         module = training.model.module.to(training.device).train()
@@ -179,6 +206,9 @@ class StackedEngine:
                 before = torch.get_num_threads()
                 try:
                     result = work(chunk)
+                except Exception as error:
+                    _name_client(error, chunk, alone)
+                    raise
                 finally:
                     torch.set_num_threads(before)
                 yield result
@@ -194,6 +224,11 @@ class StackedEngine:
                 running.append(pool.submit(work, chunk))
             while running:
                 yield running.popleft().result()
+        except Exception as error:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            _name_client(error, failed[id(error)], alone)
+            raise
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)

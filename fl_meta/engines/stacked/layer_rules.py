@@ -9,6 +9,7 @@ without a copy. A layer without a rule of its own is run by PyTorch: directly fo
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import torch
@@ -151,6 +152,16 @@ def _other(module: nn.Module, params: Params, x: Tensor, draws: Draws) -> Tensor
 OTHER = LayerRule(_other)
 
 
+def _with_constants(rule: LayerRule, module: nn.Module, params: Params, x: Tensor, draws: Draws) -> Tensor:
+    """Run a layer whose frozen parameters, which all clients share, are the module's own."""
+    frozen = {
+        name: parameter.expand(len(x), *parameter.shape)
+        for name, parameter in module.named_parameters()
+        if not parameter.requires_grad
+    }
+    return rule.forward(module, frozen | params, x, draws)
+
+
 def _without_parameters(
     forward: Callable[[nn.Module, Tensor], Tensor],
     backward: Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor],
@@ -251,4 +262,7 @@ def rule_of(module: nn.Module) -> LayerRule:
         return OTHER
     if isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) != (1, -1):
         return OTHER
-    return RULES.get(type(module), OTHER)
+    rule = RULES.get(type(module), OTHER)
+    if rule is not OTHER and not all(parameter.requires_grad for parameter in module.parameters()):
+        return LayerRule(partial(_with_constants, rule))
+    return rule

@@ -29,7 +29,7 @@ class Layer:
 
     Attributes:
         module: the layer's module.
-        names: the names of its parameters in the model, by the names that its rule uses.
+        names: the names of its trainable parameters in the model, by the names that its rule uses.
         rule: how it runs on a stack.
     """
 
@@ -50,8 +50,7 @@ class Layer:
 def layers_of(module: nn.Module) -> list[Layer]:
     """The modules of nested `nn.Sequential`s in the order in which they run; any other model is one layer."""
     layers = [
-        Layer(child, {name: f"{prefix}{name}" for name, _ in child.named_parameters()}, rule_of(child))
-        for prefix, child in _flattened("", module)
+        Layer(child, _trainable(child, prefix), rule_of(child)) for prefix, child in _flattened("", module)
     ]
     for i, (layer, following) in enumerate(pairwise(layers)):
         # Swapped, they give the same outputs and gradients, with ReLU on a quarter of the pixels.
@@ -59,9 +58,14 @@ def layers_of(module: nn.Module) -> list[Layer]:
             layers[i : i + 2] = following, layer
     layers = _with_lookup(layers)
     names = [name for layer in layers for name in layer.names.values()]
-    if sorted(names) != sorted(name for name, _ in module.named_parameters()):  # layers share parameters
-        return [Layer(module, {name: name for name, _ in module.named_parameters()}, OTHER)]
+    if sorted(names) != sorted(_trainable(module)):  # layers share parameters
+        return [Layer(module, _trainable(module), OTHER)]
     return layers
+
+
+def _trainable(module: nn.Module, prefix: str = "") -> dict[str, str]:
+    """The names of a module's trainable parameters in the model, by their names in the module."""
+    return {name: f"{prefix}{name}" for name, p in module.named_parameters() if p.requires_grad}
 
 
 def _with_lookup(layers: list[Layer]) -> list[Layer]:
