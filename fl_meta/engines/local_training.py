@@ -164,8 +164,7 @@ class LocalTraining:
             are not returned.
 
     Raises:
-        ValueError: if there are buffers but no client momentum, or they belong to another model; or if
-            PyTorch is in a mode in which nothing can be trained.
+        ValueError: if there are buffers but no client momentum, or they belong to another model.
     """
 
     model: Model
@@ -180,7 +179,6 @@ class LocalTraining:
         model, params = self.model.bound(self.params)
         object.__setattr__(self, "model", model)
         object.__setattr__(self, "params", params)
-        _check_surroundings(self.device)
         if self.momentum is None:
             return
         if not self.work.client.momentum:
@@ -317,17 +315,6 @@ def client_update_in(training: LocalTraining, client_id: str, algorithm: Algorit
             sent = through_local_steps(hessians, step.gradient, training.work.client)
     buffer = None if training.momentum is None else step.direction
     return ClientUpdate(client_id, sent, training.num_examples(client_id), len(losses), losses[0], buffer)
-
-
-def _check_surroundings(device: torch.device) -> None:
-    """Refuse modes of PyTorch around a call in which gradients have other numbers, or do not exist."""
-    if torch.is_autocast_enabled(device.type):
-        raise ValueError(
-            "torch.autocast is on, but clients compute in the parameters' own type; leave it off, or give "
-            "parameters of the type that you want: params=model.init(seed, torch.bfloat16)"
-        )
-    if torch.is_inference_mode_enabled():
-        raise ValueError("torch.inference_mode is on, in which nothing can be trained; leave it off")
 
 
 def _check_sent(sent: Params, params: Params, algorithm: Algorithm) -> None:

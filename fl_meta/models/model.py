@@ -66,12 +66,21 @@ class Model:
 
         Raises:
             ValueError: if it keeps running statistics, which would make a client's result depend on the
-                clients before it, or has parameters without a shape.
+                clients before it, or has parameters without a shape or values.
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # buffers may be drawn too
             module = self.build()
+        if not isinstance(module, nn.Module):
+            raise ValueError(
+                f"model {self.name!r}: build returns a {type(module).__name__}; it must return an nn.Module"
+            )
         for name, parameter in module.named_parameters():
+            if parameter.is_meta:
+                raise ValueError(
+                    f"model {self.name!r}: the parameter {name!r} is on the device meta, without "
+                    "values; build the module on the cpu"
+                )
             if torch.nn.parameter.is_lazy(parameter):
                 raise ValueError(
                     f"model {self.name!r}: the parameter {name!r} of a lazy module has no shape yet; give "

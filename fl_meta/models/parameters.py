@@ -45,7 +45,8 @@ def with_zeros(a: Params, like: Params) -> Params:
     """`a` with zeros for what it lacks of `like`, in the order of `like`."""
     if a.keys() == like.keys():
         return a
-    return {name: a[name] if name in a else torch.zeros_like(tensor) for name, tensor in like.items()}
+    dtype = next(iter(a.values())).dtype
+    return {n: a[n] if n in a else torch.zeros_like(tensor, dtype=dtype) for n, tensor in like.items()}
 
 
 def dot(a: Params, b: Params) -> float:

@@ -25,6 +25,7 @@ def check_model(
     *,
     train_batch: int | None = None,
     test_batch: int | None = None,
+    second_order: bool = False,
 ) -> None:
     """Try the model on a few examples, so that a misfit is reported before any work.
 
@@ -34,25 +35,41 @@ def check_model(
         data: what it is for; examples are tried, not all of them.
         train_batch: number of examples in the smallest batch of local training.
         test_batch: number of examples in the smallest batch that is scored.
+        second_order: whether second derivatives are needed.
 
     Raises:
         ValueError: if the parameters do not fit the model, the model does not fit the data, does not take
             batches so small, or does something in `forward` that would make a client's result depend on what
             ran before. The message says what, and what to do.
     """
+    _check_surroundings()
     _check_params(model, params)
     first = next(iter(params.values()))
     examples = (data.x.shape[1:], data.x.dtype, data.y.shape[1:], data.num_classes)
-    tried = (*examples, first.dtype, first.device, train_batch, test_batch)
+    tried = (*examples, first.dtype, first.device, train_batch, test_batch, second_order)
     if tried in model.passed:
         return
     x, y = (torch.from_numpy(np.array(array[:2])) for array in (data.x, data.y))
     x = x.to(first.device)
-    _check_outputs(model, params, x, y, data.num_classes)
-    _check_forward(model, params, x)
-    _check_small_batch(model, params, x, train_batch, training=True)
-    _check_small_batch(model, params, x, test_batch, training=False)
+    with _random_states_are_kept():
+        _check_outputs(model, params, x, y, data.num_classes)
+        _check_forward(model, params, x)
+        _check_derivatives(model, params, x, y, second_order=second_order)
+        _check_small_batch(model, params, x, train_batch, training=True)
+        _check_small_batch(model, params, x, test_batch, training=False)
     model.passed.add(tried)
+
+
+def _check_surroundings() -> None:
+    """Refuse modes of PyTorch in which gradients have other numbers, or do not exist."""
+    for device in ("cpu", "cuda"):
+        if torch.is_autocast_enabled(device):
+            raise ValueError(
+                f"torch.autocast is on for {device}, but clients compute in the parameters' own type; leave "
+                "it off, or give parameters of the type you want: params=model.init(seed, torch.bfloat16)"
+            )
+    if torch.is_inference_mode_enabled():
+        raise ValueError("torch.inference_mode is on, in which nothing can be trained; leave it off")
 
 
 def _check_params(model: Model, params: Params) -> None:
@@ -75,6 +92,13 @@ def _check_params(model: Model, params: Params) -> None:
             f"params of the model {model.name!r} must be of one floating-point type, but {found}; convert "
             "them, for example {name: tensor.float() for name, tensor in params.items()}"
         )
+    for name, tensor in params.items():
+        if tensor.is_inference():
+            raise ValueError(
+                f"params of the model {model.name!r}: {name!r} was made inside torch.inference_mode, so it "
+                "cannot be trained; copy it outside: params = {name: tensor.clone() for name, tensor in "
+                "params.items()}"
+            )
     devices = {tensor.device: name for name, tensor in params.items()}
     if len(devices) > 1:
         found = ", ".join(f"{name!r} is on {device}" for device, name in devices.items())
@@ -84,7 +108,8 @@ def _check_params(model: Model, params: Params) -> None:
 def _check_outputs(model: Model, params: Params, x: Tensor, y: Tensor, num_classes: int) -> None:
     try:
         with torch.no_grad():
-            logits: Any = model.apply(params, x)
+            # Copies, because forward may change what it is given.
+            logits: Any = model.apply({name: tensor.clone() for name, tensor in params.items()}, x.clone())
     except Exception as error:
         raise ValueError(
             f"the model {model.name!r} does not read examples of shape {tuple(x.shape[1:])} ({x.dtype}): "
@@ -117,24 +142,31 @@ def _check_forward(model: Model, params: Params, x: Tensor) -> None:
     if x.is_floating_point():
         x = x.to(next(tensor.dtype for name, tensor in params.items() if name not in model.frozen))
     outputs = []
-    # What a call in one mode changes may show only in the other.
-    for training in (False, True, False, True):
+    # What a call keeps may show only in the other mode, and only after other inputs.
+    other = x[:1].expand_as(x)
+    for training, inputs in ((False, x), (True, x), (True, other), (False, other), (False, x), (True, x)):
         module.train(training)
         for part in module.modules():
             if draws_random_numbers(part):
                 part.eval()
-        watched = {"its input": x.clone()}
+        watched = {"its input": inputs.clone()}
         watched |= {f"its parameter {name!r}": tensor.clone() for name, tensor in params.items()}
         watched |= {f"the buffer {name!r}": tensor for name, tensor in module.named_buffers()}
         # Writing into `tensor.data` leaves the version as it is.
         before = {name: (tensor._version, tensor.clone()) for name, tensor in watched.items()}
         own = {name: watched[f"its parameter {name!r}"] for name in params}
-        with _random_state_is_kept(model), torch.no_grad():
-            try:
+        states = _random_states()
+        try:
+            with torch.no_grad():
                 outputs.append(functional_call(module, own, (watched["its input"],)))
-            except Exception as error:
-                mode = "training" if training else "evaluation"
-                raise ValueError(f"the model {model.name!r} does not run in {mode} mode: {error}") from error
+        except Exception as error:
+            mode = "training" if training else "evaluation"
+            raise ValueError(f"the model {model.name!r} does not run in {mode} mode: {error}") from error
+        if any(repr(a) != repr(b) for a, b in zip(_random_states(), states, strict=True)):
+            raise ValueError(
+                f"model {model.name!r}: forward draws random numbers by itself, which cannot be seeded for "
+                "each client and step; draw them with a module such as nn.Dropout instead of F.dropout"
+            )
         now = watched | {f"the buffer {name!r}": tensor for name, tensor in module.named_buffers()}
         for name, (version, value) in before.items():
             if watched[name]._version != version or not _equal(now[name], value):
@@ -143,33 +175,62 @@ def _check_forward(model: Model, params: Params, x: Tensor) -> None:
                     "what ran before; compute a new tensor instead, or use a layer that keeps nothing "
                     "between batches, such as GroupNorm instead of a running mean"
                 )
-    if not (_equal(outputs[0], outputs[2]) and _equal(outputs[1], outputs[3])):
+    if not (_equal(outputs[0], outputs[4]) and _equal(outputs[1], outputs[5])):
         raise ValueError(
             f"model {model.name!r}: forward returns something else when it is called again with the same "
             "parameters and inputs; it must keep nothing between calls"
         )
 
 
+def _check_derivatives(model: Model, params: Params, x: Tensor, y: Tensor, *, second_order: bool) -> None:
+    model, trainable = model.bound(params)
+    leaves = {name: tensor.detach().requires_grad_() for name, tensor in trainable.items()}
+    order = "first"
+    try:
+        with torch.enable_grad():
+            loss = model.loss(leaves, x, y.to(x.device), 0)
+            grads = torch.autograd.grad(
+                loss, list(leaves.values()), create_graph=second_order, materialize_grads=True
+            )
+            order = "second"
+            curved = [gradient.sum() for gradient in grads if gradient.requires_grad]
+            if curved:
+                torch.autograd.grad(curved, list(leaves.values()), allow_unused=True)
+    except Exception as error:
+        only = "; only MAML needs them, FOMAML and Reptile do not" if order == "second" else ""
+        raise ValueError(f"the model {model.name!r} has no {order} derivatives: {error}{only}") from error
+    try:
+        copy.deepcopy(model.module)
+    except Exception as error:
+        raise ValueError(
+            f"the model {model.name!r} cannot be copied, as each thread needs it: {error}"
+        ) from error
+    for name, gradient in zip(leaves, grads, strict=True):
+        if gradient.layout != torch.strided:
+            raise ValueError(
+                f"the model {model.name!r} has sparse gradients in {name!r}; build its embedding with "
+                "sparse=False"
+            )
+
+
 def _equal(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
 
 
+def _random_states() -> tuple[Any, ...]:
+    """The states of the generators of PyTorch, NumPy and Python."""
+    return torch.get_rng_state().tolist(), np.random.get_state(), random.getstate()  # noqa: NPY002
+
+
 @contextmanager
-def _random_state_is_kept(model: Model) -> Iterator[None]:
-    """Raise ValueError if random numbers are drawn, and leave every generator as it was."""
-
-    def states() -> list[Any]:
-        numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002
-        return [torch.get_rng_state().tolist(), repr(numpy_state), random.getstate()]
-
-    with torch.random.fork_rng(devices=[]):
-        before = states()
+def _random_states_are_kept() -> Iterator[None]:
+    torch_state, numpy_state, python_state = _random_states()
+    try:
         yield
-        if states() != before:
-            raise ValueError(
-                f"model {model.name!r}: forward draws random numbers by itself, which cannot be seeded for "
-                "each client and step; draw them with a module such as nn.Dropout instead of F.dropout"
-            )
+    finally:
+        torch.set_rng_state(torch.tensor(torch_state, dtype=torch.uint8))
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        random.setstate(python_state)
 
 
 def _check_small_batch(model: Model, params: Params, x: Tensor, size: int | None, *, training: bool) -> None:

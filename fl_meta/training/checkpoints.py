@@ -130,6 +130,7 @@ def run_config(
         "model": model.name,
         "architecture": hashlib.sha256(str(model.module).encode()).hexdigest()[:16],
         "initial parameters": digest.hexdigest()[:16],
+        "frozen": [name for name in start if name in model.frozen],
         "data": f"{data.name} {data.fingerprint[:16]}",
         "evaluation.every": evaluation.every if evaluation else None,
         "evaluation.personalization_epochs": evaluation.personalization_epochs if evaluation else None,

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
+from fl_meta.algorithms.sent import SentGradients
 from fl_meta.algorithms.stages import Stage
 from fl_meta.algorithms.table import Algorithm
 from fl_meta.data.federated import FederatedDataset
@@ -124,7 +125,13 @@ def train(
     start = model.init(seed) if params is None else params
     start = {name: tensor.detach().to(device) for name, tensor in start.items()}
     for stage in stages:
-        check_model(model, start, data, train_batch=smallest_batch(data, stage.algorithm.local_work))
+        check_model(
+            model,
+            start,
+            data,
+            train_batch=smallest_batch(data, stage.algorithm.local_work),
+            second_order=stage.algorithm.sends is SentGradients.LAST_THROUGH_STEPS,
+        )
     saver = _Saver(checkpoint, run_config(task, stages, start, evaluation) if checkpoint else {})
     if checkpoint and Path(checkpoint.path).exists():
         done, history = read_progress(Path(checkpoint.path), saver.config, start, evaluation, device)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fl_meta.engines.stacked.layer_rules import embedding_rows
+from fl_meta.engines.stacked.layer_rules import check_codes, embedding_rows
 from fl_meta.engines.stacked.rule import Draws, LayerRule, Tangents
 from fl_meta.models.parameters import Params
 
@@ -34,6 +34,7 @@ def _lookup_rows(params: Params, x: Tensor) -> tuple[Tensor, int]:
 
 def _lookup(module: nn.Module, params: Params, x: Tensor, draws: Draws) -> Tensor:
     embedding, weight = params["embedding"], params["weight"]
+    check_codes(x, embedding.shape[1])
     rows, _ = _lookup_rows(params, x)
     contributions = torch.bmm(embedding, _by_offset(weight, embedding.shape[2]))
     if "bias" in params:  # each position adds up exactly one row of the window's first offset

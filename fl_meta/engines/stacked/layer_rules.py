@@ -28,6 +28,13 @@ def embedding_rows(x: Tensor, weight: Tensor) -> Tensor:
     return x.long() + shift.view(-1, *[1] * (x.ndim - 1))
 
 
+def check_codes(x: Tensor, num_codes: int) -> None:
+    """Raise IndexError for a code that the embedding lacks: its row would be that of another client."""
+    least, most = (int(bound) for bound in torch.aminmax(x)) if x.numel() else (0, 0)
+    if least < 0 or most >= num_codes:
+        raise IndexError(f"code {least if least < 0 else most} is not in the embedding of {num_codes} codes")
+
+
 # Every call costs time, even one that only makes a view.
 def _as_matrices(x: Tensor) -> Tensor:
     return x if x.ndim == 3 else x.flatten(1, -2)
@@ -91,6 +98,7 @@ def _linear_pull(
 
 def _embedding(module: nn.Module, params: Params, x: Tensor, draws: Draws) -> Tensor:
     weight = params["weight"]
+    check_codes(x, weight.shape[1])
     return nn.functional.embedding(embedding_rows(x, weight), weight.flatten(0, 1))
 
 
@@ -152,14 +160,15 @@ def _other(module: nn.Module, params: Params, x: Tensor, draws: Draws) -> Tensor
 OTHER = LayerRule(_other)
 
 
+def _constants(module: nn.Module) -> Params:
+    """What a layer reads besides trainable parameters, and all clients share."""
+    frozen = {name: p for name, p in module.named_parameters() if not p.requires_grad}
+    return frozen | dict(module.named_buffers())
+
+
 def _with_constants(rule: LayerRule, module: nn.Module, params: Params, x: Tensor, draws: Draws) -> Tensor:
-    """Run a layer whose frozen parameters, which all clients share, are the module's own."""
-    frozen = {
-        name: parameter.expand(len(x), *parameter.shape)
-        for name, parameter in module.named_parameters()
-        if not parameter.requires_grad
-    }
-    return rule.forward(module, frozen | params, x, draws)
+    shared = {name: tensor.expand(len(x), *tensor.shape) for name, tensor in _constants(module).items()}
+    return rule.forward(module, shared | params, x, draws)
 
 
 def _without_parameters(
@@ -263,6 +272,6 @@ def rule_of(module: nn.Module) -> LayerRule:
     if isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) != (1, -1):
         return OTHER
     rule = RULES.get(type(module), OTHER)
-    if rule is not OTHER and not all(parameter.requires_grad for parameter in module.parameters()):
+    if rule is not OTHER and _constants(module):
         return LayerRule(partial(_with_constants, rule))
     return rule
