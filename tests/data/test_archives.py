@@ -11,7 +11,6 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import pytest
 
@@ -158,15 +157,15 @@ def test_a_stop_in_the_middle_leaves_nothing(
     tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = archive_of(tmp_path / "x.zip", ("a.bin", TEXT), ("b.bin", TEXT))
-    members = archives._members
+    members = archives.members
 
-    def stopped(path: Path, single: str) -> Iterator[tuple[str, IO[bytes]]]:
-        opened = members(path, single)
+    def stopped(path: Path, single: str, limit: int) -> Iterator[tuple[str, Iterator[bytes]]]:
+        opened = members(path, single, limit)
         yield next(opened)
         assert list(target.rglob("a.bin"))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(archives, "_members", stopped)
+    monkeypatch.setattr(archives, "members", stopped)
     with pytest.raises(KeyboardInterrupt):
         unpack(archive, target, ["a.bin", "b.bin"], 10**6)
     assert list(target.iterdir()) == []

@@ -139,7 +139,11 @@ def test_a_file_is_fetched_once_and_its_checksum_kept(
     assert fetch("toy", lambda *now: shown.append(now)) == [folder / "toy.bin"]
     assert (folder / "toy.bin").read_bytes() == CONTENT and names(folder) == {"toy.bin", "fetched.json"}
     seen = json.loads((folder / "fetched.json").read_text())["toy.bin"]
-    assert seen == {"bytes": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()}
+    assert seen == {
+        "bytes": len(CONTENT),
+        "sha256": hashlib.sha256(CONTENT).hexdigest(),
+        "mtime_ns": (folder / "toy.bin").stat().st_mtime_ns,
+    }
     assert shown[-1] == ("toy.bin", len(CONTENT), len(CONTENT)) and shown == sorted(shown)
     fetch("toy", quiet)
     assert site.asked == [("toy.bin", None)]
@@ -339,7 +343,7 @@ def test_checking_says_what_the_checksum_was_compared_with(offer: Callable[..., 
     assert list(check_files("toy")) == [(path, 1_000_000, "checksum unknown")]
     path.unlink()
     fetch("toy", quiet)
-    assert list(check_files("toy")) == [(path, 1_000_000, "checksum as when it was fetched")]
+    assert list(check_files("toy")) == [(path, 1_000_000, "checksum as when it was fetched or checked")]
     (folder / "fetched.json").write_text("{")
     with pytest.raises(ValueError, match=r"fetched.json: damaged"):
         list(check_files("toy"))

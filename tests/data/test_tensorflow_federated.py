@@ -76,27 +76,39 @@ def test_the_digits_are_another_split() -> None:
     assert data["f0000_14"].train_y.tolist() == [3, 8] and data["f0000_14"].test_y.tolist() == [1]
 
 
-def test_a_packed_file_is_unpacked_beside_it_once(emnist: Path) -> None:
+def test_a_packed_file_is_unpacked_beside_it_once(emnist: Path, publish: Callable[[str, Path], None]) -> None:
     packed = emnist.with_suffix(".sqlite.lzma")
     packed.write_bytes(lzma.compress(emnist.read_bytes(), format=lzma.FORMAT_ALONE))
+    publish("emnist_tff", packed)
     whole = emnist.read_bytes()
     emnist.unlink()
     assert_emnist_is_read()
     assert emnist.read_bytes() == whole
     packed.write_bytes(b"no longer read")
     assert_emnist_is_read()
-    assert sorted(path.name for path in emnist.parent.iterdir()) == [emnist.name, packed.name]
+    assert sorted(path.name for path in emnist.parent.iterdir()) == [emnist.name, packed.name, "fetched.json"]
+    # What was unpacked is known from then on.
+    emnist.write_bytes(whole[:-1] + b"?")
+    with pytest.raises(ValueError, match=re.escape(f"{emnist}: does not match the checksum sha256:")):
+        load_emnist_tff()
+    emnist.unlink()
+    with pytest.raises(ValueError, match=re.escape(f"{packed}: has 14 bytes, but must have ")):
+        load_emnist_tff()
 
 
 @pytest.mark.parametrize("share", [0, 0.4, 0.9])
-def test_a_packed_file_that_was_cut_off_is_an_error_and_leaves_nothing(emnist: Path, share: float) -> None:
+def test_a_packed_file_that_was_cut_off_is_an_error_and_leaves_nothing(
+    emnist: Path, publish: Callable[[str, Path], None], share: float
+) -> None:
+    """Also if the checksum is that of the damaged file."""
     packed = emnist.with_suffix(".sqlite.lzma")
     whole = lzma.compress(emnist.read_bytes())
     packed.write_bytes(whole[: int(share * len(whole))])
+    publish("emnist_tff", packed)
     emnist.unlink()
     with pytest.raises(ValueError, match=re.escape(f"{packed}: damaged")):
         load_emnist_tff()
-    assert [path.name for path in emnist.parent.iterdir()] == [packed.name]
+    assert {path.name for path in emnist.parent.iterdir()} == {packed.name, "fetched.json"}
 
 
 def test_emnist_has_the_writers_images_with_ink_as_one_in_both_formats(
