@@ -1,8 +1,8 @@
-"""Archives and compressed files, read to their end: no links, no paths out of the folder, no endless content.
+"""Archives and compressed files, read safely: no links, no paths out of the folder, no endless content.
 
-The modules gzip, bz2 and lzma take an empty file, or one whose second stream is damaged, for a shorter one, and
-tarfile leaves the end of the stream unread, where gzip's checksum is. pooch's processors neither bound what
-comes out of an archive nor take a file from whichever folder it is in.
+They are read to their end. The modules gzip, bz2 and lzma take an empty file, or one whose second stream is
+damaged, for a shorter one, and tarfile leaves the end of the stream unread, where gzip's checksum is. pooch's
+processors neither bound what comes out of an archive nor take a file from whichever folder it is in.
 """
 
 from __future__ import annotations

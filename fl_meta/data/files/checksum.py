@@ -1,8 +1,8 @@
-"""Whether a file is the one that was published, or the one that was fetched: by its size, time and checksum.
+"""Whether a file is the one that was published or fetched, by its size, time and checksum.
 
-`fetched.json`, in a data set's folder, has the size, the sha256 and the time of change of each file when it was
-fetched or last checked. While size and time are the same, a file counts as unchanged; else its checksum is
-computed.
+`fetched.json`, in a data set's folder, has the size, the sha256 and the time of change of each file when it
+was fetched or checked. While size and time are the same, a file counts as unchanged; if only the time is
+another, its checksum decides.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fl_meta.data.files.errors import DataFileError
 from fl_meta.support.atomic_files import write_atomically
 
 RECORD = "fetched.json"
-# A disk's clock is coarse: a file changed within this time could be changed again without its time showing it.
+# A disk's clock is coarse: a file could be changed again within this time, and its time not show it.
 _CLOCK_NS = 2 * 10**9
 
 
@@ -73,7 +73,7 @@ def verified_file(name: str, *files: str) -> Path:
 def verify_known(name: str, path: Path) -> None:
     """Compare a file of a data set with the record or, if that lacks it, with its published checksum.
 
-    What had to be read for that is recorded where the folder can be written to, so that the next time is cheap.
+    If it had to be read for that, the result is recorded where the folder can be written to.
 
     Raises:
         DataFileError: if the file has changed, or is not what was published.

@@ -31,8 +31,8 @@ def selecting(path: Path) -> Iterator[Select]:
         def select(query: str, *values: Any) -> Generator[tuple[Any, ...], None, None]:
             with reading(path, "a SQLite file of this data set"):
                 # Not "yield from", which would also close the cursor, and then after the connection.
-                for row in connection.execute(query, values):
-                    yield row  # noqa: UP028
+                for row in connection.execute(query, values):  # noqa: UP028
+                    yield row
 
         ((pages,), (size,)) = (next(select(f"PRAGMA {what}")) for what in ("page_count", "page_size"))
         # SQLite itself reads zeros in place of a truncated last page.

@@ -224,9 +224,7 @@ def _hdf5_clients(path: Path) -> Clients:
             client_id = client_name(path, name)
             # A damaged shape would make h5py fill the whole memory with what the file does not hold.
             if any(values.nbytes > most for values in group.values()):
-                raise DataFileError(
-                    f"{path}: damaged, client {client_id!r} has more data than the file holds"
-                )
+                raise DataFileError(f"{path}: damaged, more of client {client_id!r} than the file can hold")
             yield client_id, {key: values[()] for key, values in group.items()}
 
 
