@@ -92,8 +92,8 @@ class OnDemand:
         expected = (int(self.counts[client]), *self.example_shape)
         if made.shape != expected or made.dtype != self.dtype:
             raise ValueError(
-                f"`make({client})` returned examples of shape {made.shape} ({made.dtype}); expected {expected} "
-                f"({self.dtype})"
+                f"`make({client})` returned examples of shape {made.shape} ({made.dtype}); expected "
+                f"{expected} ({self.dtype})"
             )
         return made
 

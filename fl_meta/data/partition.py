@@ -225,7 +225,7 @@ def _divided(
         how += f"; clients with fewer than 2 are left out: {lost}"
         warnings.warn(
             f"{enough.sum()} clients instead of {num_clients}: those with fewer than {LEAST_EXAMPLES} "
-            f"examples are left out ({lost}). To lose fewer, choose a larger alpha, fewer clients, or another "
+            f"examples are left out ({lost}). To lose fewer, choose a larger alpha, fewer clients or another "
             "seed",
             stacklevel=3,
         )

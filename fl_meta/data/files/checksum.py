@@ -22,6 +22,7 @@ from fl_meta.data.files.errors import DataFileError
 from fl_meta.support.atomic_files import write_atomically
 
 RECORD = "fetched.json"
+_FORGET = "if you meant to change it, delete {!r} from {}"
 # A disk's clock is coarse: a file could be changed again within this time, and its time not show it.
 _CLOCK_NS = 2 * 10**9
 
@@ -90,12 +91,21 @@ def verify_known(name: str, path: Path) -> None:
             remember(name, path)
 
 
+def check_nothing_is_gone(name: str, within: str) -> None:
+    """Refuse to go on without a file of a sub-folder that was recorded, where the names are not fixed."""
+    for folder in folders_of(name):
+        for key in read_record(folder):
+            if key.startswith(f"{within}/") and not (folder / key).is_file():
+                forget = _FORGET.format(key, folder / RECORD)
+                raise FileNotFoundError(f"{folder / key}: is no longer there; put it back, or {forget}")
+
+
 def compare(name: str, path: Path) -> str:
     """Compare a file's checksum with all that is known of it, and say with what; "" if nothing is known."""
     folder, key = _place(name, path)
     compared = ""
     if known := read_record(folder).get(key):
-        advice = f", or remove {key!r} from {folder / RECORD} if you replaced it on purpose"
+        advice = f", or {_FORGET.format(key, folder / RECORD)}"
         verify(path, known["bytes"], f"sha256:{known['sha256']}", advice)
         compared = "checksum as when it was fetched or checked"
     download = _published(name).get(path.name)

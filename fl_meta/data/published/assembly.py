@@ -103,8 +103,6 @@ def assembled(
         [[len(part[i][1]) if i in part else 0 for part in (train, test)] for i in ids], dtype=np.int64
     )
     ends = np.cumsum(counts).reshape(-1, 2)
-    if not ids:
-        raise DataFileError(f"the files of {name} hold no client at all; get them again")
     first_x, first_y = next(iter((train or test).values()))
     x = np.empty((ends[-1, -1], *first_x.shape[1:]), first_x.dtype)
     y = np.empty((ends[-1, -1], *first_y.shape[1:]), first_y.dtype)

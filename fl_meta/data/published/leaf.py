@@ -13,7 +13,7 @@ from fl_meta.data.catalogue import existing, folder, folder_of, located
 from fl_meta.data.encoding import CHARACTERS, VOCABULARY, encode
 from fl_meta.data.federated import PADDING, FederatedDataset
 from fl_meta.data.files.arrays import Columns, client_name, column
-from fl_meta.data.files.checksum import verify_known
+from fl_meta.data.files.checksum import check_nothing_is_gone, verify_known
 from fl_meta.data.files.errors import DataFileError, reading
 from fl_meta.data.published.assembly import Examples, Parse, assembled, handwriting
 
@@ -66,12 +66,15 @@ def _read(
         paths = [path for path in files if path.parent.name == part]
         if not paths and not any(folder_of(name, folder()).glob(f"{part}/*.json")):
             existing(name, f"{part}/*.json")  # raises: no file has that name
+        check_nothing_is_gone(name, part)
         for path in paths:
             verify_known(name, path)
             for user, columns in _users(path, convert):
                 if user in clients:
                     raise DataFileError(f"{path}: user {user!r} is in another file of {part}/ too")
                 clients[user] = parse(path, user, columns)
+    if not any(parts.values()):
+        raise DataFileError(f"{files[0].parents[1]}: the files in train/ and test/ hold no users")
     return parts["train"], parts["test"]
 
 
