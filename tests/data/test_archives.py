@@ -11,6 +11,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -151,6 +152,96 @@ def test_what_is_damaged_or_truncated_is_refused(tmp_path: Path, target: Path, k
     for damaged in (content[: len(content) // 2], b"<html>please log in</html>"):
         path.write_bytes(damaged)
         assert_refused(path, target, "damaged, or not an archive")
+
+
+@pytest.mark.parametrize("kind", ["x.tar.gz", "x.tar.bz2", "x.tar.lzma", "x.gz", "x.bz2", "x.lzma"])
+def test_a_compressed_file_is_read_to_its_end(tmp_path: Path, target: Path, kind: str) -> None:
+    path = archive_of(tmp_path / kind, ("a.bin", TEXT))
+    whole = path.read_bytes()
+    # Empty; cut in the checksum; a checksum of something else; something that is no stream after the end.
+    for damaged in (b"", whole[:-1], whole[:-6] + b"?" + whole[-5:], whole + b"more", whole + whole[:20]):
+        path.write_bytes(damaged)
+        assert_refused(path, target, "damaged, or not an archive")
+    path.write_bytes(whole + bytes(1_000))  # zeros that fill up a block
+    unpack(path, target, ["a.bin"], 10**6)
+    assert (target / "a.bin").read_bytes() == TEXT
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_stream_of_a_compressed_file_counts(tmp_path: Path, target: Path, kind: str) -> None:
+    first, second = (KINDS[kind](part) for part in (TEXT[:500], TEXT[500:]))
+    path = tmp_path / f"x.{kind}"
+    path.write_bytes(first + second)
+    unpack(path, target, ["a.bin"], 10**6)
+    assert (target / "a.bin").read_bytes() == TEXT
+    (target / "a.bin").unlink()
+    path.write_bytes(first + b"?" + second[1:])
+    assert_refused(path, target, "damaged, or not an archive")
+
+
+def test_a_list_of_files_that_breaks_off_is_refused(tmp_path: Path, target: Path) -> None:
+    """tarfile itself takes a damaged header for the end, here before a second a.bin."""
+    path = archive_of(tmp_path / "x.tar.gz", ("a.bin", TEXT), ("in/a.bin", TEXT))
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[content.index(b"in/a.bin")] ^= 1
+    path.write_bytes(gzip.compress(content))
+    assert_refused(path, target, "damaged, its list of files breaks off")
+
+
+def test_an_lzma_header_that_asks_for_all_memory_is_refused(tmp_path: Path, target: Path) -> None:
+    content = bytearray(lzma.compress(TEXT, format=lzma.FORMAT_ALONE))
+    content[1:5] = (2**31).to_bytes(4, "little")  # the size of the dictionary
+    (tmp_path / "x.lzma").write_bytes(content)
+    assert_refused(tmp_path / "x.lzma", target, "damaged, or not an archive .*[Mm]emory")
+
+
+def test_an_offset_beyond_the_beginning_of_a_zip_is_damage(tmp_path: Path, target: Path) -> None:
+    """Python seeks there, and the system answers "invalid argument"."""
+    path = archive_of(tmp_path / "x.zip", ("a.bin", TEXT))
+    content = bytearray(path.read_bytes())
+    end = content.rindex(b"PK\5\6")
+    content[end + 16 : end + 20] = (2**31).to_bytes(4, "little")  # of the list of files
+    path.write_bytes(content)
+    assert_refused(path, target, "damaged, or not an archive")
+
+
+@pytest.mark.parametrize("name", [".", "in/..", "in/.", ""])
+@pytest.mark.parametrize("kind", ["x.tar.gz", "x.zip"])
+def test_a_file_without_a_name_is_refused_in_these_words(
+    tmp_path: Path, target: Path, name: str, kind: str
+) -> None:
+    if name == "" and kind == "x.zip":
+        pytest.skip("zipfile itself does not write one")
+    archive = archive_of(tmp_path / kind, ("a.bin", TEXT), (name, b"x"))
+    assert_refused(archive, target, "is not the name of a file|leads out of the folder")
+
+
+@pytest.mark.parametrize(
+    ("kind", "folder"), [("x.tar.gz", special(".", tarfile.DIRTYPE)), ("x.zip", ("./", b""))]
+)
+def test_the_folder_itself_may_be_in_an_archive(
+    tmp_path: Path, target: Path, kind: str, folder: tarfile.TarInfo | tuple[str, bytes]
+) -> None:
+    """As `tar -C folder -czf x.tar.gz .` packs it; and a name that no disk takes harms nobody."""
+    unpack(
+        archive_of(tmp_path / kind, folder, ("./a.bin", TEXT), ("b" * 99_0, b"x")), target, ["a.bin"], 10**6
+    )
+    assert [path.name for path in target.iterdir()] == ["a.bin"]
+
+
+def test_a_full_disk_is_no_damage(tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = archive_of(tmp_path / "x.tar.gz", ("a.bin", TEXT))
+    opened = Path.open
+
+    def full(path: Path, mode: str = "r") -> IO[bytes]:
+        return opened(Path("/dev/full") if path.name == "a.bin" else path, mode)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", full)
+        with pytest.raises(OSError, match="No space left") as caught:
+            unpack(path, target, ["a.bin"], 10**6)
+    assert f"cannot unpack {path} into {target}: No space left on device" in str(caught.value)
+    assert list(target.iterdir()) == []
 
 
 def test_a_stop_in_the_middle_leaves_nothing(

@@ -100,6 +100,15 @@ def test_a_pickle_in_a_file_is_not_loaded(small: Callable[..., Path]) -> None:
     assert not (path.parent / "sprung").exists()
 
 
+def test_a_header_that_says_less_than_there_is_does_not_hide_the_rest(small: Callable[..., Path]) -> None:
+    """NumPy reads as many values as the header says, which ends before the checksum is compared."""
+    path = small("unipen62") / "unipen62.npz"
+    np.savez(path, **npz_arrays("unipen62"))
+    path.write_bytes(path.read_bytes().replace(b"'shape': (12,), }", b"'shape': (11,), }"))
+    with pytest.raises(ValueError, match=re.escape(f"{path}: damaged")):
+        load_unipen62()
+
+
 def test_a_single_array_is_not_an_npz(small: Callable[..., Path]) -> None:
     path = small("unipen62") / "unipen62.npz"
     with path.open("wb") as file:

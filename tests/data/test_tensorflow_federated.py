@@ -190,6 +190,53 @@ def test_any_feature_is_read_as_it_was_written(floats: list[float], numbers: lis
     assert read["text"].tolist() == [[text]] * 2
 
 
+# HDF5 -----------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_array_in_hdf5_is_an_empty_part_whatever_type_it_has(
+    small: Callable[..., Path], expect: Callable[..., None]
+) -> None:
+    folder = small("emnist_tff in HDF5")
+    expect("emnist_tff", writers=2, train_images=4, test_images=2)
+    with h5py.File(folder / "fed_emnist_test.h5", "a") as file:
+        group = file["examples/f0000_14"]
+        for key in ("pixels", "label"):
+            del group[key]
+            group[key] = np.array([])
+    data = load_emnist_tff()
+    assert data["f0000_14"].test_x.shape == (0, 28, 28) and data["f0000_14"].test_y.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        (h5py.Empty("f"), "client 'f0000_14' has no array 'label'"),
+        (np.float32(5), "client 'f0000_14' has no array 'label'"),
+        ("text", "client 'f0000_14' has no array 'label'"),
+    ],
+)
+def test_what_is_no_array_in_hdf5_is_an_error(
+    small: Callable[..., Path], values: object, problem: str
+) -> None:
+    path = small("emnist_tff in HDF5") / "fed_emnist_test.h5"
+    with h5py.File(path, "a") as file:
+        del file["examples/f0000_14/label"]
+        file["examples/f0000_14/label"] = values
+    with pytest.raises(ValueError, match=re.escape(f"{path}: {problem}")):
+        load_emnist_tff()
+
+
+def test_a_shape_larger_than_the_file_is_not_filled_into_memory(small: Callable[..., Path]) -> None:
+    path = small("emnist_tff in HDF5") / "fed_emnist_test.h5"
+    with h5py.File(path, "a") as file:
+        del file["examples/f0000_14/pixels"]
+        file["examples/f0000_14"].create_dataset("pixels", (10**9, 28, 28), np.float32, chunks=(100, 28, 28))
+    with pytest.raises(
+        ValueError, match=re.escape(f"{path}: damaged, more of client 'f0000_14' than the file")
+    ):
+        load_emnist_tff()
+
+
 # CIFAR-100 ------------------------------------------------------------------------------------------------
 
 

@@ -56,7 +56,7 @@ def unpack(archive: Path, target: Path, names: Sequence[str], limit: int) -> Non
             closing(members(archive, names[0], limit)) as opened,
         ):
             for path, pieces in opened:
-                name = PurePosixPath(path).name
+                name = path.rpartition("/")[2]
                 if name in found:
                     raise DataFileError(f"{archive}: holds {name} twice; nothing was unpacked")
                 # A member that is not wanted is read too: what it holds counts.
@@ -172,11 +172,12 @@ def _too_much(archive: Path, limit: int) -> DataFileError:
 
 def _check_member(archive: Path, name: str, *, plain: bool, folder: bool) -> None:
     path = PurePosixPath(name.replace("\\", "/"))
+    last = name.rpartition("/")[2]
     if not plain:
         problem = "is a link or not a regular file"
     elif path.is_absolute() or ".." in path.parts:
         problem = "leads out of the folder"
-    elif not path.name and not folder:
+    elif last in ("", ".") and not folder:
         problem = "is not the name of a file"
     else:
         return
