@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from small_files import Pipe
 
 from fl_meta.data.files import archives
 from fl_meta.data.files.archives import LARGEST_RATIO, unpack
@@ -205,6 +206,24 @@ def test_an_offset_beyond_the_beginning_of_a_zip_is_damage(tmp_path: Path, targe
     assert_refused(path, target, "damaged, or not an archive")
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_zeros_in_the_list_of_a_zip_do_not_mean_an_empty_file(
+    tmp_path: Path, target: Path, streamed: bool
+) -> None:
+    """Zeros in the place of a file's sizes and checksum are those of an empty file."""
+    packed = Pipe() if streamed else io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as opened:
+        opened.writestr("a.bin", TEXT)
+    path, content = tmp_path / "x.zip", bytearray(packed.getvalue())
+    path.write_bytes(content)
+    unpack(path, target, ["a.bin"], 10**6)
+    (target / "a.bin").unlink()
+    start = content.rindex(b"PK\1\2")
+    content[start + 16 : start + 28] = bytes(12)
+    path.write_bytes(content)
+    assert_refused(path, target, "damaged, or not an archive .*two checksums of 'a.bin'")
+
+
 @pytest.mark.parametrize("name", [".", "in/..", "in/.", ""])
 @pytest.mark.parametrize("kind", ["x.tar.gz", "x.zip"])
 def test_a_file_without_a_name_is_refused_in_these_words(
@@ -242,6 +261,13 @@ def test_a_full_disk_is_no_damage(tmp_path: Path, target: Path, monkeypatch: pyt
             unpack(path, target, ["a.bin"], 10**6)
     assert f"cannot unpack {path} into {target}: No space left on device" in str(caught.value)
     assert list(target.iterdir()) == []
+
+
+def test_what_a_killed_unpacking_left_goes_with_the_next(tmp_path: Path, target: Path) -> None:
+    (target / ".unpacking-old").mkdir()
+    (target / ".unpacking-old" / "a.bin").write_bytes(TEXT)
+    unpack(archive_of(tmp_path / "x.zip", ("a.bin", TEXT)), target, ["a.bin"], 10**6)
+    assert [path.name for path in target.iterdir()] == ["a.bin"]
 
 
 def test_a_stop_in_the_middle_leaves_nothing(

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_files import FORMATS, name_of
+from small_files import FORMATS, Pipe, name_of
 
 from fl_meta.data import load_dataset
 from fl_meta.data.catalogue import located
@@ -152,8 +152,8 @@ def tar(*files: tuple[str, bytes]) -> bytes:
     return packed.getvalue()
 
 
-def zipped(method: int) -> bytes:
-    packed = io.BytesIO()
+def zipped(method: int, kind: type[io.BytesIO] = io.BytesIO) -> bytes:
+    packed = kind()
     with zipfile.ZipFile(packed, "w", method) as archive:
         archive.writestr("in/a.bin", TEXT)
         archive.writestr("in/read.me", b"no")
@@ -167,6 +167,7 @@ ARCHIVES = (
     | {f"x.tar.{kind}": packer(TAR) for kind, packer in PACKERS.items()}
     | {f"two streams.{kind}": b"".join(map(packer, HALVES)) for kind, packer in PACKERS.items()}
     | {"deflated.zip": zipped(zipfile.ZIP_DEFLATED), "stored.zip": zipped(zipfile.ZIP_STORED)}
+    | {"streamed.zip": zipped(zipfile.ZIP_DEFLATED, Pipe)}
     | {"bzip2.zip": zipped(zipfile.ZIP_BZIP2), "lzma.zip": zipped(zipfile.ZIP_LZMA)}
     | {"alone.lzma": lzma.compress(TEXT, format=lzma.FORMAT_ALONE)}
 )

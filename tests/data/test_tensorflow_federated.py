@@ -226,6 +226,13 @@ def test_what_is_no_array_in_hdf5_is_an_error(
         load_emnist_tff()
 
 
+def test_a_name_of_an_array_that_is_no_text_is_an_error(small: Callable[..., Path]) -> None:
+    path = small("emnist_tff in HDF5") / "fed_emnist_test.h5"
+    path.write_bytes(path.read_bytes().replace(b"pixels", b"pixel\xe4"))
+    with pytest.raises(ValueError, match=re.escape(f"{path}: client 'f0000_14' has no array 'pixels'")):
+        load_emnist_tff()
+
+
 def test_a_shape_larger_than_the_file_is_not_filled_into_memory(small: Callable[..., Path]) -> None:
     path = small("emnist_tff in HDF5") / "fed_emnist_test.h5"
     with h5py.File(path, "a") as file:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import bz2
 import io
 import lzma
+import shutil
 import stat
+import struct
 import tarfile
 import tempfile
 import zipfile
@@ -22,12 +24,14 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from fl_meta.data.files.errors import DataFileError, reading
+from fl_meta.data.files.locks import locked
 
 # At most this many times an archive's own size may come out of it; TFF's archives have less than 30. An
 # amount that does no harm is allowed whatever the ratio.
 LARGEST_RATIO = 100
 HARMLESS = 32 << 20
 _CHUNK = 1 << 16
+_UNPACKING = ".unpacking-"
 # A damaged header may ask for 4 GiB of memory; what `xz -9` writes needs 65 MiB.
 _LZMA_MEMORY = 1 << 29
 _DECOMPRESSORS: dict[str, Callable[[], Any]] = {
@@ -52,9 +56,14 @@ def unpack(archive: Path, target: Path, names: Sequence[str], limit: int) -> Non
     total, found = 0, set[str]()
     try:
         with (
-            tempfile.TemporaryDirectory(dir=target, prefix=".unpacking-") as folder,
+            locked(target) as alone,
+            tempfile.TemporaryDirectory(dir=target, prefix=_UNPACKING) as folder,
             closing(members(archive, names[0], limit)) as opened,
         ):
+            # What an unpacking that was killed has left.
+            for left in target.glob(f"{_UNPACKING}*") if alone else []:
+                if left != Path(folder):
+                    shutil.rmtree(left, ignore_errors=True)
             for path, pieces in opened:
                 name = path.rpartition("/")[2]
                 if name in found:
@@ -93,6 +102,7 @@ def members(archive: Path, single: str, limit: int) -> Generator[tuple[str, Iter
                     plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)
                     _check_member(archive, info.filename, plain=plain, folder=info.is_dir())
                     if not info.is_dir():
+                        _check_crc(archive, info)
                         with opened.open(info) as content:
                             yield info.filename, _pieces(archive, content)
         elif ".tar" in archive.suffixes:
@@ -144,6 +154,19 @@ def _pieces(archive: Path, content: IO[bytes]) -> Iterator[bytes]:
     with reading(archive, "an archive of its kind"):
         while piece := content.read(_CHUNK):
             yield piece
+
+
+def _check_crc(archive: Path, info: zipfile.ZipInfo) -> None:
+    """Compare the checksum in the list of a .zip with that beside the file: zeros would mean an empty one."""
+    with archive.open("rb") as file:
+        file.seek(info.header_offset)
+        flags, crc, _, _, name, extra = struct.unpack("<6xH6xLLLHH", file.read(30))
+        if flags & 8:  # it comes after the file
+            file.seek(name + extra + info.compress_size, io.SEEK_CUR)
+            behind = file.read(8)
+            (crc,) = struct.unpack("<L", behind[4:] if behind[:4] == b"PK\x07\x08" else behind[:4])
+    if crc != info.CRC:
+        raise zipfile.BadZipFile(f"two checksums of {info.filename!r}")
 
 
 class _Stream(io.RawIOBase):

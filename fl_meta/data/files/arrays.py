@@ -96,7 +96,9 @@ def column(path: Path, client_id: str, columns: Columns, key: str, kinds: str, *
     values = columns.get(key)
     size = int(np.prod(shape))
     if not isinstance(values, np.ndarray) or values.ndim == 0:
-        raise DataFileError(f"{path}: client {client_id!r} has no array {key!r}; it has {', '.join(columns)}")
+        raise DataFileError(
+            f"{path}: client {client_id!r} has no array {key!r}; it has {', '.join(map(str, columns))}"
+        )
     if len(values) == 0:
         return np.empty((0, *shape), _TYPES[kinds[0]])
     if values.dtype.kind not in kinds or values.size != len(values) * size:

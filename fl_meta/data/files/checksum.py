@@ -7,18 +7,17 @@ another, its checksum decides.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict
 
 from fl_meta.data.catalogue import CATALOGUE, Download, existing, folders_of
 from fl_meta.data.files.errors import DataFileError
+from fl_meta.data.files.locks import locked
 from fl_meta.support.atomic_files import write_atomically
 
 RECORD = "fetched.json"
@@ -122,7 +121,7 @@ def remember(name: str, *paths: Path) -> None:
         OSError: if the folder cannot be written to.
     """
     folder = _place(name, paths[0])[0]
-    with _locked(folder):
+    with locked(folder):  # the record is written by one process at a time
         record = read_record(folder)
         before = json.dumps(record)
         for path in paths:
@@ -160,14 +159,3 @@ def _place(name: str, path: Path) -> tuple[Path, str]:
     """A data set's folder that holds a file, and the file's path in it."""
     folder = next(folder for folder in folders_of(name) if folder in path.parents)
     return folder, path.relative_to(folder).as_posix()
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """The record of a folder is written by one process at a time."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
