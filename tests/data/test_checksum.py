@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fl_meta.command_line.main import main
 from fl_meta.data import load_dataset
 from fl_meta.data.files import checksum
 from fl_meta.data.files.checksum import RECORD, compare, remember, verify_known
@@ -198,3 +199,30 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(PermissionError, match=re.escape(str(npz))):
         load_dataset("unipen62")
+
+
+def test_data_check_records_what_nothing_was_known_of_once_it_is_loaded(
+    npz: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["data", "check", "unipen62"]) == 0
+    said = capsys.readouterr().out
+    assert "checksum unknown\n" in said and "recorded in fetched.json: a later change will be noticed" in said
+    assert record(npz)["unipen62.npz"]["bytes"] == npz.stat().st_size
+    assert main(["data", "check", "unipen62"]) == 0
+    said = capsys.readouterr().out
+    assert "checksum as when it was fetched or checked\n" in said and "recorded" not in said
+    flip(npz, time=OLD)
+    with pytest.raises(SystemExit, match="1"):
+        main(["data", "check", "unipen62"])
+    assert f"{npz}: does not match the checksum" in capsys.readouterr().err
+    # What cannot be loaded is not recorded, and a folder that cannot be written to is no error.
+    (npz.parent / RECORD).unlink()
+    whole = npz.read_bytes()
+    npz.write_bytes(whole[:-40])
+    with pytest.raises(SystemExit, match="1"):
+        main(["data", "check", "unipen62"])
+    assert not (npz.parent / RECORD).exists()
+    npz.write_bytes(whole)
+    monkeypatch.setattr(checksum, "write_atomically", lambda *_: (_ for _ in ()).throw(OSError("read only")))
+    assert main(["data", "check", "unipen62"]) == 0
+    assert "The checksums are not recorded: read only" in capsys.readouterr().out
