@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.support.array_types import Array, IntArray
+from fl_meta.support.array_types import Array, IntArray, plain_array
 from fl_meta.support.random_streams import random_stream
 from fl_meta.support.validation import positive_number, whole_number
 
@@ -122,7 +122,7 @@ def pachinko(
     """
     alpha = positive_number("alpha", alpha)
     beta = positive_number("beta", beta)
-    coarse = np.asarray(coarse_of_class)
+    coarse = plain_array("coarse_of_class", coarse_of_class)
     if coarse.shape != (data.num_classes,) or coarse.dtype.kind not in "iu" or coarse.min() < 0:
         raise ValueError(
             f"coarse_of_class has shape {coarse.shape} and type {coarse.dtype}; give a whole number of 0 or "

@@ -17,6 +17,20 @@ IntArray = NDArray[np.int64]
 _WIDER: dict[str, type[np.signedinteger[Any]]] = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}
 
 
+def refuse_masked(name: str, values: ArrayLike) -> None:
+    """Refuse an array of which some values are masked, or a list with such an array in it.
+
+    Raises:
+        ValueError: if some are; NumPy itself would drop the mask and use what is under it.
+    """
+    parts = values if isinstance(values, list | tuple) else [values]
+    if any(isinstance(part, np.ma.MaskedArray) and np.ma.is_masked(part) for part in parts):
+        raise ValueError(
+            f"{name} has masked values, which would be used as if they were there; leave them out, or give "
+            f"them a value with {name}.filled(…)"
+        )
+
+
 def plain_array(name: str, values: ArrayLike) -> Array:
     """Values as an array of NumPy's own class and this machine's byte order; no copy if they are one already.
 
@@ -29,12 +43,7 @@ def plain_array(name: str, values: ArrayLike) -> Array:
     Raises:
         ValueError: if they are no such array, some are masked, or their type would lose digits in PyTorch.
     """
-    parts = values if isinstance(values, list | tuple) else [values]
-    if any(isinstance(part, np.ma.MaskedArray) and np.ma.is_masked(part) for part in parts):
-        raise ValueError(
-            f"{name} has masked values, which PyTorch would read as if they were there; leave those examples "
-            f"out, or give them a value with {name}.filled(…)"
-        )
+    refuse_masked(name, values)
     try:
         array = np.asarray(values)
     except Exception as error:  # tensors, ragged lists and classes of one's own raise nearly anything

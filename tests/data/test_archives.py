@@ -20,7 +20,7 @@ from fl_meta.data.files import archives
 from fl_meta.data.files.archives import LARGEST_RATIO, unpack
 
 TEXT = bytes(range(256)) * 4
-KINDS = {"gz": gzip.compress, "bz2": bz2.compress, "lzma": lzma.compress}
+KINDS = {"gz": gzip.compress, "bz2": bz2.compress, "lzma": lzma.compress, "xz": lzma.compress}
 
 
 def archive_of(path: Path, *members: tarfile.TarInfo | tuple[str | zipfile.ZipInfo, bytes]) -> Path:
@@ -123,6 +123,12 @@ def test_a_bomb_is_refused(tmp_path: Path, target: Path, kind: str, monkeypatch:
     assert most < 3_000_000
     assert_refused(path, target, "more than 1,000 bytes", limit=1_000)
     assert_refused(path, target, f"more than {most:,} bytes", limit=10**12)
+
+
+@pytest.mark.parametrize("name", ["x.7z", "x.tar", "x"])
+def test_a_kind_that_is_not_known_is_said(tmp_path: Path, target: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(TEXT)
+    assert_refused(tmp_path / name, target, r"its name ends with none of \.gz, \.bz2, \.lzma, \.xz, \.zip")
 
 
 def test_a_little_that_shrank_much_is_no_bomb(tmp_path: Path, target: Path) -> None:

@@ -280,6 +280,10 @@ WRONG: list[tuple[int, dict[str, Any], str]] = [
     [(divide, *wrong) for divide in (by_labels_dirichlet, divide_coarsely) for wrong in WRONG]
     + [(by_labels_dirichlet, 2, {"num_groups": groups}, f"num_groups={groups}") for groups in (0, 9)]
     + [
+        (divide_coarsely, 2, {"coarse_of_class": coarse}, "coarse_of_class has masked values")
+        for coarse in (np.ma.array(COARSE, mask=COARSE == 0),)
+    ]
+    + [
         (divide_coarsely, 2, {"coarse_of_class": coarse}, "coarse_of_class has shape")
         for coarse in ([0] * 7, [0.0] * 8, [0] * 7 + [-1], [[0] * 8])
     ]

@@ -170,6 +170,17 @@ def test_an_example_of_a_client_that_the_table_lacks_is_an_error(emnist: Path) -
         load_emnist_tff()
 
 
+def test_a_client_that_the_table_says_has_no_examples_has_an_empty_part(
+    emnist: Path, expect: Callable[..., None]
+) -> None:
+    expect("emnist_tff", writers=2, train_images=4, test_images=1)
+    lacking = [("f4099_10", "all_test", 0)]
+    test = {"f0000_14": TEST["f0000_14"]}
+    tff_sqlite(emnist, {"all_train": TRAIN, "all_test": test}, lacking)
+    client = load_emnist_tff()["f4099_10"]
+    assert client.train_y.tolist() == [0] and client.test_x.shape == (0, 28, 28)
+
+
 def test_the_digits_have_counts_of_their_own(emnist: Path, expect: Callable[..., None]) -> None:
     expect("emnist_tff", digits_writers=3_383, digits_train_images=341_873, digits_test_images=40_832)
     problem = "holds 1 digits writers, 2 digits train images; the whole data set has 3,383 digits writers"

@@ -38,15 +38,16 @@ _DECOMPRESSORS: dict[str, Callable[[], Any]] = {
     ".gz": partial(zlib.decompressobj, zlib.MAX_WBITS + 16),  # + 16: with gzip's header and checksum
     ".bz2": bz2.BZ2Decompressor,
     ".lzma": partial(lzma.LZMADecompressor, memlimit=_LZMA_MEMORY),
+    ".xz": partial(lzma.LZMADecompressor, memlimit=_LZMA_MEMORY),
 }
 
 
 def unpack(archive: Path, target: Path, names: Sequence[str], limit: int) -> None:
     """Take files out of an archive, from any folder in it, and put them into `target`: all or none.
 
-    The archive is a .zip, .tar.gz, .tar.bz2 or .tar.lzma, or one file compressed as .gz, .bz2 or .lzma, which
-    gets the first of `names`. At most `limit` bytes may come out of it. Every checksum in it is verified; the
-    older of the two formats of .lzma files has none.
+    The archive is a .zip, .tar.gz, .tar.bz2, .tar.xz or .tar.lzma, or a single file compressed in one of these
+    ways, which gets the first of `names`. At most `limit` bytes may come out of it. Every checksum in it is
+    verified; the older of the two formats of .lzma files has none.
 
     Raises:
         DataFileError: if the archive is damaged, unsafe, or lacks a file; nothing is unpacked.
@@ -128,6 +129,8 @@ def members(archive: Path, single: str, limit: int) -> Generator[tuple[str, Iter
 
 def decompressed(path: Path) -> Generator[bytes, None, None]:
     """The content of a .gz, .bz2 or .lzma file, piece by piece, to the verified end of its last stream."""
+    if path.suffix not in _DECOMPRESSORS:
+        raise DataFileError(f"{path}: its name ends with none of {', '.join(_DECOMPRESSORS)}, .zip")
     data = b""
     with reading(path, "an archive of its kind"), path.open("rb") as file:
         while True:

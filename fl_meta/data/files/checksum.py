@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from fl_meta.data.catalogue import CATALOGUE, Download, existing, folders_of
-from fl_meta.data.files.errors import DataFileError
+from fl_meta.data.files.errors import DataFileError, reading
 from fl_meta.data.files.locks import locked
 from fl_meta.support.atomic_files import write_atomically
 
@@ -37,7 +37,7 @@ class Known(TypedDict, total=False):
 
 def digest(path: Path, algorithm: str = "sha256") -> str:
     """The checksum of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
+    with reading(path, "a file that can be read"), path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 

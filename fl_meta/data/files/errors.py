@@ -16,7 +16,7 @@ class DataFileError(ValueError):
 def reading(path: Path, kind: str) -> Iterator[None]:
     """Whatever damaged bytes make the readers in this block raise becomes a `DataFileError`: not {kind}.
 
-    An error of the disk, such as a file that may not be read, stays what it is.
+    An error of the disk, such as a file that may not be read, stays one, and names the file.
     """
     try:
         yield
@@ -25,7 +25,9 @@ def reading(path: Path, kind: str) -> Iterator[None]:
     except Exception as error:  # damaged bytes make the readers raise nearly anything
         # A damaged offset makes them seek to where no byte can be: EINVAL is no error of the disk.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-            raise
+            if error.filename is not None:
+                raise
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise DataFileError(
             f"{path}: damaged, or not {kind} ({error!r}); delete it and get it again"
         ) from error

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from fl_meta.data.files.archives import decompressed
-from fl_meta.data.files.errors import DataFileError
+from fl_meta.data.files.errors import DataFileError, reading
 from fl_meta.support.array_types import Array
 
 
 def read_idx(path: Path, shape: tuple[int, ...]) -> Array:
     """The bytes of an IDX file [examples, *shape], uint8; the file may be compressed with gzip."""
-    data = b"".join(decompressed(path)) if path.suffix == ".gz" else path.read_bytes()
+    with reading(path, "an IDX file"):
+        data = b"".join(decompressed(path)) if path.suffix == ".gz" else path.read_bytes()
     axes = 1 + len(shape)
     magic, header = data[:4], data[4 : 4 + 4 * axes]
     sizes = tuple(np.frombuffer(header[: len(header) // 4 * 4], ">u4").tolist())

@@ -238,13 +238,17 @@ def _sqlite_clients(path: Path, split: str) -> Clients:
             "ORDER BY client_id, rowid",
             split,
         )
+        columns: Columns = {}
         for client_id, group in groupby(examples, key=itemgetter(0)):
             blobs = [blob for _, blob in group]
             client_id = client_name(path, client_id)
             _check_number(path, split, client_id, len(blobs), expected.pop(client_id, 0))
-            yield client_id, features(path, client_id, blobs)
+            columns = features(path, client_id, blobs)
+            yield client_id, columns
         for client_id, number in expected.items():
             _check_number(path, split, client_id, 0, number)
+            # As in LEAF's files, a client may have no examples; which arrays they would have, others tell.
+            yield client_name(path, client_id), {key: np.empty(0) for key in columns}
 
 
 def _check_number(path: Path, split: str, client_id: str, number: int, expected: int) -> None:
