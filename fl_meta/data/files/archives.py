@@ -45,9 +45,9 @@ _DECOMPRESSORS: dict[str, Callable[[], Any]] = {
 def unpack(archive: Path, target: Path, names: Sequence[str], limit: int) -> None:
     """Take files out of an archive, from any folder in it, and put them into `target`: all or none.
 
-    The archive is a .zip, .tar.gz, .tar.bz2, .tar.xz or .tar.lzma, or a single file compressed in one of these
-    ways, which gets the first of `names`. At most `limit` bytes may come out of it. Every checksum in it is
-    verified; the older of the two formats of .lzma files has none.
+    The archive is a .zip, .tar.gz, .tar.bz2, .tar.xz or .tar.lzma, or a single file compressed like these,
+    which gets the first of `names`. At most `limit` bytes may come out of it. Every checksum in it is
+    compared; the older of the two formats of .lzma has none.
 
     Raises:
         DataFileError: if the archive is damaged, unsafe, or lacks a file; nothing is unpacked.
@@ -109,7 +109,7 @@ def members(archive: Path, single: str, limit: int) -> Generator[tuple[str, Iter
         elif ".tar" in archive.suffixes:
             with closing(decompressed(archive)) as pieces:
                 # Headers and padding are less than what is harmless anyway.
-                stream: Any = io.BufferedReader(_Stream(archive, pieces, limit + HARMLESS))
+                stream: Any = io.BufferedReader(_Stream(archive, pieces, limit + HARMLESS), _CHUNK)
                 with tarfile.open(fileobj=stream, mode="r|") as tar:
                     for member in tar:
                         plain = (member.isreg() and not member.issparse()) or member.isdir()

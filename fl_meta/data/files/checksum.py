@@ -85,7 +85,7 @@ def verify_known(name: str, path: Path) -> None:
     known = read_record(folder).get(key)
     if known and (known["bytes"], known.get("mtime_ns")) == (status.st_size, status.st_mtime_ns):
         return
-    if compare(name, path):
+    if compare(name, path) and os.access(folder, os.W_OK):
         with suppress(OSError):
             remember(name, path)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,14 @@ def selecting(path: Path) -> Iterator[Select]:
                 f"{path}: a program that was writing it was stopped, and left {left.name} beside it: "
                 "open and close the file with the program sqlite3, or get it again"
             )
-    with closing(_connected(path)) as connection:
+    # The cursors too are closed here: each keeps the file open, and an error's traceback keeps the cursor.
+    with closing(_connected(path)) as connection, ExitStack() as cursors:
 
         def select(query: str, *values: Any) -> Generator[tuple[Any, ...], None, None]:
             with reading(path, "a SQLite file of this data set"):
-                # Not "yield from", which would also close the cursor, and then after the connection.
-                for row in connection.execute(query, values):  # noqa: UP028
+                cursor = cursors.enter_context(closing(connection.execute(query, values)))
+                # Not "yield from", which would close the cursor, perhaps in another thread.
+                for row in cursor:  # noqa: UP028
                     yield row
 
         ((pages,), (size,)) = (next(select(f"PRAGMA {what}")) for what in ("page_count", "page_size"))
