@@ -391,11 +391,15 @@ def _owners(client_ids: ArrayLike) -> Array:
     if (missing := np.flatnonzero(pd.isna(owners))).size:
         raise ValueError(f"the client of example {missing[0]} is missing; leave such examples out")
     try:
-        owners = owners.astype(str)
-        "".join(owners).encode()
-        return owners
-    except ValueError as error:
+        names = owners.astype(str)
+        "".join(names).encode()
+        owner_of = dict(zip(names, owners, strict=True))
+        shared = {name for name, owner in zip(names, owners, strict=True) if owner_of[name] != owner}
+    except (ValueError, TypeError) as error:
         raise ValueError(f"client_ids of type {owners.dtype} cannot be read as text: {error}") from error
+    if shared:
+        raise ValueError(f"different clients have the same name {str(min(shared))!r}; give each its own")
+    return names
 
 
 def _check_values(x: Array, y: Array, num_classes: int | None) -> int:

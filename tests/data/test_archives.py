@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
 import io
 import lzma
 import stat
@@ -71,7 +72,8 @@ def assert_refused(archive: Path, target: Path, message: str, *, limit: int = 10
 def test_what_is_wanted_comes_out(tmp_path: Path, target: Path, name: str) -> None:
     folder = ("in/", b"") if name == "x.zip" else special("in", tarfile.DIRTYPE)
     members = (folder, ("in/b.bin", b"b"), ("in/a.bin", TEXT), ("in/read.me", b"no"))
-    unpack(archive_of(tmp_path / name, *members), target, ["a.bin", "b.bin"], 10**6)
+    checksums = unpack(archive_of(tmp_path / name, *members), target, ["a.bin", "b.bin"], 10**6)
+    assert checksums == {"a.bin": hashlib.sha256(TEXT).hexdigest(), "b.bin": hashlib.sha256(b"b").hexdigest()}
     assert {path.name: path.read_bytes() for path in target.iterdir()} == {"a.bin": TEXT, "b.bin": b"b"}
 
 

@@ -200,6 +200,7 @@ IN_THIRD = np.eye(4, 2, k=-2)  # 1 in the third example first
         ({"y": np.zeros((4, 2, 2), int)}, r"y has shape \(4, 2, 2\); give labels"),
         ({"client_ids": ["a", "a", None, "b"]}, r"the client of example 2 is missing"),
         ({"client_ids": [1.0, 1.0, float("nan"), 2.0]}, r"the client of example 2 is missing"),
+        ({"client_ids": np.array([1, 1, "1", "1"], object)}, r"different clients have the same name '1'"),
         ({"client_ids": [["a"], ["a"], ["b"], ["b"]]}, r"client_ids has shape \(4, 1\); give one client"),
         ({"client_ids": [b"a", b"a", b"\xff", b"\xff"]}, r"client_ids of type .*S1 cannot be read as text"),
         ({"client_ids": ["a", "a", "\ud800", "\ud800"]}, r"client_ids of type <U1 cannot be read as text"),

@@ -8,6 +8,7 @@ processors neither bound what comes out of an archive nor take a file from which
 from __future__ import annotations
 
 import bz2
+import hashlib
 import io
 import lzma
 import shutil
@@ -42,19 +43,22 @@ _DECOMPRESSORS: dict[str, Callable[[], Any]] = {
 }
 
 
-def unpack(archive: Path, target: Path, names: Sequence[str], limit: int) -> None:
+def unpack(archive: Path, target: Path, names: Sequence[str], limit: int) -> dict[str, str]:
     """Take files out of an archive, from any folder in it, and put them into `target`: all or none.
 
     The archive is a .zip, .tar.gz, .tar.bz2, .tar.xz or .tar.lzma, or a single file compressed like these,
     which gets the first of `names`. At most `limit` bytes may come out of it. Every checksum in it is
     compared; the older of the two formats of .lzma has none.
 
+    Returns:
+        The sha256 of each file, by name.
+
     Raises:
         DataFileError: if the archive is damaged, unsafe, or lacks a file; nothing is unpacked.
         OSError: if the folder cannot be written to, or the disk is full.
     """
     limit = min(limit, max(HARMLESS, LARGEST_RATIO * archive.stat().st_size))
-    total, found = 0, set[str]()
+    total, checksums = 0, dict[str, str]()
     try:
         with (
             locked(target) as alone,
@@ -67,10 +71,10 @@ def unpack(archive: Path, target: Path, names: Sequence[str], limit: int) -> Non
                     shutil.rmtree(left, ignore_errors=True)
             for path, pieces in opened:
                 name = path.rpartition("/")[2]
-                if name in found:
+                if name in checksums:
                     raise DataFileError(f"{archive}: holds {name} twice; nothing was unpacked")
                 # A member that is not wanted is read too: what it holds counts.
-                wanted = name in names
+                wanted, checksum = name in names, hashlib.sha256()
                 with Path(folder, name).open("wb") if wanted else nullcontext() as file:
                     for piece in pieces:
                         total += len(piece)
@@ -78,13 +82,15 @@ def unpack(archive: Path, target: Path, names: Sequence[str], limit: int) -> Non
                             raise _too_much(archive, limit)
                         if file:
                             file.write(piece)
+                            checksum.update(piece)
                 if wanted:
-                    found.add(name)
+                    checksums[name] = checksum.hexdigest()
             for name in names:
-                if name not in found:
+                if name not in checksums:
                     raise DataFileError(f"{archive}: does not hold {name}; delete it")
             for name in names:
                 Path(folder, name).replace(target / name)
+            return checksums
     except OSError as error:
         raise OSError(f"cannot unpack {archive} into {target}: {error.strerror or error}") from error
 

@@ -67,8 +67,8 @@ def fetch(name: str, progress: Progress) -> list[Path]:
         except OSError as error:
             raise OSError(f"cannot fetch {download.file} into {target}: {error.strerror or error}") from error
         if download.unpacks_to:
-            unpack(path, target, download.unpacks_to, download.unpacked_bytes)
-            remember(name, *(target / file for file in download.unpacks_to))
+            checksums = unpack(path, target, download.unpacks_to, download.unpacked_bytes)
+            remember(name, *(target / file for file in checksums), checksums=checksums)
             if not put_by_hand:
                 path.unlink()
     return located(name)

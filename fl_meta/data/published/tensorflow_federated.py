@@ -265,6 +265,6 @@ def _unpacked(name: str, path: Path) -> Path:
         return path
     downloads = [download for form in CATALOGUE[name].forms for download in form.downloads]
     limit = next(download.unpacked_bytes for download in downloads if download.file == path.name)
-    unpack(path, path.parent, [path.stem], limit)
-    remember(name, path.with_suffix(""))
+    checksums = unpack(path, path.parent, [path.stem], limit)
+    remember(name, path.with_suffix(""), checksums=checksums)
     return path.with_suffix("")
