@@ -127,6 +127,8 @@ def test_text_of_an_interval() -> None:
         *[({"level": bad}, f"level={bad} is not between 0 and 1") for bad in (0, 1, 95, -0.5, math.nan)],
         *[({"resamples": bad}, f"resamples={bad} must be 1 or more") for bad in (0, -1)],
         ({"seed": -1}, "seed=-1 is negative"),
+        ({"values": np.ma.array([0.1, 0.2], mask=[True, False])}, "values has masked values"),
+        ({"weights": np.ma.array([1, 2], mask=[True, False])}, "weights has masked values"),
     ],
 )
 def test_what_has_no_interval_is_refused(change: dict[str, Any], message: str) -> None:
@@ -219,6 +221,11 @@ def test_p_values_of_no_effect_are_even() -> None:
     for level in (0.1, 0.5):
         # A share of 300, within four standard deviations.
         assert abs((p_values <= level).mean() - level) < 4 * math.sqrt(level * (1 - level) / 300)
+
+
+def test_masked_differences_have_no_p() -> None:
+    with pytest.raises(ValueError, match="values has masked values"):
+        sign_flip_p(np.ma.array([0.1, 0.2, 0.3], mask=[True, False, False]))
 
 
 @pytest.mark.parametrize("bad", [[], 0.5, [[0.1]], [math.nan], [1.0, math.inf]])

@@ -25,8 +25,9 @@ download and where to put it; the same command then verifies and unpacks those f
 """
 CHECK = """\
 Verify that the files of a data set are here, with the size and checksum that were published or seen
-when they were fetched, load it, and show how much it holds. The exit status is 1 if anything is
-missing or wrong.
+when they were fetched or last checked, load it, and show how much it holds. Files of which nothing
+was known are recorded in fetched.json beside them: from then on a change is noticed. The exit status
+is 1 if anything is missing or wrong.
 """
 
 
@@ -110,14 +111,25 @@ def _fetch(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from fl_meta.data.catalogue import CATALOGUE
-    from fl_meta.data.files.download import check_files
+    from fl_meta.data.files.checksum import RECORD, remember
+    from fl_meta.data.files.download import UNKNOWN, check_files
     from fl_meta.data.loading import load_dataset
 
     _require_known(options.name)
+    unknown = []
     with bad_input(status=1):
         if CATALOGUE[options.name].forms:
             for path, size, compared in check_files(options.name):
                 print(f"{path}: {size:,} bytes, {compared}")
+                if compared == UNKNOWN:
+                    unknown.append(path)
         data = load_dataset(options.name)
     print(data)
+    if unknown:
+        try:
+            remember(options.name, *unknown)
+        except OSError as error:
+            print(f"The checksums are not recorded: {error}")
+        else:
+            print(f"The checksums are recorded in {RECORD}: a later change will be noticed.")
     return 0

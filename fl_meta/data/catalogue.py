@@ -277,14 +277,19 @@ def folder_of(name: str, within: Path) -> Path:
     return within / (CATALOGUE[name].folder or name)
 
 
+def folders_of(name: str) -> list[Path]:
+    """The folders where a data set's files are looked for, in this order."""
+    return [folder_of(name, within) for within in _folders()]
+
+
 def located(name: str) -> list[Path]:
     """The files of a data set, if all files of one of its forms exist; else none.
 
     Each form is looked for in the folder that FL_META_DATA names, and then in the cache folder.
     """
-    for parent in _folders():
+    for parent in folders_of(name):
         for form in CATALOGUE[name].forms:
-            matches = [sorted(folder_of(name, parent).glob(pattern)) for pattern in form.files]
+            matches = [sorted(parent.glob(pattern)) for pattern in form.files]
             if all(matches):
                 return [path for paths in matches for path in paths]
     return []
@@ -292,7 +297,7 @@ def located(name: str) -> list[Path]:
 
 def existing(name: str, file: str) -> Path:
     """The path of a data set's file, in the folder that FL_META_DATA names or in the cache folder."""
-    paths = [folder_of(name, parent) / file for parent in _folders()]
+    paths = [parent / file for parent in folders_of(name)]
     for path in paths:
         if path.is_file():
             return path

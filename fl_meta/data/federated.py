@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from fl_meta.data.on_demand import OnDemand
-from fl_meta.support.array_types import Array, IntArray
+from fl_meta.support.array_types import Array, IntArray, plain_array
 from fl_meta.support.random_streams import random_stream
 
 PADDING = -1  # in place of a label where there is none: the tail of a short text
@@ -77,6 +77,9 @@ class FederatedDataset:
     _index: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
+        for name in ("x", "y"):
+            if not isinstance(getattr(self, name), OnDemand):
+                object.__setattr__(self, name, plain_array(name, getattr(self, name)))
         clients = len(self.client_ids)
         if clients == 0:
             raise ValueError(f"data set {self.name!r} has no clients; give at least one")
@@ -84,6 +87,10 @@ class FederatedDataset:
         if len(index) != clients:
             twice = next(c for i, c in enumerate(self.client_ids) if index[c] != i)
             raise ValueError(f"client id {twice!r} occurs twice in {self.name!r}; ids must be distinct")
+        try:
+            "".join(self.client_ids).encode()
+        except (TypeError, UnicodeEncodeError) as error:
+            raise ValueError(f"the client ids of {self.name!r} are not all text: {error}") from error
         for name in ("starts", "train_counts", "test_counts"):
             if getattr(self, name).shape != (clients,):
                 raise ValueError(f"{name} has shape {getattr(self, name).shape}; expected ({clients},)")
@@ -116,7 +123,8 @@ class FederatedDataset:
         Args:
             x: inputs [examples, ...]; floating-point values must be finite.
             y: whole-number labels [examples], or [examples, positions] with `PADDING` where there is none.
-            client_ids: the client of each example [examples], of any type that has a distinct `str`.
+            client_ids: the client of each example [examples], of any type that has a distinct `str`; none may
+                be missing (None, NaN).
             test_fraction: share of each client's examples, drawn at random per client, for its test part
                 (rounded, but at least one example for each part); 0 leaves every test part empty.
             test_mask: booleans [examples] that say which are test examples; replaces `test_fraction`.
@@ -128,10 +136,10 @@ class FederatedDataset:
             seed: seed of the random split.
 
         Raises:
-            ValueError: for arrays of unequal length, NaN or infinity in `x`, a label out of range, or a
-                client with too few examples to split.
+            ValueError: for arrays of unequal length, masked ones or such as PyTorch does not have, NaN or
+                infinity in `x`, a label out of range, or a client with too few examples to split.
         """
-        x, y, owners = np.asarray(x), np.asarray(y), np.asarray(client_ids).astype(str)
+        x, y, owners = plain_array("x", x), plain_array("y", y), _owners(client_ids)
         if not len(x) == len(y) == len(owners):
             raise ValueError(
                 f"x, y and client_ids have {len(x)}, {len(y)} and {len(owners)} entries; they must be equal"
@@ -146,7 +154,10 @@ class FederatedDataset:
         counts = np.bincount(owner_index, minlength=len(ids)).astype(np.int64)
         starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
         if test_mask is not None:
-            mask = np.asarray(test_mask, dtype=bool)
+            mask = plain_array("test_mask", test_mask)
+            if not np.isin(mask, (False, True)).all():
+                raise ValueError(f"test_mask has type {mask.dtype}; give True or False for each example")
+            mask = mask.astype(bool)
             if mask.shape != (len(x),):
                 raise ValueError(f"test_mask has shape {mask.shape}; expected ({len(x)},)")
             order = order[np.lexsort((mask[order], owner_index[order]))]
@@ -372,6 +383,25 @@ class FederatedDataset:
         return f"<b>{escape(self._headline())}</b><br>{escape(self.source)}{self.table().to_html()}"
 
 
+def _owners(client_ids: ArrayLike) -> Array:
+    """The client of each example as text [examples]."""
+    owners = plain_array("client_ids", client_ids)
+    if owners.ndim != 1:
+        raise ValueError(f"client_ids has shape {owners.shape}; give one client for each example")
+    if (missing := np.flatnonzero(pd.isna(owners))).size:
+        raise ValueError(f"the client of example {missing[0]} is missing; leave such examples out")
+    try:
+        names = owners.astype(str)
+        "".join(names).encode()
+        owner_of = dict(zip(names, owners, strict=True))
+        shared = {name for name, owner in zip(names, owners, strict=True) if owner_of[name] != owner}
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"client_ids of type {owners.dtype} cannot be read as text: {error}") from error
+    if shared:
+        raise ValueError(f"different clients have the same name {str(min(shared))!r}; give each its own")
+    return names
+
+
 def _check_values(x: Array, y: Array, num_classes: int | None) -> int:
     """The number of classes, after checking every value."""
     if x.dtype.kind not in "fiub":
@@ -381,7 +411,9 @@ def _check_values(x: Array, y: Array, num_classes: int | None) -> int:
     if np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all():
         bad = int(np.flatnonzero(~np.isfinite(x.reshape(len(x), -1)).all(axis=1))[0])
         raise ValueError(f"x has NaN or infinity, first in example {bad}; remove or repair such examples")
-    if not np.issubdtype(y.dtype, np.integer):
+    if y.ndim > 2 or not y.size:
+        raise ValueError(f"y has shape {y.shape}; give labels [examples], or [examples, positions]")
+    if y.dtype.kind not in "iu":
         raise ValueError(f"y has type {y.dtype}; labels must be whole numbers of an integer type")
     if num_classes is None:
         num_classes = int(y.max()) + 1

@@ -10,7 +10,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from fl_meta.support.array_types import Array, IntArray
+from fl_meta.support.array_types import Array, IntArray, plain_array
 
 MOST_BYTES = 2 * 2**30  # that are made at once; to ask for more is nearly always a mistake
 
@@ -26,8 +26,12 @@ class OnDemand:
         make: returns all examples of client i [counts[i], ...], the same ones in every call.
         counts: number of examples of each client [clients], in the order of the clients.
         example_shape: shape of one example.
-        dtype: type of the arrays that `make` returns.
+        dtype: type of the arrays that `make` returns: floats, whole numbers or booleans that PyTorch has.
         recipe: identifies the examples: two objects with the same recipe make the same ones.
+
+    Raises:
+        ValueError: for a type that PyTorch does not have; in a read, if `make` returns anything else than was
+            announced.
     """
 
     make: Callable[[int], Array]
@@ -35,6 +39,13 @@ class OnDemand:
     example_shape: tuple[int, ...]
     dtype: np.dtype[Any]
     recipe: str
+
+    def __post_init__(self) -> None:
+        known = plain_array("x", np.empty(1, self.dtype)).dtype
+        if self.dtype.kind not in "fiub" or known != self.dtype:
+            raise ValueError(
+                f"examples of type {self.dtype} cannot be made on demand; convert them in `make`"
+            )
 
     @cached_property
     def _ends(self) -> IntArray:
@@ -71,9 +82,20 @@ class OnDemand:
         if stop <= start:
             return np.empty((0, *self.example_shape), self.dtype)
         first, last = (int(i) for i in np.searchsorted(self._ends, [start, stop - 1], side="right"))
-        made = [self.make(client) for client in range(first, last + 1)]
+        made = [self._made(client) for client in range(first, last + 1)]
         before = int(self._ends[first] - self.counts[first])
         return (made[0] if first == last else np.concatenate(made))[start - before : stop - before]
+
+    def _made(self, client: int) -> Array:
+        """The examples of a client, if they are what was announced."""
+        made = plain_array(f"x of client {client}", self.make(client))
+        expected = (int(self.counts[client]), *self.example_shape)
+        if made.shape != expected or made.dtype != self.dtype:
+            raise ValueError(
+                f"`make({client})` returned examples of shape {made.shape} ({made.dtype}); expected "
+                f"{expected} ({self.dtype})"
+            )
+        return made
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         # Without this, numpy would read the examples one by one.
@@ -81,7 +103,7 @@ class OnDemand:
 
     def max(self) -> Any:
         """The largest value in any example; makes every client, one after another."""
-        return max(self.make(client).max() for client in range(len(self.counts)) if self.counts[client])
+        return max(self._made(client).max() for client in range(len(self.counts)) if self.counts[client])
 
     def check_room(self, examples: int) -> None:
         """Refuse a number of examples that would fill up the memory."""

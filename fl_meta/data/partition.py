@@ -6,6 +6,7 @@ among new clients, and split the examples of each new client 80/20 into a train 
 
 from __future__ import annotations
 
+import warnings
 from bisect import bisect_right
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.support.array_types import Array, IntArray
+from fl_meta.support.array_types import Array, IntArray, plain_array
 from fl_meta.support.random_streams import random_stream
 from fl_meta.support.validation import positive_number, whole_number
 
@@ -32,7 +33,8 @@ def by_labels_dirichlet(
     """Divide the examples of each label, or of each group of labels, by Dirichlet shares of the clients.
 
     For each group, p ~ Dirichlet(alpha, …, alpha) over the clients, and the numbers of its examples that the
-    clients get are ~ Multinomial(p). A client with fewer than 2 examples is left out, and `source` says so.
+    clients get are ~ Multinomial(p). A client with fewer than 2 examples is left out: there is a warning, and
+    `source` says so.
 
     Args:
         data: one label for each example; its clients and parts are put together.
@@ -120,7 +122,7 @@ def pachinko(
     """
     alpha = positive_number("alpha", alpha)
     beta = positive_number("beta", beta)
-    coarse = np.asarray(coarse_of_class)
+    coarse = plain_array("coarse_of_class", coarse_of_class)
     if coarse.shape != (data.num_classes,) or coarse.dtype.kind not in "iu" or coarse.min() < 0:
         raise ValueError(
             f"coarse_of_class has shape {coarse.shape} and type {coarse.dtype}; give a whole number of 0 or "
@@ -219,8 +221,14 @@ def _divided(
     counts = np.bincount(owners, minlength=num_clients)
     enough = counts >= LEAST_EXAMPLES
     if not enough.all():
-        lost = counts[~enough].sum()
-        how += f"; clients with fewer than 2 are left out: {np.sum(~enough)} clients, {lost} examples"
+        lost = f"{np.sum(~enough)} clients, {counts[~enough].sum()} examples"
+        how += f"; clients with fewer than 2 are left out: {lost}"
+        warnings.warn(
+            f"{enough.sum()} clients instead of {num_clients}: those with fewer than {LEAST_EXAMPLES} "
+            f"examples are left out ({lost}). To lose fewer, choose a larger alpha, fewer clients or another "
+            "seed",
+            stacklevel=3,
+        )
     ids = [f"client_{number:03d}" for number in np.flatnonzero(enough)]
     positions, counts = positions[order[enough[owners[order]]]], counts[enough]
     train_counts = counts * 4 // 5

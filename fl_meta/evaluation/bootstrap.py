@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fl_meta.support.array_types import refuse_masked
 from fl_meta.support.random_streams import random_stream
 
 
@@ -55,6 +56,8 @@ def bootstrap_mean(
 
     Source: Efron's percentile bootstrap.
     """
+    for name, given in (("values", values), ("weights", () if weights is None else weights)):
+        refuse_masked(name, given)
     data = np.asarray(values, dtype=np.float64)
     weight = np.ones_like(data) if weights is None else np.asarray(weights, dtype=np.float64)
     if data.ndim != 1 or data.shape != weight.shape or len(data) == 0:

@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fl_meta.support.array_types import refuse_masked
 from fl_meta.support.random_streams import random_stream
 
 
@@ -26,6 +27,7 @@ def sign_flip_p(values: ArrayLike, *, resamples: int = 10_000, seed: int = 0) ->
         >>> sign_flip_p([0.02, 0.05, 0.01, 0.03, 0.04, 0.03, 0.02, 0.01]) < 0.05
         True
     """
+    refuse_masked("values", values)
     data = np.asarray(values, dtype=np.float64)
     if data.ndim != 1 or len(data) == 0 or not np.isfinite(data).all():
         raise ValueError(f"values {data.shape} must be finite, [clients], at least one")

@@ -36,12 +36,18 @@ def publish(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Path], None]:
 
     def publish(name: str, path: Path) -> None:
         content = path.read_bytes()
-        (form,) = CATALOGUE[name].forms
-        (download,) = form.downloads
         checksum = f"sha256:{hashlib.sha256(content).hexdigest()}"
-        published = replace(download, bytes=len(content), checksum=checksum)
-        entry = replace(CATALOGUE[name], forms=(replace(form, downloads=(published,)),))
-        monkeypatch.setitem(CATALOGUE, name, entry)
+        forms = tuple(
+            replace(
+                form,
+                downloads=tuple(
+                    replace(each, bytes=len(content), checksum=checksum) if each.file == path.name else each
+                    for each in form.downloads
+                ),
+            )
+            for form in CATALOGUE[name].forms
+        )
+        monkeypatch.setitem(CATALOGUE, name, replace(CATALOGUE[name], forms=forms))
 
     return publish
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
 import io
 import lzma
 import stat
@@ -14,12 +15,13 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from small_files import Pipe
 
 from fl_meta.data.files import archives
 from fl_meta.data.files.archives import LARGEST_RATIO, unpack
 
 TEXT = bytes(range(256)) * 4
-KINDS = {"gz": gzip.compress, "bz2": bz2.compress, "lzma": lzma.compress}
+KINDS = {"gz": gzip.compress, "bz2": bz2.compress, "lzma": lzma.compress, "xz": lzma.compress}
 
 
 def archive_of(path: Path, *members: tarfile.TarInfo | tuple[str | zipfile.ZipInfo, bytes]) -> Path:
@@ -70,7 +72,8 @@ def assert_refused(archive: Path, target: Path, message: str, *, limit: int = 10
 def test_what_is_wanted_comes_out(tmp_path: Path, target: Path, name: str) -> None:
     folder = ("in/", b"") if name == "x.zip" else special("in", tarfile.DIRTYPE)
     members = (folder, ("in/b.bin", b"b"), ("in/a.bin", TEXT), ("in/read.me", b"no"))
-    unpack(archive_of(tmp_path / name, *members), target, ["a.bin", "b.bin"], 10**6)
+    checksums = unpack(archive_of(tmp_path / name, *members), target, ["a.bin", "b.bin"], 10**6)
+    assert checksums == {"a.bin": hashlib.sha256(TEXT).hexdigest(), "b.bin": hashlib.sha256(b"b").hexdigest()}
     assert {path.name: path.read_bytes() for path in target.iterdir()} == {"a.bin": TEXT, "b.bin": b"b"}
 
 
@@ -124,6 +127,12 @@ def test_a_bomb_is_refused(tmp_path: Path, target: Path, kind: str, monkeypatch:
     assert_refused(path, target, f"more than {most:,} bytes", limit=10**12)
 
 
+@pytest.mark.parametrize("name", ["x.7z", "x.tar", "x"])
+def test_a_kind_that_is_not_known_is_said(tmp_path: Path, target: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(TEXT)
+    assert_refused(tmp_path / name, target, r"its name ends with none of \.gz, \.bz2, \.lzma, \.xz, \.zip")
+
+
 def test_a_little_that_shrank_much_is_no_bomb(tmp_path: Path, target: Path) -> None:
     zeros = bytes(1_000_000)
     path = tmp_path / "small.lzma"
@@ -154,19 +163,134 @@ def test_what_is_damaged_or_truncated_is_refused(tmp_path: Path, target: Path, k
         assert_refused(path, target, "damaged, or not an archive")
 
 
+@pytest.mark.parametrize("kind", ["x.tar.gz", "x.tar.bz2", "x.tar.lzma", "x.gz", "x.bz2", "x.lzma"])
+def test_a_compressed_file_is_read_to_its_end(tmp_path: Path, target: Path, kind: str) -> None:
+    path = archive_of(tmp_path / kind, ("a.bin", TEXT))
+    whole = path.read_bytes()
+    # Empty; cut in the checksum; a checksum of something else; something that is no stream after the end.
+    for damaged in (b"", whole[:-1], whole[:-6] + b"?" + whole[-5:], whole + b"more", whole + whole[:20]):
+        path.write_bytes(damaged)
+        assert_refused(path, target, "damaged, or not an archive")
+    path.write_bytes(whole + bytes(1_000))  # zeros that fill up a block
+    unpack(path, target, ["a.bin"], 10**6)
+    assert (target / "a.bin").read_bytes() == TEXT
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_stream_of_a_compressed_file_counts(tmp_path: Path, target: Path, kind: str) -> None:
+    first, second = (KINDS[kind](part) for part in (TEXT[:500], TEXT[500:]))
+    path = tmp_path / f"x.{kind}"
+    path.write_bytes(first + second)
+    unpack(path, target, ["a.bin"], 10**6)
+    assert (target / "a.bin").read_bytes() == TEXT
+    (target / "a.bin").unlink()
+    path.write_bytes(first + b"?" + second[1:])
+    assert_refused(path, target, "damaged, or not an archive")
+
+
+def test_a_list_of_files_that_breaks_off_is_refused(tmp_path: Path, target: Path) -> None:
+    """tarfile itself takes a damaged header for the end, here before a second a.bin."""
+    path = archive_of(tmp_path / "x.tar.gz", ("a.bin", TEXT), ("in/a.bin", TEXT))
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[content.index(b"in/a.bin")] ^= 1
+    path.write_bytes(gzip.compress(content))
+    assert_refused(path, target, "damaged, its list of files breaks off")
+
+
+def test_an_lzma_header_that_asks_for_all_memory_is_refused(tmp_path: Path, target: Path) -> None:
+    content = bytearray(lzma.compress(TEXT, format=lzma.FORMAT_ALONE))
+    content[1:5] = (2**31).to_bytes(4, "little")  # the size of the dictionary
+    (tmp_path / "x.lzma").write_bytes(content)
+    assert_refused(tmp_path / "x.lzma", target, "damaged, or not an archive .*[Mm]emory")
+
+
+def test_an_offset_beyond_the_beginning_of_a_zip_is_damage(tmp_path: Path, target: Path) -> None:
+    """Python seeks there, and the system answers "invalid argument"."""
+    path = archive_of(tmp_path / "x.zip", ("a.bin", TEXT))
+    content = bytearray(path.read_bytes())
+    end = content.rindex(b"PK\5\6")
+    content[end + 16 : end + 20] = (2**31).to_bytes(4, "little")  # of the list of files
+    path.write_bytes(content)
+    assert_refused(path, target, "damaged, or not an archive")
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_zeros_in_the_list_of_a_zip_do_not_mean_an_empty_file(
+    tmp_path: Path, target: Path, streamed: bool
+) -> None:
+    """Zeros in the place of a file's sizes and checksum are those of an empty file."""
+    packed = Pipe() if streamed else io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as opened:
+        opened.writestr("a.bin", TEXT)
+    path, content = tmp_path / "x.zip", bytearray(packed.getvalue())
+    path.write_bytes(content)
+    unpack(path, target, ["a.bin"], 10**6)
+    (target / "a.bin").unlink()
+    start = content.rindex(b"PK\1\2")
+    content[start + 16 : start + 28] = bytes(12)
+    path.write_bytes(content)
+    assert_refused(path, target, "damaged, or not an archive .*two checksums of 'a.bin'")
+
+
+@pytest.mark.parametrize("name", [".", "in/..", "in/.", ""])
+@pytest.mark.parametrize("kind", ["x.tar.gz", "x.zip"])
+def test_a_file_without_a_name_is_refused_in_these_words(
+    tmp_path: Path, target: Path, name: str, kind: str
+) -> None:
+    if name == "" and kind == "x.zip":
+        pytest.skip("zipfile itself does not write one")
+    archive = archive_of(tmp_path / kind, ("a.bin", TEXT), (name, b"x"))
+    assert_refused(archive, target, "is not the name of a file|leads out of the folder")
+
+
+@pytest.mark.parametrize(
+    ("kind", "folder"), [("x.tar.gz", special(".", tarfile.DIRTYPE)), ("x.zip", ("./", b""))]
+)
+def test_the_folder_itself_may_be_in_an_archive(
+    tmp_path: Path, target: Path, kind: str, folder: tarfile.TarInfo | tuple[str, bytes]
+) -> None:
+    """As `tar -C folder -czf x.tar.gz .` packs it; and a name that no disk takes harms nobody."""
+    unpack(
+        archive_of(tmp_path / kind, folder, ("./a.bin", TEXT), ("b" * 99_0, b"x")), target, ["a.bin"], 10**6
+    )
+    assert [path.name for path in target.iterdir()] == ["a.bin"]
+
+
+def test_a_full_disk_is_no_damage(tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = archive_of(tmp_path / "x.tar.gz", ("a.bin", TEXT))
+    opened = Path.open
+
+    def full(path: Path, mode: str = "r") -> IO[bytes]:
+        return opened(Path("/dev/full") if path.name == "a.bin" else path, mode)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", full)
+        with pytest.raises(OSError, match="No space left") as caught:
+            unpack(path, target, ["a.bin"], 10**6)
+    assert f"cannot unpack {path} into {target}: No space left on device" in str(caught.value)
+    assert list(target.iterdir()) == []
+
+
+def test_what_a_killed_unpacking_left_goes_with_the_next(tmp_path: Path, target: Path) -> None:
+    (target / ".unpacking-old").mkdir()
+    (target / ".unpacking-old" / "a.bin").write_bytes(TEXT)
+    unpack(archive_of(tmp_path / "x.zip", ("a.bin", TEXT)), target, ["a.bin"], 10**6)
+    assert [path.name for path in target.iterdir()] == ["a.bin"]
+
+
 def test_a_stop_in_the_middle_leaves_nothing(
     tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = archive_of(tmp_path / "x.zip", ("a.bin", TEXT), ("b.bin", TEXT))
-    members = archives._members
+    members = archives.members
 
-    def stopped(path: Path, single: str) -> Iterator[tuple[str, IO[bytes]]]:
-        opened = members(path, single)
+    def stopped(path: Path, single: str, limit: int) -> Iterator[tuple[str, Iterator[bytes]]]:
+        opened = members(path, single, limit)
         yield next(opened)
         assert list(target.rglob("a.bin"))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(archives, "_members", stopped)
+    monkeypatch.setattr(archives, "members", stopped)
     with pytest.raises(KeyboardInterrupt):
         unpack(archive, target, ["a.bin", "b.bin"], 10**6)
     assert list(target.iterdir()) == []

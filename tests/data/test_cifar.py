@@ -27,7 +27,7 @@ def test_the_images_are_there_in_their_order(
     small: Callable[..., Path], key: str, train: list[int], test: list[int]
 ) -> None:
     folder = small(key)
-    before = list(folder.iterdir())
+    before = {*folder.iterdir(), folder / "fetched.json"}
     data = load_dataset(key)
     assert data.client_ids == ("pooled",) and data.num_classes == (10 if "cifar10_" in f"{key}_" else 100)
     assert ("subset" in data.source) == ("subset" in data.label) == ("subset" in key)
@@ -35,7 +35,7 @@ def test_the_images_are_there_in_their_order(
     assert client.train_y.tolist() == train and client.test_y.tolist() == test
     for x, labels in ((client.train_x, train), (client.test_x, test)):
         assert np.array_equal(np.rint(x * 255), photos(labels))
-    assert list(folder.iterdir()) == before  # nothing was unpacked beside it
+    assert before.issuperset(folder.iterdir())  # nothing was unpacked beside it
 
 
 def test_an_archive_that_differs_in_a_byte_is_an_error(small: Callable[..., Path]) -> None:
@@ -83,7 +83,9 @@ def test_a_link_in_an_archive_is_not_followed(
             member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
             archive.addfile(member)
     publish("cifar100", path)
-    with pytest.raises(ValueError, match=re.escape(f"{path}: does not hold the file cifar-100-binary/train")):
+    with pytest.raises(
+        ValueError, match=re.escape(f"{path}: unsafe, 'cifar-100-binary/train.bin' is a link")
+    ):
         load_dataset("cifar100")
 
 

@@ -38,7 +38,7 @@ class Site:
     files: dict[str, bytes] = field(default_factory=dict)
     ranges: bool = True  # whether it sends a part, if asked for one,
     shift: int = 0  # and how far from there it begins
-    modified: str = DATES[0]
+    modified: str | None = DATES[0]
     # After so many bytes of an answer the connection is cut; one entry is used up by each request.
     cuts: list[int] = field(default_factory=list)
     asked: list[tuple[str, str | None]] = field(default_factory=list)
@@ -60,7 +60,9 @@ def site() -> Iterator[Site]:
             if start >= len(content):
                 self.answer(416, {"Content-Range": f"bytes */{len(content)}", "Content-Length": "0"})
                 return
-            headers = {"Last-Modified": here.modified, "Content-Length": str(len(content) - start)}
+            headers = {"Content-Length": str(len(content) - start)}
+            if here.modified is not None:
+                headers["Last-Modified"] = here.modified
             if partial:
                 headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
             self.answer(206 if partial else 200, headers)
@@ -139,7 +141,11 @@ def test_a_file_is_fetched_once_and_its_checksum_kept(
     assert fetch("toy", lambda *now: shown.append(now)) == [folder / "toy.bin"]
     assert (folder / "toy.bin").read_bytes() == CONTENT and names(folder) == {"toy.bin", "fetched.json"}
     seen = json.loads((folder / "fetched.json").read_text())["toy.bin"]
-    assert seen == {"bytes": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()}
+    assert seen == {
+        "bytes": len(CONTENT),
+        "sha256": hashlib.sha256(CONTENT).hexdigest(),
+        "mtime_ns": (folder / "toy.bin").stat().st_mtime_ns,
+    }
     assert shown[-1] == ("toy.bin", len(CONTENT), len(CONTENT)) and shown == sorted(shown)
     fetch("toy", quiet)
     assert site.asked == [("toy.bin", None)]
@@ -198,6 +204,59 @@ def test_without_a_checksum_two_files_are_not_put_together(
     fetch("toy", quiet)
     assert (folder / "toy.bin").read_bytes() == (OTHER if changed else CONTENT)
     assert [wanted is None for _, wanted in site.asked] == [True, False, *([True] if changed else [])]
+
+
+@pytest.mark.parametrize("date", [None, "no date", "Mon, 01 Jan 99999 00:00:00 GMT", "0", ""])
+def test_a_part_that_nothing_vouches_for_is_not_completed(
+    site: Site, offer: Callable[..., Path], date: str | None
+) -> None:
+    """A Last-Modified that is no date is like none."""
+    folder = offer()
+    site.modified = date
+    part = stopped(folder)
+    site.files["toy.bin"] = OTHER
+    fetch("toy", quiet)
+    assert (folder / "toy.bin").read_bytes() == OTHER
+    assert [wanted for _, wanted in site.asked] == [None, f"bytes={len(part)}-", None]
+
+
+@pytest.mark.parametrize("size", [None, len(CONTENT)])
+def test_a_part_as_long_as_the_file_is_not_taken_for_it(
+    site: Site, offer: Callable[..., Path], size: int | None
+) -> None:
+    folder = offer(bytes=size)
+    folder.mkdir(parents=True)
+    (folder / "toy.bin.part").write_bytes(OTHER)
+    fetch("toy", quiet)
+    assert (folder / "toy.bin").read_bytes() == CONTENT
+
+
+def test_a_part_with_the_date_of_the_servers_file_is_completed(
+    site: Site, offer: Callable[..., Path]
+) -> None:
+    folder = offer()
+    part = stopped(folder)
+    fetch("toy", quiet)
+    assert [wanted for _, wanted in site.asked] == [None, f"bytes={len(part)}-"]
+    assert (folder / "toy.bin").read_bytes() == CONTENT
+
+
+def test_a_server_that_cuts_every_answer_is_not_asked_forever(site: Site, offer: Callable[..., Path]) -> None:
+    folder = offer()
+    site.modified, site.cuts = None, [300_000] * 100
+    with pytest.raises(ConnectionError, match="the connection was lost"):
+        fetch("toy", quiet)
+    assert len(site.asked) < 10 and names(folder) == {"toy.bin.part"}
+
+
+def test_a_full_disk_is_said_with_the_file_and_the_folder(offer: Callable[..., Path]) -> None:
+    folder = offer()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match=f"cannot fetch toy.bin into {folder}: No space left on device"):
+        fetch("toy", full)
 
 
 def test_a_file_that_is_being_fetched_is_not_fetched_by_another(offer: Callable[..., Path]) -> None:
@@ -339,7 +398,7 @@ def test_checking_says_what_the_checksum_was_compared_with(offer: Callable[..., 
     assert list(check_files("toy")) == [(path, 1_000_000, "checksum unknown")]
     path.unlink()
     fetch("toy", quiet)
-    assert list(check_files("toy")) == [(path, 1_000_000, "checksum as when it was fetched")]
+    assert list(check_files("toy")) == [(path, 1_000_000, "checksum as when it was fetched or checked")]
     (folder / "fetched.json").write_text("{")
     with pytest.raises(ValueError, match=r"fetched.json: damaged"):
         list(check_files("toy"))

@@ -4,7 +4,9 @@ from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -168,12 +170,94 @@ IN_THIRD = np.eye(4, 2, k=-2)  # 1 in the third example first
         ({"test_mask": [True, False]}, r"test_mask has shape \(2,\); expected \(4,\)"),
         ({"client_ids": ["a", "a", "b", "a"]}, r"client 'b' has 1 example; .* leave the client out, or use"),
         ({"seed": -1}, r"seed=-1 is negative"),
+        *(
+            (
+                {name: np.ma.array(GOOD[name], mask=IN_THIRD if name == "x" else IN_THIRD[:, 0])},
+                rf"{name} has masked values, .*{name}\.filled",
+            )
+            for name in ("x", "y", "client_ids")
+        ),
+        ({"test_mask": np.ma.array([True] * 4, mask=IN_THIRD[:, 0])}, r"test_mask has masked values"),
+        ({"x": [np.ma.array([1, 2], mask=[False, True])] * 4}, r"x has masked values"),
+        ({"test_mask": ["no", "no", "yes", "yes"]}, r"test_mask has type <U3; give True or False"),
+        ({"test_mask": [0.5, 0, 1, 1]}, r"test_mask has type float64; give True or False"),
+        ({"x": np.zeros((4, 2), np.longdouble)}, r"x has type float128, which PyTorch lacks; use x.astype"),
+        ({"x": np.zeros((4, 2), complex)}, r"x has type complex128; give numbers"),
+        ({"x": np.zeros(4, [("a", "f4")])}, r"x has type .*; give numbers"),
+        ({"x": np.zeros((4, 2), object)}, r"x has type object; give numbers"),
+        ({"x": np.zeros((4, 2), "M8[s]")}, r"x has type datetime64\[s\]; give numbers"),
+        ({"x": np.full((4, 2), 2**63, np.uint64)}, r"x has 9223372036854775808, which PyTorch cannot count"),
+        ({"x": torch.zeros(4, 2, requires_grad=True)}, r"x of type Tensor cannot .*\.detach\(\)"),
+        ({"x": torch.zeros(4, 2, dtype=torch.bfloat16)}, r"x of type Tensor cannot .*\.float\(\)"),
+        ({"x": torch.zeros(4, 2).to_sparse()}, r"x of type Tensor cannot .*\.to_dense\(\)"),
+        ({"x": torch.zeros(4, 2, device="meta")}, r"x of type Tensor cannot be read as one array"),
+        ({"x": [[1.0, 2.0], [3.0], [4.0], [5.0]]}, r"x of type list cannot be read as one array"),
+        ({"x": 5.0}, r"x is a single float without an axis of examples"),
+        ({"x": (number for number in range(4))}, r"x is a single generator without an axis"),
+        ({"x": pd.DataFrame({"a": [1, 2, None, 4]}, dtype="Int64")}, r"x has (type object|NaN)"),
+        ({"y": np.zeros(4, "m8[s]")}, r"y has type timedelta64"),
+        ({"y": np.zeros((4, 0), int)}, r"y has shape \(4, 0\); give labels"),
+        ({"y": np.zeros((4, 2, 2), int)}, r"y has shape \(4, 2, 2\); give labels"),
+        ({"client_ids": ["a", "a", None, "b"]}, r"the client of example 2 is missing"),
+        ({"client_ids": [1.0, 1.0, float("nan"), 2.0]}, r"the client of example 2 is missing"),
+        ({"client_ids": np.array([1, 1, "1", "1"], object)}, r"different clients have the same name '1'"),
+        ({"client_ids": [["a"], ["a"], ["b"], ["b"]]}, r"client_ids has shape \(4, 1\); give one client"),
+        ({"client_ids": [b"a", b"a", b"\xff", b"\xff"]}, r"client_ids of type .*S1 cannot be read as text"),
+        ({"client_ids": ["a", "a", "\ud800", "\ud800"]}, r"client_ids of type <U1 cannot be read as text"),
     ],
 )
 def test_bad_arrays_are_refused(change: dict[str, Any], message: str) -> None:
     assert FederatedDataset.from_arrays(**GOOD).num_classes == 2
     with pytest.raises(ValueError, match=message):
         FederatedDataset.from_arrays(**(GOOD | change))
+
+
+TYPES = ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?"]
+LAYOUTS: dict[str, Callable[[np.ndarray], Any]] = {
+    "plain": lambda x: x,
+    "the other byte order": lambda x: x.astype(x.dtype.newbyteorder()),
+    "backwards": lambda x: x[::-1].copy()[::-1],
+    "in columns": np.asfortranarray,
+    "with gaps": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+    "not aligned": lambda x: np.frombuffer(b"-" + x.tobytes(), np.uint8)[1:].view(x.dtype).reshape(x.shape),
+    "nothing masked": lambda x: np.ma.array(x, mask=False),
+    "a table": pd.DataFrame,
+    "lists": lambda x: list(x),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", TYPES)
+def test_numbers_of_every_type_and_layout_arrive_as_pytorch_can_use_them(kind: str, layout: str) -> None:
+    x = (np.arange(12).reshape(6, 2) % (2 if kind == "?" else 12)).astype(kind)
+    data = FederatedDataset.from_arrays(LAYOUTS[layout](x), np.arange(6), ["a", "b"] * 3, test_fraction=0)
+    order = np.argsort(data.y)
+    assert isinstance(data.x, np.ndarray) and type(data.x) is np.ndarray and data.x.flags.writeable
+    assert np.array_equal(data.x[order], x)
+    tensor = torch.from_numpy(data.x)
+    assert torch.equal(tensor[torch.from_numpy(order)].double(), torch.tensor(x.astype(float)))
+    assert (data.x.dtype == x.dtype) == (kind not in ("u2", "u4", "u8"))
+
+
+@pytest.mark.parametrize("kind", [">i2", ">i8", "u2", ">u4", "u8", "i1"])
+def test_labels_of_every_whole_type_are_counted(kind: str) -> None:
+    labels = np.array([0, 1, 2, 2, 0, 1]).astype(kind)
+    data = FederatedDataset.from_arrays(np.eye(6), labels, ["a", "b"] * 3)
+    assert data.class_counts().tolist() == [[2, 0, 1], [0, 2, 1]]
+    assert torch.from_numpy(data.y).long().sum() == 6
+
+
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_a_data_set_put_together_by_hand_has_plain_arrays_too(
+    tiny_images: FederatedDataset, name: str
+) -> None:
+    values = getattr(tiny_images, name)
+    other = replace(tiny_images, **{name: values.astype(values.dtype.newbyteorder())})
+    assert getattr(other, name).dtype.isnative and other.fingerprint == tiny_images.fingerprint
+    with pytest.raises(ValueError, match=f"{name} has masked values"):
+        replace(tiny_images, **{name: np.ma.array(values, mask=values == values)})
+    with pytest.raises(ValueError, match="the client ids of 'tiny images' are not all text"):
+        replace(tiny_images, client_ids=(0, *tiny_images.client_ids[1:]))
 
 
 @pytest.mark.parametrize(

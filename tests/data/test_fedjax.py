@@ -126,6 +126,49 @@ def test_any_array_is_read_as_it_was_written(place: Path, arrays: list[tuple[str
         assert found["a"][key].dtype == values.dtype and np.array_equal(found["a"][key], values)
 
 
+def test_a_client_without_examples_has_an_empty_part_whatever_type_it_has(
+    folder: Path, expect: Callable[..., None]
+) -> None:
+    expect("emnist_fedjax", writers=1, train_images=0, test_images=1)
+    for file, arrays in zip(EMNIST, ([np.array([])] * 2, [papers([3]), np.array([3])]), strict=True):
+        pixels, labels = arrays
+        row = (b"w", fedjax_data(pixels=pixels, label=labels), len(labels))
+        fedjax_sqlite(folder / "emnist_fedjax" / file, [row])
+    data = load_emnist_fedjax()
+    assert data["w"].train_x.shape == (0, 28, 28) and data["w"].test_y.tolist() == [3]
+    assert (data.x.dtype, data.y.dtype) == (np.float32, np.int64)
+
+
+def test_damage_to_the_names_of_tables_and_to_their_text_is_one_error(folder: Path) -> None:
+    """sqlite3 itself raises UnicodeDecodeError where it quotes a damaged name."""
+    path = folder / "emnist_fedjax" / EMNIST[0]
+    whole = path.read_bytes()
+    start = whole.index(b"CREATE TABLE federated_data")
+    for place in range(start - 20, start + 60):
+        for byte in (0xFF, 0xC3, 0):
+            path.write_bytes(whole[:place] + bytes([byte]) + whole[place + 1 :])
+            try:
+                load_emnist_fedjax()
+            except ValueError as error:
+                assert str(error).startswith(f"{path}: ")
+
+
+def test_nothing_is_written_beside_a_database(folder: Path) -> None:
+    path = folder / "emnist_fedjax" / EMNIST[0]
+    before = sorted(path.parent.iterdir())
+    content = bytearray(path.read_bytes())
+    content[18:20] = b"\2\2"  # says that there is a write-ahead log
+    path.write_bytes(content)
+    load_emnist_fedjax()
+    assert sorted(path.parent.iterdir()) == before
+    for suffix in ("-wal", "-journal"):
+        left = path.with_name(path.name + suffix)
+        left.write_bytes(b"unfinished")
+        with pytest.raises(ValueError, match=re.escape(f"{path}: a program that was writing it was stopped")):
+            load_emnist_fedjax()
+        left.unlink()
+
+
 def client(labels: list[int], number: int | None = None, **changed: Any) -> tuple[bytes, bytes, int]:
     arrays = {"pixels": papers([3] * len(labels)), "label": np.array(labels)} | changed
     return b"w", fedjax_data(**arrays), len(labels) if number is None else number
@@ -155,6 +198,7 @@ OBJECTS = msgpack.ExtType(1, msgpack.packb(([1], "object", b"8 bytes!")))
         ),
         ([packed({"label": OBJECTS})], DAMAGED),
         ([(b"\xff\xfe", client([3])[1], 1)], r"the client id b'\xff\xfe' is not UTF-8 text"),
+        ([(7, client([3])[1], 1)], "the client id 7 is not UTF-8 text"),
         (
             [(f"{prefix}:w".encode(), client([3])[1], 1) for prefix in HASHES],
             "holds client 'w' twice",

@@ -64,6 +64,15 @@ DAMAGED = "damaged, or not LEAF's JSON"
         ),
         (leaf_content(W, users=["w", "w"], num_samples=[1, 1]), "lists a user twice among its 2"),
         ([1, 2], DAMAGED),
+        (leaf_content(W, users=[None], num_samples=[1]), "the client id None is not UTF-8 text"),
+        (leaf_content(W, users=[True], num_samples=[1]), "the client id True is not UTF-8 text"),
+        (leaf_content({"\ud800": leaf_images(5)}), r"the client id '\ud800' is not UTF-8 text"),
+        (leaf_content(W, num_samples=[10**400]), "user 'w' has 1 examples, but num_samples says 1000"),
+        (
+            leaf_content({"w": leaf_images(5) | {"y": [10**30]}}),
+            "y of client 'w' has shape (1,) and type obj",
+        ),
+        (leaf_content({"w": {"x": [[float("inf")] * 784], "y": [5]}}), "pixels of client 'w' are not all in"),
     ],
 )
 def test_a_wrong_file_is_an_error_that_names_it(femnist: Path, written: object, problem: str) -> None:
@@ -83,6 +92,49 @@ def test_users_of_a_single_example_that_leaf_left_empty_are_no_clients(femnist: 
     content = leaf_content(users, users=["a"], num_samples=[1])
     write_json(femnist / "test/all_data_0_keep_0_test_9.json", content)
     assert load_femnist_leaf().client_ids == ("a", "b", "f1_02")
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_user_without_examples_has_an_empty_part(femnist: Path, part: str) -> None:
+    users = {"a": leaf_images(36), "f1_02": {"x": [], "y": []}}
+    file = next((femnist / part).glob("*0_keep*"))
+    others = [path for path in femnist.glob("*/*.json") if path.parent.name == part and path != file]
+    for path in others:
+        path.unlink()
+    write_json(file, leaf_content(users))
+    data = load_femnist_leaf()
+    client = data["f1_02"]
+    empty = (client.train_x, client.train_y) if part == "train" else (client.test_x, client.test_y)
+    assert [values.shape for values in empty] == [(0, 28, 28), (0,)]
+    assert (data.x.dtype, data.y.dtype) == (np.float32, np.int64)
+
+
+def test_all_users_of_both_folders_may_be_empty_but_none_is_an_error(femnist: Path) -> None:
+    for path in list(femnist.glob("*/*.json")):
+        write_json(path, leaf_content({}))
+    with pytest.raises(
+        ValueError, match=re.escape(f"{femnist}: the files in train/ and test/ hold no users")
+    ):
+        load_femnist_leaf()
+    write_json(path, leaf_content({"w": {"x": [], "y": []}}))
+    data = load_femnist_leaf()
+    assert data.client_ids == ("w",) and data.x.shape == (0, 28, 28) and data.y.dtype == np.int64
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32", "utf-16-le"])
+def test_a_mark_of_the_byte_order_and_its_encoding_are_understood(femnist: Path, encoding: str) -> None:
+    before = load_femnist_leaf().fingerprint
+    for path in femnist.glob("*/*.json"):
+        path.write_text(path.read_text(encoding="utf-8"), encoding=encoding)
+    assert load_femnist_leaf().fingerprint == before
+
+
+def test_users_may_be_numbers(femnist: Path) -> None:
+    """In a list JSON has numbers, but the names of an object are always text."""
+    users = {"7": leaf_images(3), "1.5": leaf_images(4)}
+    write_json(femnist / "test/all_data_0_keep_0_test_9.json", leaf_content(users, users=[7, 1.5]))
+    data = load_femnist_leaf()
+    assert data["7"].test_y.tolist() == [3] and data["1.5"].test_y.tolist() == [4]
 
 
 # Shakespeare ----------------------------------------------------------------------------------------------
@@ -126,6 +178,21 @@ def test_a_text_model_is_scored_on_one_character_of_each_window(place: Path) -> 
     # By hand: the mean over the four labels that there are.
     at_the_end = torch.log_softmax(model.apply(params, x)[:, -1], dim=-1)[range(4), y[:, -1]]
     assert model.loss(params, x, y).item() == pytest.approx(-at_the_end.mean().item(), rel=1e-5)
+
+
+def test_a_role_without_windows_has_an_empty_part(place: Path) -> None:
+    write_roles(place, {"RICHARD": {"x": [], "y": []}})
+    client = load_shakespeare_leaf()["RICHARD"]
+    assert client.train_x.shape == client.train_y.shape == (0, 80)
+    assert client.train_x.dtype == np.uint8 and client.train_y.dtype == np.int16
+    assert len(client.test_y) == len(LINE)
+
+
+def test_text_that_nests_without_end_is_damaged(place: Path) -> None:
+    path = write_roles(place, {"A": leaf_windows("ab")})
+    path.write_text("[" * 200_000)
+    with pytest.raises(ValueError, match=re.escape(f"{path}: {DAMAGED}")):
+        load_shakespeare_leaf()
 
 
 @pytest.mark.parametrize(

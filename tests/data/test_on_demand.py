@@ -88,6 +88,37 @@ def test_more_than_there_is_room_for_is_refused_before_anything_is_made(
     assert len(data["client_1"].train_x) == 1 and len(data.subset(["client_0"]).pooled().x) == 2
 
 
+@pytest.mark.parametrize(
+    ("made", "problem"),
+    [
+        (
+            np.zeros((3, 2, 3), np.float32),
+            r"`make\(0\)` returned examples of shape \(3, 2, 3\) .*\(2, 2, 3\)",
+        ),
+        (np.zeros((2, 3, 2), np.float32), r"`make\(0\)` returned examples of shape \(2, 3, 2\)"),
+        (np.zeros((2, 2, 3)), r"\(float64\); expected .* \(float32\)"),
+        (np.ma.array(np.zeros((2, 2, 3), np.float32), mask=True), "x of client 0 has masked values"),
+    ],
+)
+def test_other_examples_than_announced_are_refused(made: np.ndarray, problem: str) -> None:
+    lazy = OnDemand(lambda _: made, np.array([2, 2]), SHAPE, np.dtype(np.float32), "zeros")
+    for read in (lambda: lazy[0], lambda: lazy[:], lazy.max):
+        with pytest.raises(ValueError, match=problem):
+            read()
+
+
+def test_examples_in_the_other_byte_order_arrive_in_this_one() -> None:
+    array, lazy, _ = pair([2, 1])
+    swapped = replace(lazy, make=lambda client: lazy.make(client).astype(array.dtype.newbyteorder()))
+    assert np.array_equal(swapped[:], array) and swapped[:].dtype.isnative
+
+
+@pytest.mark.parametrize("kind", [">f4", "u2", "O", "U3", "c8", "g", "M8[s]"])
+def test_a_type_that_pytorch_lacks_is_refused_at_once(kind: str) -> None:
+    with pytest.raises(ValueError, match=r"cannot be made on demand|which PyTorch lacks"):
+        OnDemand(lambda _: np.zeros(1), np.array([1]), (), np.dtype(kind), "none")
+
+
 # As the inputs of a federated data set ---------------------------------------------------------------------
 
 

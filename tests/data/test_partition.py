@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.data.partition import _Shares, by_labels_dirichlet, pachinko
 
+# Where clients are left out on purpose; that there is a warning then is tested below.
+few_clients = pytest.mark.filterwarnings("ignore:.* clients instead of")
 COARSE = np.arange(8) // 2  # four coarse labels of two fine ones each
 
 
@@ -72,6 +74,7 @@ TASKS = st.fixed_dictionaries(
 LABELS = st.lists(st.integers(0, 7), min_size=30, max_size=90).map(np.array)
 
 
+@few_clients
 @given(TASKS, LABELS, st.none() | st.integers(1, 8))
 def test_dirichlet_divides_every_example(
     task: dict[str, Any], labels: np.ndarray, num_groups: int | None
@@ -128,6 +131,7 @@ def test_emnist_row_divides_a_tenth_of_the_images_among_100_clients() -> None:
     assert int(data.counts.sum()) == 81_425 and len(data) == 100
 
 
+@few_clients
 def test_cifar10_row_has_groups_of_3_3_and_4_labels_with_shares_of_their_own() -> None:
     data = by_labels_dirichlet(pooled(np.arange(60_000) % 10), 80, num_groups=3)
     shares = by_client(data, 80) / 6000
@@ -168,6 +172,7 @@ def first_clients_shares(**options: Any) -> np.ndarray:
     return np.array(tables)[:, 0].T / 300
 
 
+@few_clients
 @pytest.mark.parametrize("alpha", [0.1, 0.4, 5.0])
 def test_shares_of_a_label_are_dirichlet_and_those_of_two_labels_independent(alpha: float) -> None:
     one, other = first_clients_shares(alpha=alpha)
@@ -176,6 +181,7 @@ def test_shares_of_a_label_are_dirichlet_and_those_of_two_labels_independent(alp
     assert abs(np.corrcoef(one, other)[0, 1]) < 4 / np.sqrt(600)
 
 
+@few_clients
 def test_shares_of_two_clients_follow_the_arcsine_law() -> None:
     # Dirichlet(½, ½) is the arcsine law: a share is below x with the probability 2/π · arcsin √x.
     whole = pooled(np.zeros(400, dtype=int))
@@ -186,6 +192,7 @@ def test_shares_of_two_clients_follow_the_arcsine_law() -> None:
         assert abs((shares < x).mean() - probability) < 4 * 0.5 / np.sqrt(600)
 
 
+@few_clients
 def test_labels_of_one_group_have_the_same_shares() -> None:
     one, other = first_clients_shares(num_groups=1)
     assert np.corrcoef(one, other)[0, 1] > 0.95
@@ -240,8 +247,13 @@ def test_pachinko_with_shares_so_small_that_they_are_zero() -> None:
 
 def test_clients_with_too_few_examples_are_left_out_and_counted() -> None:
     labels = np.zeros(60, dtype=int)
-    data = by_labels_dirichlet(pooled(labels), 30, alpha=0.1)
-    clients, _ = left_out(data)
+    with pytest.warns(UserWarning, match=r"clients instead of 30: .*choose a larger alpha") as caught:
+        data = by_labels_dirichlet(pooled(labels), 30, alpha=0.1)
+    clients, examples = left_out(data)
+    (warning,) = caught
+    assert warning.filename == __file__
+    assert str(warning.message).startswith(f"{len(data)} clients instead of 30: ")
+    assert f"({clients} clients, {examples} examples)" in str(warning.message)
     assert 5 < clients == 30 - len(data) and data.counts.min() >= 2
     assert_examples(data, labels, 30, 60)
 
@@ -267,6 +279,10 @@ WRONG: list[tuple[int, dict[str, Any], str]] = [
     ("divide", "num_clients", "options", "message"),
     [(divide, *wrong) for divide in (by_labels_dirichlet, divide_coarsely) for wrong in WRONG]
     + [(by_labels_dirichlet, 2, {"num_groups": groups}, f"num_groups={groups}") for groups in (0, 9)]
+    + [
+        (divide_coarsely, 2, {"coarse_of_class": coarse}, "coarse_of_class has masked values")
+        for coarse in (np.ma.array(COARSE, mask=COARSE == 0),)
+    ]
     + [
         (divide_coarsely, 2, {"coarse_of_class": coarse}, "coarse_of_class has shape")
         for coarse in ([0] * 7, [0.0] * 8, [0] * 7 + [-1], [[0] * 8])

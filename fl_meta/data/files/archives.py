@@ -1,95 +1,216 @@
-"""Unpacking downloaded archives safely: no links, no paths out of the folder, no endless content.
+"""Archives and compressed files, read safely: no links, no paths out of the folder, no endless content.
 
-pooch's processors neither bound what comes out of an archive nor take a file from whichever folder it is in.
+They are read to their end. The modules gzip, bz2 and lzma take an empty file, or one whose second stream is
+damaged, for a shorter one, and tarfile leaves the end of the stream unread, where gzip's checksum is. pooch's
+processors neither bound what comes out of an archive nor take a file from whichever folder it is in.
 """
 
 from __future__ import annotations
 
 import bz2
-import gzip
+import hashlib
+import io
 import lzma
-import os
+import shutil
 import stat
+import struct
 import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
+
+from fl_meta.data.files.errors import DataFileError, reading
+from fl_meta.data.files.locks import locked
 
 # At most this many times an archive's own size may come out of it; TFF's archives have less than 30. An
 # amount that does no harm is allowed whatever the ratio.
 LARGEST_RATIO = 100
 HARMLESS = 32 << 20
 _CHUNK = 1 << 16
-_OPENERS: dict[str, Any] = {".lzma": lzma.open, ".bz2": bz2.open, ".gz": gzip.open}
-_DAMAGED = (
-    *(EOFError, OSError, RuntimeError, lzma.LZMAError, zlib.error),
-    *(tarfile.TarError, zipfile.BadZipFile),
-)
+_UNPACKING = ".unpacking-"
+# A damaged header may ask for 4 GiB of memory; what `xz -9` writes needs 65 MiB.
+_LZMA_MEMORY = 1 << 29
+_DECOMPRESSORS: dict[str, Callable[[], Any]] = {
+    ".gz": partial(zlib.decompressobj, zlib.MAX_WBITS + 16),  # + 16: with gzip's header and checksum
+    ".bz2": bz2.BZ2Decompressor,
+    ".lzma": partial(lzma.LZMADecompressor, memlimit=_LZMA_MEMORY),
+    ".xz": partial(lzma.LZMADecompressor, memlimit=_LZMA_MEMORY),
+}
 
 
-def unpack(archive: Path, target: Path, names: Sequence[str], limit: int) -> None:
+def unpack(archive: Path, target: Path, names: Sequence[str], limit: int) -> dict[str, str]:
     """Take files out of an archive, from any folder in it, and put them into `target`: all or none.
 
-    The archive is a .zip, .tar.gz, .tar.bz2 or .tar.lzma, or one file compressed as .gz, .bz2 or .lzma, which
-    gets the first of `names`. At most `limit` bytes may come out of it.
+    The archive is a .zip, .tar.gz, .tar.bz2, .tar.xz or .tar.lzma, or a single file compressed like these,
+    which gets the first of `names`. At most `limit` bytes may come out of it. Every checksum in it is
+    compared; the older of the two formats of .lzma has none.
+
+    Returns:
+        The sha256 of each file, by name.
+
+    Raises:
+        DataFileError: if the archive is damaged, unsafe, or lacks a file; nothing is unpacked.
+        OSError: if the folder cannot be written to, or the disk is full.
     """
     limit = min(limit, max(HARMLESS, LARGEST_RATIO * archive.stat().st_size))
-    total = 0
-    with tempfile.TemporaryDirectory(dir=target, prefix=".unpacking-") as folder:
-        try:
-            for name, content in _members(archive, names[0]):
-                path = Path(folder, PurePosixPath(name).name)
-                if path.exists():
-                    raise ValueError(f"{archive}: holds {path.name} twice; nothing was unpacked")
+    total, checksums = 0, dict[str, str]()
+    try:
+        with (
+            locked(target) as alone,
+            tempfile.TemporaryDirectory(dir=target, prefix=_UNPACKING) as folder,
+            closing(members(archive, names[0], limit)) as opened,
+        ):
+            # What an unpacking that was killed has left.
+            for left in target.glob(f"{_UNPACKING}*") if alone else []:
+                if left != Path(folder):
+                    shutil.rmtree(left, ignore_errors=True)
+            for path, pieces in opened:
+                name = path.rpartition("/")[2]
+                if name in checksums:
+                    raise DataFileError(f"{archive}: holds {name} twice; nothing was unpacked")
                 # A member that is not wanted is read too: what it holds counts.
-                with path.open("wb") if path.name in names else Path(os.devnull).open("wb") as file:
-                    while chunk := content.read(_CHUNK):
-                        total += len(chunk)
+                wanted, checksum = name in names, hashlib.sha256()
+                with Path(folder, name).open("wb") if wanted else nullcontext() as file:
+                    for piece in pieces:
+                        total += len(piece)
                         if total > limit:
-                            raise ValueError(
-                                f"{archive}: holds more than {limit:,} bytes; nothing was unpacked"
+                            raise _too_much(archive, limit)
+                        if file:
+                            file.write(piece)
+                            checksum.update(piece)
+                if wanted:
+                    checksums[name] = checksum.hexdigest()
+            for name in names:
+                if name not in checksums:
+                    raise DataFileError(f"{archive}: does not hold {name}; delete it")
+            for name in names:
+                Path(folder, name).replace(target / name)
+            return checksums
+    except OSError as error:
+        raise OSError(f"cannot unpack {archive} into {target}: {error.strerror or error}") from error
+
+
+def members(archive: Path, single: str, limit: int) -> Generator[tuple[str, Iterator[bytes]], None, None]:
+    """The path and the content, piece by piece, of each regular file, in the order of the archive.
+
+    The content must be read before the next file is asked for. Close the generator if you do not read it to
+    the end; only there is the archive known to be whole.
+    """
+    with reading(archive, "an archive of its kind"):
+        if archive.suffix == ".zip":
+            with zipfile.ZipFile(archive) as opened:
+                for info in opened.infolist():
+                    kind = stat.S_IFMT(info.external_attr >> 16)
+                    plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)
+                    _check_member(archive, info.filename, plain=plain, folder=info.is_dir())
+                    if not info.is_dir():
+                        _check_crc(archive, info)
+                        with opened.open(info) as content:
+                            yield info.filename, _pieces(archive, content)
+        elif ".tar" in archive.suffixes:
+            with closing(decompressed(archive)) as pieces:
+                # Headers and padding are less than what is harmless anyway.
+                stream: Any = io.BufferedReader(_Stream(archive, pieces, limit + HARMLESS), _CHUNK)
+                with tarfile.open(fileobj=stream, mode="r|") as tar:
+                    for member in tar:
+                        plain = (member.isreg() and not member.issparse()) or member.isdir()
+                        _check_member(archive, member.name, plain=plain, folder=member.isdir())
+                        if file := tar.extractfile(member):
+                            yield member.name, _pieces(archive, file)
+                    # tarfile takes a damaged header for the end, which is nothing but zeros.
+                    rest: Any = tar.fileobj
+                    while piece := rest.read(_CHUNK):
+                        if piece.strip(b"\0"):
+                            raise DataFileError(
+                                f"{archive}: damaged, its list of files breaks off; delete it"
                             )
-                        file.write(chunk)
-        except _DAMAGED as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # the disk's error
-            raise ValueError(
-                f"{archive}: damaged, or not an archive of its kind ({error}); delete it"
-            ) from error
-        for name in names:
-            if not Path(folder, name).exists():
-                raise ValueError(f"{archive}: does not hold {name}; delete it")
-        for name in names:
-            Path(folder, name).replace(target / name)
+        else:
+            yield single, decompressed(archive)
 
 
-def _members(archive: Path, single: str) -> Iterator[tuple[str, IO[bytes]]]:
-    """The name and content of each regular file, in the order of the archive."""
-    if archive.suffix == ".zip":
-        with zipfile.ZipFile(archive) as opened:
-            for info in opened.infolist():
-                kind = stat.S_IFMT(info.external_attr >> 16)
-                _check_member(archive, info.filename, plain=kind in (0, stat.S_IFREG, stat.S_IFDIR))
-                if not info.is_dir():
-                    with opened.open(info) as content:
-                        yield info.filename, content
-    elif ".tar" in archive.suffixes:
-        with tarfile.open(archive, "r|*") as tar:
-            for member in tar:
-                plain = (member.isreg() and not member.issparse()) or member.isdir()
-                _check_member(archive, member.name, plain=plain)
-                if file := tar.extractfile(member):
-                    yield member.name, file
-    else:
-        with _OPENERS[archive.suffix](archive) as content:
-            yield single, content
+def decompressed(path: Path) -> Generator[bytes, None, None]:
+    """The content of a .gz, .bz2 or .lzma file, piece by piece, to the verified end of its last stream."""
+    if path.suffix not in _DECOMPRESSORS:
+        raise DataFileError(f"{path}: its name ends with none of {', '.join(_DECOMPRESSORS)}, .zip")
+    data = b""
+    with reading(path, "an archive of its kind"), path.open("rb") as file:
+        while True:
+            stream = _DECOMPRESSORS[path.suffix]()
+            while not stream.eof:
+                piece = stream.decompress(data, _CHUNK)
+                data = getattr(stream, "unconsumed_tail", b"")  # zlib's; the others keep it themselves
+                if piece:
+                    yield piece
+                elif not stream.eof and not data:
+                    data = file.read(_CHUNK)
+                    if not data:
+                        raise EOFError("it ends in the middle of a stream")
+            data = stream.unused_data
+            # Zeros may fill a file up; what else follows is another stream.
+            while not data.lstrip(b"\0"):
+                data = file.read(_CHUNK)
+                if not data:
+                    return
+            data = data.lstrip(b"\0")
 
 
-def _check_member(archive: Path, name: str, *, plain: bool) -> None:
+def _pieces(archive: Path, content: IO[bytes]) -> Iterator[bytes]:
+    with reading(archive, "an archive of its kind"):
+        while piece := content.read(_CHUNK):
+            yield piece
+
+
+def _check_crc(archive: Path, info: zipfile.ZipInfo) -> None:
+    """Compare the checksum in the list of a .zip with that beside the file: zeros would mean an empty one."""
+    with archive.open("rb") as file:
+        file.seek(info.header_offset)
+        flags, crc, _, _, name, extra = struct.unpack("<6xH6xLLLHH", file.read(30))
+        if flags & 8:  # it comes after the file
+            file.seek(name + extra + info.compress_size, io.SEEK_CUR)
+            behind = file.read(8)
+            (crc,) = struct.unpack("<L", behind[4:] if behind[:4] == b"PK\x07\x08" else behind[:4])
+    if crc != info.CRC:
+        raise zipfile.BadZipFile(f"two checksums of {info.filename!r}")
+
+
+class _Stream(io.RawIOBase):
+    """Pieces of bytes as a file to read, of at most `limit` bytes."""
+
+    def __init__(self, path: Path, pieces: Iterator[bytes], limit: int) -> None:
+        self.path, self.pieces, self.limit = path, pieces, limit
+        self.piece, self.total = b"", 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self.piece = self.piece or next(self.pieces, b"")
+        count = min(len(buffer), len(self.piece))
+        buffer[:count], self.piece = self.piece[:count], self.piece[count:]
+        self.total += count
+        if self.total > self.limit:
+            raise _too_much(self.path, self.limit)
+        return count
+
+
+def _too_much(archive: Path, limit: int) -> DataFileError:
+    return DataFileError(f"{archive}: holds more than {limit:,} bytes; nothing was unpacked")
+
+
+def _check_member(archive: Path, name: str, *, plain: bool, folder: bool) -> None:
     path = PurePosixPath(name.replace("\\", "/"))
-    if not plain or path.is_absolute() or ".." in path.parts:
-        problem = "leads out of the folder" if plain else "is a link or not a regular file"
-        raise ValueError(f"{archive}: unsafe, {name!r} {problem}; nothing was unpacked")
+    last = name.rpartition("/")[2]
+    if not plain:
+        problem = "is a link or not a regular file"
+    elif path.is_absolute() or ".." in path.parts:
+        problem = "leads out of the folder"
+    elif last in ("", ".") and not folder:
+        problem = "is not the name of a file"
+    else:
+        return
+    raise DataFileError(f"{archive}: unsafe, {name!r} {problem}; nothing was unpacked")

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from fl_meta.data.catalogue import existing
+from fl_meta.data.files.errors import DataFileError, reading
 from fl_meta.support.array_types import Array
 
 # What a file holds of one client: an array [examples, ...] for each name.
 Columns = Mapping[str, Array]
-
-
-def any_of(name: str, *files: str) -> Path:
-    """The first of a data set's files that exists."""
-    errors = []
-    for file in files:
-        try:
-            return existing(name, file)
-        except FileNotFoundError as error:
-            errors.append(error)
-    raise errors[0]
+# The type, for each kind, of an array without examples.
+_TYPES = {"f": np.float32, "i": np.int64, "u": np.uint8, "O": np.object_}
 
 
 @contextmanager
@@ -39,23 +31,41 @@ def optional(package: str) -> Iterator[None]:
 
 
 def read_arrays(path: Path, *keys: str) -> list[Array]:
-    """The arrays of an .npz file with these names."""
-    try:
-        # Opened here, because NumPy leaves a damaged file open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            missing = [key for key in keys if key not in arrays]
-            values = [] if missing else [arrays[key] for key in keys]
-    except Exception as error:  # damaged bytes make the readers raise nearly anything
-        raise ValueError(f"{path}: damaged, or not an .npz file without pickled objects ({error})") from error
-    if missing:
-        raise ValueError(f"{path}: has no array {missing[0]!r}; it must have {', '.join(keys)}")
+    """The arrays of an .npz file with these names; anything pickled is refused, not read."""
+    with reading(path, "an .npz file without pickled objects"), zipfile.ZipFile(path) as archive:
+        held = set(archive.namelist())
+        missing = [key for key in keys if f"{key}.npy" not in held]
+        if missing:
+            raise DataFileError(f"{path}: has no array {missing[0]!r}; it must have {', '.join(keys)}")
+        return [_read_array(archive, f"{key}.npy") for key in keys]
+
+
+def _read_array(archive: zipfile.ZipFile, member: str) -> Array:
+    with archive.open(member) as file:
+        values: Array = np.lib.format.read_array(file, allow_pickle=False)
+        # The checksum is compared at the end, which NumPy does not reach if a damaged header says less.
+        if file.read(1):
+            raise ValueError(f"{member} goes on after its {values.shape} values")
     return values
+
+
+def client_name(path: Path, value: object) -> str:
+    """A client's id, which must be text or the bytes of one in UTF-8."""
+    try:
+        if isinstance(value, str):
+            value.encode()  # a damaged name may contain halves of characters
+            return value
+        if isinstance(value, bytes):
+            return value.decode()
+    except UnicodeError:
+        pass
+    raise DataFileError(f"{path}: the client id {value!r} is not UTF-8 text")
 
 
 def check_images(path: Path, images: Array, shape: tuple[int, ...]) -> None:
     """Refuse anything but bytes [images, *shape]."""
     if images.dtype != np.uint8 or images.shape[1:] != shape:
-        raise ValueError(
+        raise DataFileError(
             f"{path}: images have shape {images.shape} and type {images.dtype}; expected (…, "
             f"{', '.join(map(str, shape))}) of uint8"
         )
@@ -64,7 +74,7 @@ def check_images(path: Path, images: Array, shape: tuple[int, ...]) -> None:
 def check_whole_numbers(path: Path, key: str, values: Array, length: int) -> None:
     """Refuse anything but one whole number for each of `length` images."""
     if values.shape != (length,) or values.dtype.kind not in "iu":
-        raise ValueError(
+        raise DataFileError(
             f"{path}: {key} have shape {values.shape} and type {values.dtype}; expected one whole number for "
             f"each of {length} images"
         )
@@ -75,17 +85,24 @@ def check_range(path: Path, key: str, values: Array, end: int) -> None:
     wrong = np.flatnonzero((values < 0) | (values >= end))
     if len(wrong):
         first = int(wrong[0])
-        raise ValueError(f"{path}: {key}[{first}] is {values[first]}, out of range [0, {end})")
+        raise DataFileError(f"{path}: {key}[{first}] is {values[first]}, out of range [0, {end})")
 
 
 def column(path: Path, client_id: str, columns: Columns, key: str, kinds: str, *shape: int) -> Array:
-    """One array of a client [examples, *shape], with its type and size checked."""
+    """One array of a client [examples, *shape], with its type and size checked.
+
+    An array without examples has whatever type a library gives an empty list; it gets the first kind's here.
+    """
     values = columns.get(key)
     size = int(np.prod(shape))
-    if values is None or values.ndim == 0:
-        raise ValueError(f"{path}: client {client_id!r} has no array {key!r}; it has {', '.join(columns)}")
+    if not isinstance(values, np.ndarray) or values.ndim == 0:
+        raise DataFileError(
+            f"{path}: client {client_id!r} has no array {key!r}; it has {', '.join(map(str, columns))}"
+        )
+    if len(values) == 0:
+        return np.empty((0, *shape), _TYPES[kinds[0]])
     if values.dtype.kind not in kinds or values.size != len(values) * size:
-        raise ValueError(
+        raise DataFileError(
             f"{path}: {key} of client {client_id!r} has shape {values.shape} and type {values.dtype}; "
             f"expected {size} per example, of one of the kinds {', '.join(kinds)}"
         )

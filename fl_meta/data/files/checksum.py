@@ -1,18 +1,48 @@
-"""Whether a file is the one that was published, by its size and checksum."""
+"""Whether a file is the one that was published or fetched, by its size, time and checksum.
+
+`fetched.json`, in a data set's folder, has the size, the sha256 and the time of change of each file when it
+was fetched or checked. While size and time are the same, a file counts as unchanged; if only the time is
+another, its checksum decides.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import TypedDict
+
+from fl_meta.data.catalogue import CATALOGUE, Download, existing, folders_of
+from fl_meta.data.files.errors import DataFileError, reading
+from fl_meta.data.files.locks import locked
+from fl_meta.support.atomic_files import write_atomically
+
+RECORD = "fetched.json"
+_FORGET = "if you meant to change it, delete {!r} from {}"
+# A disk's clock is coarse: a file could be changed again within this time, and its time not show it.
+_CLOCK_NS = 2 * 10**9
+
+
+class Known(TypedDict, total=False):
+    """What the record has of a file."""
+
+    bytes: int
+    sha256: str
+    # Missing if it was too near to be trusted.
+    mtime_ns: int
 
 
 def digest(path: Path, algorithm: str = "sha256") -> str:
     """The checksum of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
+    with reading(path, "a file that can be read"), path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
-def verify(path: Path, size: int | None, checksum: str | None) -> None:
+def verify(path: Path, size: int | None, checksum: str | None, advice: str = "") -> None:
     """Compare a file with a known size, and with a checksum such as "sha256:…"; None is not compared."""
     actual = path.stat().st_size
     algorithm, _, expected = (checksum or "").partition(":")
@@ -22,4 +52,113 @@ def verify(path: Path, size: int | None, checksum: str | None) -> None:
         problem = f"does not match the checksum {checksum}"
     else:
         return
-    raise ValueError(f"{path}: {problem}; it is damaged, or another file: delete it and fetch it again")
+    raise DataFileError(
+        f"{path}: {problem}; it is damaged, or another file: delete it and fetch it again{advice}"
+    )
+
+
+def verified_file(name: str, *files: str) -> Path:
+    """The first of a data set's files that exists, after `verify_known`."""
+    errors = []
+    for file in files:
+        try:
+            path = existing(name, file)
+        except FileNotFoundError as error:
+            errors.append(error)
+        else:
+            verify_known(name, path)
+            return path
+    raise errors[0]
+
+
+def verify_known(name: str, path: Path) -> None:
+    """Compare a file of a data set with the record or, if that lacks it, with its published checksum.
+
+    If it had to be read for that, the result is recorded where the folder can be written to.
+
+    Raises:
+        DataFileError: if the file has changed, or is not what was published.
+        OSError: if it cannot be read.
+    """
+    with path.open("rb") as file:  # whoever may not read it is told so here
+        status = os.fstat(file.fileno())
+    folder, key = _place(name, path)
+    known = read_record(folder).get(key)
+    if known and (known["bytes"], known.get("mtime_ns")) == (status.st_size, status.st_mtime_ns):
+        return
+    if compare(name, path) and os.access(folder, os.W_OK):
+        with suppress(OSError):
+            remember(name, path)
+
+
+def check_nothing_is_gone(name: str, within: str) -> None:
+    """Refuse to go on without a file of a sub-folder that was recorded, where the names are not fixed."""
+    for folder in folders_of(name):
+        for key in read_record(folder):
+            if key.startswith(f"{within}/") and not (folder / key).is_file():
+                forget = _FORGET.format(key, folder / RECORD)
+                raise FileNotFoundError(f"{folder / key}: is no longer there; put it back, or {forget}")
+
+
+def compare(name: str, path: Path) -> str:
+    """Compare a file's checksum with all that is known of it, and say with what; "" if nothing is known."""
+    folder, key = _place(name, path)
+    compared = ""
+    if known := read_record(folder).get(key):
+        advice = f", or {_FORGET.format(key, folder / RECORD)}"
+        verify(path, known["bytes"], f"sha256:{known['sha256']}", advice)
+        compared = "checksum as when it was fetched or checked"
+    download = _published(name).get(path.name)
+    if download and download.checksum:
+        verify(path, download.bytes, download.checksum)
+        compared = "checksum as published"
+    return compared
+
+
+def remember(name: str, *paths: Path, checksums: Mapping[str, str] | None = None) -> None:
+    """Record the size, checksum and time of files of a data set that are known to be right.
+
+    `checksums` has the sha256 of files, by name, that need not be read for it again.
+
+    Raises:
+        OSError: if the folder cannot be written to.
+    """
+    folder = _place(name, paths[0])[0]
+    with locked(folder):  # the record is written by one process at a time
+        record = read_record(folder)
+        before = json.dumps(record)
+        for path in paths:
+            status = path.stat()  # before its bytes are read, so that a later change shows
+            known = Known(bytes=status.st_size, sha256=(checksums or {}).get(path.name) or digest(path))
+            if time.time_ns() - status.st_mtime_ns > _CLOCK_NS:
+                known["mtime_ns"] = status.st_mtime_ns
+            record[_place(name, path)[1]] = known
+        if json.dumps(record) != before:
+            text = json.dumps(record, indent=1) + "\n"
+            write_atomically(folder / RECORD, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def read_record(folder: Path) -> dict[str, Known]:
+    """The record of a folder; empty if there is none."""
+    path = folder / RECORD
+    try:
+        record = json.loads(path.read_bytes())
+        for known in record.values():
+            if not isinstance(known["bytes"], int) or not isinstance(known["sha256"], str):
+                raise TypeError("a size or a checksum is missing")
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise DataFileError(f"{path}: damaged ({error!r}); delete it") from error
+    return dict[str, Known](record)
+
+
+def _published(name: str) -> dict[str, Download]:
+    """The downloads of a data set, by the names of their files."""
+    return {download.file: download for form in CATALOGUE[name].forms for download in form.downloads}
+
+
+def _place(name: str, path: Path) -> tuple[Path, str]:
+    """A data set's folder that holds a file, and the file's path in it."""
+    folder = next(folder for folder in folders_of(name) if folder in path.parents)
+    return folder, path.relative_to(folder).as_posix()

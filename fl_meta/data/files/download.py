@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import pooch
 import requests
 
 from fl_meta.data.catalogue import CATALOGUE, Download, existing, folder, folder_of, located
 from fl_meta.data.files.archives import unpack
-from fl_meta.data.files.checksum import digest, verify
-from fl_meta.support.atomic_files import write_atomically
+from fl_meta.data.files.checksum import RECORD, compare, read_record, remember, verify
+from fl_meta.data.files.errors import DataFileError
 
 # Called with a file's name, how many of its bytes have arrived, and how many it has (None if unknown).
 Progress = Callable[[str, int, int | None], object]
 
-# Beside the files: the size and sha256 that each had when it was fetched.
-RECORD = "fetched.json"
+# What there is to say of a file that nothing can be compared with.
+UNKNOWN = "checksum unknown"
 _CHUNK = 1 << 16
 _TIMEOUT = 30  # seconds without a byte
 
@@ -33,6 +32,11 @@ def fetch(name: str, progress: Progress) -> list[Path]:
 
     An interrupted download is left as FILE.part, and the next call resumes it. A file or archive that was
     put there by hand is verified and used. If all files are there already, nothing is done.
+
+    Raises:
+        ConnectionError: if a file cannot be downloaded; the message says what to do without a network.
+        DataFileError: if a file is not the one that was published or fetched before.
+        OSError: if the disk is full or the folder cannot be written to.
     """
     entry = CATALOGUE[name]
     if not entry.forms:
@@ -52,7 +56,7 @@ def fetch(name: str, progress: Progress) -> list[Path]:
         path = target / download.file
         put_by_hand = path.is_file()
         try:
-            _retrieve(download, path, progress)
+            _retrieve(name, download, path, progress)
         except requests.RequestException as error:
             urls = " and ".join(f"{each.url} as {target / each.file}" for each in form.downloads)
             raise ConnectionError(
@@ -60,9 +64,11 @@ def fetch(name: str, progress: Progress) -> list[Path]:
                 f"data fetch {name}` again: it resumes where it stopped. Or download {urls} on another "
                 f"machine, and run the same command to verify and unpack what you put there"
             ) from error
+        except OSError as error:
+            raise OSError(f"cannot fetch {download.file} into {target}: {error.strerror or error}") from error
         if download.unpacks_to:
-            unpack(path, target, download.unpacks_to, download.unpacked_bytes)
-            _remember(*(target / file for file in download.unpacks_to))
+            checksums = unpack(path, target, download.unpacks_to, download.unpacked_bytes)
+            remember(name, *(target / file for file in checksums), checksums=checksums)
             if not put_by_hand:
                 path.unlink()
     return located(name)
@@ -70,18 +76,8 @@ def fetch(name: str, progress: Progress) -> list[Path]:
 
 def check_files(name: str) -> Iterator[tuple[Path, int, str]]:
     """Each file of a data set, its size in bytes, and what its checksum was compared with."""
-    forms = CATALOGUE[name].forms
-    published = {each.file: each for form in forms for each in form.downloads if not each.unpacks_to}
-    for path in located(name) or [existing(name, file) for file in forms[0].files]:
-        compared = "checksum unknown"
-        if seen := _record(path.parent).get(path.name):
-            verify(path, seen["bytes"], f"sha256:{seen['sha256']}")
-            compared = "checksum as when it was fetched"
-        download = published.get(path.name)
-        if download and download.checksum:
-            verify(path, download.bytes, download.checksum)
-            compared = "checksum as published"
-        yield path, path.stat().st_size, compared
+    for path in located(name) or [existing(name, file) for file in CATALOGUE[name].forms[0].files]:
+        yield path, path.stat().st_size, compare(name, path) or UNKNOWN
 
 
 def _reason(error: requests.RequestException) -> str:
@@ -94,34 +90,13 @@ def _reason(error: requests.RequestException) -> str:
     return "no connection"
 
 
-def _record(target: Path) -> dict[str, Any]:
-    """The sizes and checksums of the files of a folder when they were fetched."""
-    path = target / RECORD
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise ValueError(f"{path}: damaged ({error}); delete it") from error
-    return record
-
-
-def _remember(*paths: Path) -> None:
-    target = paths[0].parent
-    record = _record(target)
-    for path in paths:
-        record[path.name] = {"bytes": path.stat().st_size, "sha256": digest(path)}
-    text = json.dumps(record, indent=1) + "\n"
-    write_atomically(target / RECORD, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def _retrieve(download: Download, path: Path, progress: Progress) -> None:
+def _retrieve(name: str, download: Download, path: Path, progress: Progress) -> None:
     """Bring a file to its path, or verify the one that is there."""
-    first = _record(path.parent).get(path.name)
+    first = read_record(path.parent).get(path.name)
     checksum = download.checksum or (f"sha256:{first['sha256']}" if first else None)
     if path.is_file():
         verify(path, download.bytes, checksum)
-        _remember(path)
+        remember(name, path)
         return
     part = path.with_name(f"{path.name}.part")
 
@@ -137,8 +112,8 @@ def _retrieve(download: Download, path: Path, progress: Progress) -> None:
         pooch.retrieve(download.url, checksum, path.name, path.parent, downloader=resume)
     except ValueError as error:
         hint = "" if download.checksum or not first else f" It is that of the first download, in {RECORD}."
-        raise ValueError(f"{download.url}: {error}{hint}") from error
-    _remember(path)
+        raise DataFileError(f"{download.url}: {error}{hint}") from error
+    remember(name, path)
 
 
 # What pooch does not have: resuming a partial file ----------------------------------------------------------
@@ -165,6 +140,7 @@ def _locked(part: Path) -> Iterator[IO[bytes]]:
 
 def _complete(download: Download, file: IO[bytes], progress: Progress, *, has_checksum: bool) -> None:
     """Download what a partial file lacks, and reconnect as long as each connection brings more of it."""
+    furthest, foreign = file.seek(0, os.SEEK_END), True
     try:
         while True:
             offset = file.seek(0, os.SEEK_END)
@@ -173,9 +149,14 @@ def _complete(download: Download, file: IO[bytes], progress: Progress, *, has_ch
                 break
             except _RemoteFileChangedError:
                 file.truncate(0)
+                # What an earlier call left does not count; but a server whose file can never be resumed, and
+                # that cuts it again and again, must not be asked forever.
+                furthest, foreign = 0 if foreign else furthest, False
             except requests.RequestException as error:
-                if error.response is not None or file.seek(0, os.SEEK_END) <= offset:
+                arrived = file.seek(0, os.SEEK_END)
+                if error.response is not None or arrived <= furthest:
                     raise
+                furthest = arrived
         _check_size(download, file.seek(0, os.SEEK_END))
     except ValueError:
         file.truncate(0)
@@ -195,18 +176,17 @@ def _download_rest(
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
     with requests.get(download.url, headers=headers, timeout=_TIMEOUT, stream=True) as response:
         covered, _, total = response.headers.get("Content-Range", "").partition("/")
+        date = _last_modified(response)
+        # A part may be of another file, unless a checksum will be compared or the date is that of the part.
+        same_file = has_checksum or (date is not None and os.fstat(file.fileno()).st_mtime == date)
         if offset and response.status_code == 416:
             # Nothing comes after the end of a complete file.
-            if total != str(offset):
+            if total != str(offset) or not same_file:
                 raise _RemoteFileChangedError
             return
         response.raise_for_status()
-        modified = response.headers.get("Last-Modified")
-        date = parsedate_to_datetime(modified).timestamp() if modified else None
         if offset and response.status_code == 206:
-            # Without a checksum, only the date can show that the two halves belong to different files.
-            same_date = has_checksum or date is None or os.fstat(file.fileno()).st_mtime == date
-            if not covered.startswith(f"bytes {offset}-") or not same_date:
+            if not covered.startswith(f"bytes {offset}-") or not same_file:
                 raise _RemoteFileChangedError
         else:  # the server sends the whole file, even if only the rest was requested
             file.truncate(0)
@@ -225,3 +205,11 @@ def _download_rest(
             if date is not None:
                 file.flush()
                 os.utime(file.fileno(), (date, date))
+
+
+def _last_modified(response: requests.Response) -> float | None:
+    """When the server's file was last changed, in seconds since 1970; None if it gives no date."""
+    try:
+        return parsedate_to_datetime(response.headers["Last-Modified"]).timestamp()
+    except (KeyError, ValueError, TypeError, OverflowError, OSError):
+        return None

@@ -3,24 +3,48 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import Any
+
+from fl_meta.data.files.errors import DataFileError, reading
+
+# Called with a query and its values; gives the rows.
+Select = Callable[..., Generator[tuple[Any, ...], None, None]]
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A read-only connection to a SQLite file."""
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            ((pages,), (size,)) = (
-                connection.execute(f"PRAGMA {what}").fetchone() for what in ("page_count", "page_size")
+def selecting(path: Path) -> Iterator[Select]:
+    """A function that reads rows of a SQLite file, which is closed after this block.
+
+    Nothing is written beside the file, whatever damage makes of its header.
+    """
+    for left in (path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-journal")):
+        if left.exists() and left.stat().st_size:
+            raise DataFileError(
+                f"{path}: a program that was writing it was stopped, and left {left.name} beside it: "
+                "open and close the file with the program sqlite3, or get it again"
             )
-            # SQLite itself reads zeros in place of a truncated last page.
-            if path.stat().st_size < pages * size:
-                raise ValueError(
-                    f"{path}: damaged, cut off after {path.stat().st_size:,} of its {pages * size:,} bytes"
-                )
-            yield connection
-    except sqlite3.Error as error:
-        raise ValueError(f"{path}: damaged, or not a SQLite file of this data set ({error})") from error
+    # The cursors too are closed here: each keeps the file open, and an error's traceback keeps the cursor.
+    with closing(_connected(path)) as connection, ExitStack() as cursors:
+
+        def select(query: str, *values: Any) -> Generator[tuple[Any, ...], None, None]:
+            with reading(path, "a SQLite file of this data set"):
+                cursor = cursors.enter_context(closing(connection.execute(query, values)))
+                # Not "yield from", which would close the cursor, perhaps in another thread.
+                for row in cursor:  # noqa: UP028
+                    yield row
+
+        ((pages,), (size,)) = (next(select(f"PRAGMA {what}")) for what in ("page_count", "page_size"))
+        # SQLite itself reads zeros in place of a truncated last page.
+        if path.stat().st_size < pages * size:
+            raise DataFileError(
+                f"{path}: damaged, cut off after {path.stat().st_size:,} of its {pages * size:,} bytes"
+            )
+        yield select
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    with reading(path, "a SQLite file of this data set"):
+        return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)

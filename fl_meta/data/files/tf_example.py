@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fl_meta.data.files.arrays import Columns, optional
+from fl_meta.data.files.errors import DataFileError
 from fl_meta.support.array_types import Array
 
 # As much of TensorFlow's example.proto and feature.proto as is needed here.
@@ -47,7 +48,7 @@ def features(path: Path, client_id: str, blobs: Sequence[bytes]) -> Columns:
         ]
         return {key: np.stack([example[key] for example in examples]) for key in examples[0]}
     except Exception as error:  # protobuf's own error among them
-        raise ValueError(
+        raise DataFileError(
             f"{path}: an example of client {client_id!r} is damaged, or unlike the others ({error})"
         ) from error
 

@@ -12,6 +12,7 @@ from fl_meta.data.catalogue import CATALOGUE, check_counts
 from fl_meta.data.encoding import VOCABULARY, as_floats, encode, examples_of
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.data.files.arrays import Columns, check_range
+from fl_meta.data.files.errors import DataFileError
 from fl_meta.support.array_types import Array
 
 # Inputs and labels of one client's part [examples, ...].
@@ -27,13 +28,13 @@ def handwriting(path: Path, client_id: str, pixels: Array, labels: Array, num_cl
     In `pixels` 1 is paper, as in LEAF's, TFF's and FedJAX's files.
     """
     if len(pixels) != len(labels):
-        raise ValueError(
+        raise DataFileError(
             f"{path}: client {client_id!r} has {len(pixels)} images but {len(labels)} labels; they must be "
             "equal"
         )
     # Written so that NaN is refused too.
     if len(pixels) and not (pixels.min() >= 0 and pixels.max() <= 1):
-        raise ValueError(f"{path}: pixels of client {client_id!r} are not all in [0, 1]")
+        raise DataFileError(f"{path}: pixels of client {client_id!r} are not all in [0, 1]")
     check_range(path, f"label of client {client_id!r}", labels, num_classes)
     return np.float32(1) - pixels.astype(np.float32, copy=False), labels.astype(np.int64, copy=False)
 
@@ -43,7 +44,9 @@ def speech(path: Path, client_id: str, snippets: Sequence[bytes], positions: int
     try:
         text = "".join(f"{snippet.decode('utf-8')}\n" for snippet in snippets)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: a snippet of client {client_id!r} is not UTF-8 text ({error})") from error
+        raise DataFileError(
+            f"{path}: a snippet of client {client_id!r} is not UTF-8 text ({error})"
+        ) from error
     return examples_of(encode(text), positions)
 
 
@@ -51,7 +54,7 @@ def check_same_clients(path: Path, train: Mapping[str, object], test: Mapping[st
     """Refuse clients with only one of the two parts."""
     if train.keys() != test.keys():
         lone = min(train.keys() ^ test.keys())
-        raise ValueError(
+        raise DataFileError(
             f"{path}: client {lone!r} is only in one of the train part and the test part; it must be in both"
         )
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import tarfile
-import zlib
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
-from fl_meta.data.catalogue import CATALOGUE, check_counts, existing
+from fl_meta.data.catalogue import CATALOGUE, check_counts
 from fl_meta.data.federated import FederatedDataset
+from fl_meta.data.files.archives import members
 from fl_meta.data.files.arrays import check_images, check_range, check_whole_numbers, read_arrays
-from fl_meta.data.files.checksum import verify
+from fl_meta.data.files.checksum import verified_file
+from fl_meta.data.files.errors import DataFileError
 from fl_meta.data.published.assembly import Examples, pooled_client
 from fl_meta.support.array_types import Array
 
@@ -49,6 +50,7 @@ CIFAR100_CLASSES = tuple(sorted(name for members in _MEMBERS for name in members
 COARSE_OF_FINE: tuple[int, ...] = tuple(
     next(coarse for coarse, members in enumerate(_MEMBERS) if name in members) for name in CIFAR100_CLASSES
 )
+_MOST_BYTES = 10**9  # in an archive; there are 0.2 × 10⁹
 _PIXELS = 3072  # of an image: its red, green and blue planes
 
 
@@ -93,8 +95,7 @@ def _from_archive(
     name: str, train_files: Sequence[str], test_file: str, *, label_bytes: int, classes: Sequence[str]
 ) -> FederatedDataset:
     (download,) = CATALOGUE[name].forms[0].downloads
-    path = existing(name, download.file)
-    verify(path, download.bytes, download.checksum)
+    path = verified_file(name, download.file)
     content = _read_files(path, [*train_files, test_file])
     batches = [
         _records(path, file, data, label_bytes, len(classes))
@@ -108,17 +109,15 @@ def _from_archive(
 
 def _read_files(path: Path, names: Sequence[str]) -> list[bytes]:
     """The content of files in an archive; nothing is written to disk."""
-    content: dict[str, bytes] = {}
-    try:
-        with tarfile.open(path, "r|gz") as archive:
-            for member in archive:
-                if member.name in names and member.isreg() and (file := archive.extractfile(member)):
-                    content[member.name] = file.read()
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: damaged, or not a .tar.gz archive ({error})") from error
+    content = dict[str, bytes]()
+    with closing(members(path, path.name, _MOST_BYTES)) as opened:
+        for name, pieces in opened:
+            data = b"".join(pieces)
+            if name in names:
+                content[name] = data
     missing = [name for name in names if name not in content]
     if missing:
-        raise ValueError(f"{path}: does not hold the file {missing[0]}")
+        raise DataFileError(f"{path}: does not hold the file {missing[0]}")
     return [content[name] for name in names]
 
 
@@ -128,7 +127,7 @@ def _records(path: Path, file: str, data: bytes, label_bytes: int, num_classes: 
     A record is the label (CIFAR-100: the coarse label, then the fine one) and the pixels, a byte each.
     """
     if len(data) % (label_bytes + _PIXELS):
-        raise ValueError(
+        raise DataFileError(
             f"{path}: {file} has {len(data):,} bytes, not a multiple of the {label_bytes + _PIXELS:,} "
             "bytes of a record"
         )
@@ -145,18 +144,18 @@ def check_coarse_labels(path: Path, words: tuple[str, str], fine: Array, coarse:
     wrong = np.flatnonzero(np.array(COARSE_OF_FINE)[fine] != coarse)
     if len(wrong):
         first = wrong[0]
-        raise ValueError(
+        raise DataFileError(
             f"{path}: {words[0]} {first} {words[1]} has label {fine[first]} with coarse label "
             f"{coarse[first]}; CIFAR-100 has {COARSE_OF_FINE[fine[first]]}"
         )
 
 
 def _subset(name: str, classes: Sequence[str]) -> FederatedDataset:
-    path = existing(name, f"{name}.npz")
+    path = verified_file(name, f"{name}.npz")
     if len(classes) == len(COARSE_OF_FINE):
         (coarse,) = read_arrays(path, "coarse_of_class")
         if coarse.tolist() != list(COARSE_OF_FINE):
-            raise ValueError(f"{path}: coarse_of_class is not the order of CIFAR-100's superclasses")
+            raise DataFileError(f"{path}: coarse_of_class is not the order of CIFAR-100's superclasses")
     splits = list[Examples]()
     for split in ("train", "test"):
         images, labels = read_arrays(path, f"{split}_images", f"{split}_labels")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from fl_meta.data.catalogue import check_counts
 from fl_meta.data.encoding import CHARACTERS
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.data.files.arrays import any_of, check_range
+from fl_meta.data.files.arrays import check_range
+from fl_meta.data.files.checksum import verified_file
 from fl_meta.data.files.idx import read_idx
 from fl_meta.data.published.assembly import Examples, pooled_client
 
@@ -25,7 +26,7 @@ def load_emnist() -> FederatedDataset:
     splits = list[Examples]()
     for split in ("train", "test"):
         paths = [
-            any_of("emnist", f"{file}.gz", file)
+            verified_file("emnist", f"{file}.gz", file)
             for file in (f"emnist-byclass-{split}-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1"))
         ]
         images, labels = read_idx(paths[0], (28, 28)), read_idx(paths[1], ())

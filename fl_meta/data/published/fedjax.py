@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fl_meta.data.catalogue import existing
 from fl_meta.data.encoding import CHARACTERS
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.data.files.arrays import Columns, optional
-from fl_meta.data.files.sqlite import reading
+from fl_meta.data.files.arrays import Columns, client_name, optional
+from fl_meta.data.files.checksum import verified_file
+from fl_meta.data.files.errors import DataFileError
+from fl_meta.data.files.sqlite import selecting
 from fl_meta.data.published.assembly import Parse, Part, assembled, check_writers, roles
 from fl_meta.data.published.tensorflow_federated import snippets, writer
 from fl_meta.support.array_types import Array
@@ -33,7 +34,7 @@ def load_emnist_fedjax() -> FederatedDataset:
     Source: LEAF's FEMNIST (Caldas et al. 2018) by way of TensorFlow Federated, in FedJAX's files.
     """
     name = "emnist_fedjax"
-    paths = [existing(name, f"federated_emnist_{part}.sqlite") for part in ("train", "test")]
+    paths = [verified_file(name, f"federated_emnist_{part}.sqlite") for part in ("train", "test")]
     parse = partial(writer, num_classes=len(CHARACTERS))
     train, test = (read_clients(path, parse) for path in paths)
     check_writers(paths, name, train, test)
@@ -53,7 +54,7 @@ def load_shakespeare_fedjax(*, positions: int = 80) -> FederatedDataset:
     """
     positions = whole_number("positions", positions)
     name = "shakespeare_fedjax"
-    paths = [existing(name, f"shakespeare_{part}.sqlite") for part in ("train", "test")]
+    paths = [verified_file(name, f"shakespeare_{part}.sqlite") for part in ("train", "test")]
     train, test = (read_clients(path, snippets) for path in paths)
     return roles(paths, name, train, test, positions)
 
@@ -61,16 +62,16 @@ def load_shakespeare_fedjax(*, positions: int = 80) -> FederatedDataset:
 def read_clients(path: Path, parse: Parse[Part]) -> dict[str, Part]:
     """What `parse` makes of each client in a FedJAX SQLite file, by id, without FedJAX's hash."""
     clients = dict[str, Part]()
-    with reading(path) as connection:
-        rows = connection.execute("SELECT client_id, data, num_examples FROM federated_data ORDER BY rowid")
+    with selecting(path) as select:
+        rows = select("SELECT client_id, data, num_examples FROM federated_data ORDER BY rowid")
         for key, blob, number in rows:
             client_id = _client_id(path, key)
             if client_id in clients:
-                raise ValueError(f"{path}: holds client {client_id!r} twice")
+                raise DataFileError(f"{path}: holds client {client_id!r} twice")
             columns = _columns(path, client_id, blob)
             for name, values in columns.items():
                 if len(values) != number:
-                    raise ValueError(
+                    raise DataFileError(
                         f"{path}: {name} of client {client_id!r} has {len(values)} examples, but the column "
                         f"num_examples says {number}"
                     )
@@ -79,10 +80,7 @@ def read_clients(path: Path, parse: Parse[Part]) -> dict[str, Part]:
 
 
 def _client_id(path: Path, key: object) -> str:
-    try:
-        text = key.decode("utf-8") if isinstance(key, bytes) else str(key)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: the client id {key!r} is not UTF-8 text") from error
+    text = client_name(path, key)
     return _HASH.sub("", text, count=1) if _HASH.match(text) else text
 
 
@@ -97,7 +95,7 @@ def _columns(path: Path, client_id: str, blob: bytes) -> Columns:
         problem = "it is not a dictionary of arrays"
     except Exception as error:  # damaged bytes make the readers raise nearly anything
         problem = str(error)
-    raise ValueError(f"{path}: the data of client {client_id!r} is damaged ({problem})")
+    raise DataFileError(f"{path}: the data of client {client_id!r} is damaged ({problem})")
 
 
 def _array(code: int, data: bytes) -> Array:

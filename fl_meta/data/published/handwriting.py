@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fl_meta.data.catalogue import CATALOGUE, check_counts, existing
+from fl_meta.data.catalogue import CATALOGUE, check_counts
 from fl_meta.data.encoding import as_floats
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.data.files.arrays import check_images, check_range, check_whole_numbers, read_arrays
+from fl_meta.data.files.checksum import verified_file
+from fl_meta.data.files.errors import DataFileError
 from fl_meta.support.array_types import Array
 
 
@@ -25,7 +27,7 @@ def load_mnist_by_writer() -> FederatedDataset:
 
     Source: MNIST (LeCun, Cortes and Burges 1998); writers from QMNIST's tables (Yadav and Bottou 2019).
     """
-    path = existing("mnist_by_writer", "mnist_by_writer.npz")
+    path = verified_file("mnist_by_writer", "mnist_by_writer.npz")
     images, labels, writers = read_arrays(path, "images", "labels", "writers")
     _check_handwriting(path, images, labels, writers, classes=10)
     return _by_writer(
@@ -48,12 +50,12 @@ def load_unipen62() -> FederatedDataset:
 
     Source: UNIPEN train_r01_v07 (Guyon et al. 1994). The paper's EMNIST is scanned paper, not pen strokes.
     """
-    path = existing("unipen62", "unipen62.npz")
+    path = verified_file("unipen62", "unipen62.npz")
     keys = ("images", "labels", "writers", "writer_codes", "classes")
     images, labels, writers, codes, classes = read_arrays(path, *keys)
     for key, names in (("writer_codes", codes), ("classes", classes)):
         if names.ndim != 1 or names.dtype.kind != "U" or len(np.unique(names)) != len(names):
-            raise ValueError(
+            raise DataFileError(
                 f"{path}: {key} must be a row of distinct strings; it has shape {names.shape} and type "
                 f"{names.dtype}"
             )

@@ -12,7 +12,9 @@ import numpy as np
 from fl_meta.data.catalogue import existing, folder, folder_of, located
 from fl_meta.data.encoding import CHARACTERS, VOCABULARY, encode
 from fl_meta.data.federated import PADDING, FederatedDataset
-from fl_meta.data.files.arrays import Columns, column
+from fl_meta.data.files.arrays import Columns, client_name, column
+from fl_meta.data.files.checksum import check_nothing_is_gone, verify_known
+from fl_meta.data.files.errors import DataFileError, reading
 from fl_meta.data.published.assembly import Examples, Parse, assembled, handwriting
 
 WINDOW = 80  # characters in each of LEAF's examples
@@ -64,11 +66,15 @@ def _read(
         paths = [path for path in files if path.parent.name == part]
         if not paths and not any(folder_of(name, folder()).glob(f"{part}/*.json")):
             existing(name, f"{part}/*.json")  # raises: no file has that name
+        check_nothing_is_gone(name, part)
         for path in paths:
+            verify_known(name, path)
             for user, columns in _users(path, convert):
                 if user in clients:
-                    raise ValueError(f"{path}: user {user!r} is in another file of {part}/ too")
+                    raise DataFileError(f"{path}: user {user!r} is in another file of {part}/ too")
                 clients[user] = parse(path, user, columns)
+    if not any(parts.values()):
+        raise DataFileError(f"{files[0].parents[1]}: the files in train/ and test/ hold no users")
     return parts["train"], parts["test"]
 
 
@@ -79,23 +85,23 @@ def _users(path: Path, convert: Callable[[Any, Any], Columns]) -> Iterator[tuple
         # Called at the end of each object, so that only one user's lists are in memory at a time.
         return convert(read["x"], read["y"]) if isinstance(read.get("x"), list) and "y" in read else read
 
-    try:
-        with path.open(encoding="utf-8") as file:
-            content = json.load(file, object_hook=shrink)
-        users, numbers, columns = (content[key] for key in ("users", "num_samples", "user_data"))
+    with reading(path, "LEAF's JSON with users, num_samples and user_data"):
+        # json finds out itself whether bytes are UTF-8 or UTF-16, and whether they begin with a mark of it.
+        content = json.loads(path.read_bytes(), object_hook=shrink)
+        names, numbers, columns = (content[key] for key in ("users", "num_samples", "user_data"))
+        # The names of an object are text in JSON; those of a list may be numbers.
+        users = [
+            client_name(path, json.dumps(user) if type(user) in (int, float) else user) for user in names
+        ]
         said = dict(zip(users, numbers, strict=True))
         held = {user: len(columns[user]["y"]) for user in users}
         # LEAF leaves users with a single example in user_data, but without that example.
         held |= {user: len(arrays["y"]) for user, arrays in columns.items() if len(arrays["y"])}
-    except Exception as error:  # damaged text makes the reader raise nearly anything
-        raise ValueError(
-            f"{path}: damaged, or not LEAF's JSON with users, num_samples and user_data ({error!r})"
-        ) from error
     if len(said) != len(users):
-        raise ValueError(f"{path}: lists a user twice among its {len(users)} users")
+        raise DataFileError(f"{path}: lists a user twice among its {len(users)} users")
     for user in held | said:
         if held.get(user, 0) != said.get(user, 0):
-            raise ValueError(
+            raise DataFileError(
                 f"{path}: user {user!r} has {held.get(user, 0)} examples, but num_samples says "
                 f"{said.get(user, 0)}"
             )
@@ -123,7 +129,7 @@ def _windows(path: Path, user: str, columns: Columns) -> Examples:
     x = column(path, user, columns, "x", "u", WINDOW)
     following = column(path, user, columns, "y", "u", 1)
     if len(x) != len(following):
-        raise ValueError(
+        raise DataFileError(
             f"{path}: user {user!r} has {len(x)} windows but {len(following)} labels; they must be equal"
         )
     y = np.full(x.shape, PADDING, dtype=np.int16)

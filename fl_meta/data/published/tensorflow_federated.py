@@ -15,12 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from fl_meta.data.catalogue import CATALOGUE, check_counts, existing
+from fl_meta.data.catalogue import CATALOGUE, check_counts
 from fl_meta.data.encoding import CHARACTERS, as_floats
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.data.files.archives import unpack
-from fl_meta.data.files.arrays import Columns, any_of, check_range, column, optional
-from fl_meta.data.files.sqlite import reading
+from fl_meta.data.files.archives import HARMLESS, LARGEST_RATIO, unpack
+from fl_meta.data.files.arrays import Columns, check_range, client_name, column, optional
+from fl_meta.data.files.checksum import remember, verified_file
+from fl_meta.data.files.errors import DataFileError, reading
+from fl_meta.data.files.sqlite import selecting
 from fl_meta.data.files.tf_example import features
 from fl_meta.data.published.assembly import (
     Examples,
@@ -171,7 +173,7 @@ def snippets(path: Path, client_id: str, columns: Columns) -> list[bytes]:
     """A role's speeches in TFF's or FedJAX's Shakespeare."""
     speeches: list[bytes] = column(path, client_id, columns, "snippets", "OS").tolist()
     if not all(isinstance(snippet, bytes) for snippet in speeches):
-        raise ValueError(f"{path}: snippets of client {client_id!r} are not all text")
+        raise DataFileError(f"{path}: snippets of client {client_id!r} are not all text")
     return speeches
 
 
@@ -181,7 +183,7 @@ def cifar(path: Path, client_id: str, columns: Columns) -> Examples:
     fine = column(path, client_id, columns, "label", "iu")
     coarse = column(path, client_id, columns, "coarse_label", "iu")
     if len(pixels) and not (pixels.min() >= 0 and pixels.max() <= 255):
-        raise ValueError(f"{path}: pixels of client {client_id!r} are not all in 0 to 255")
+        raise DataFileError(f"{path}: pixels of client {client_id!r} are not all in 0 to 255")
     check_range(path, f"label of client {client_id!r}", fine, len(CIFAR100_CLASSES))
     check_coarse_labels(path, ("example", f"of client {client_id!r}"), fine, coarse)
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2).astype(np.uint8)), fine.astype(np.int64)
@@ -191,9 +193,9 @@ def _read(
     name: str, *, hdf5: str, sqlite: str, splits: tuple[str, str], parse: Parse[Part]
 ) -> tuple[list[Path], dict[str, Part], dict[str, Part]]:
     """The files of the train and the test parts, and what `parse` makes of each client's parts."""
-    path = any_of(name, f"{hdf5}_train.h5", sqlite, f"{sqlite}.lzma")
+    path = verified_file(name, f"{hdf5}_train.h5", sqlite, f"{sqlite}.lzma")
     if path.suffix == ".h5":
-        paths = [path, existing(name, f"{hdf5}_test.h5")]
+        paths = [path, verified_file(name, f"{hdf5}_test.h5")]
         clients = [_hdf5_clients(path) for path in paths]
     else:
         paths = [_unpacked(name, path)] * 2
@@ -213,37 +215,45 @@ def _hdf5_clients(path: Path) -> Clients:
     """Every client of an HDF5 file, TFF's older format, with all arrays of its group."""
     with optional("h5py"):
         import h5py
-    try:
-        with h5py.File(path, "r") as file:
-            for client_id, group in file["examples"].items():
-                yield client_id, {key: values[()] for key, values in group.items()}
-    except Exception as error:  # damaged bytes make the readers raise nearly anything
-        raise ValueError(
-            f"{path}: damaged, or not an HDF5 file with arrays in examples/<client>/<key> ({error})"
-        ) from error
+    most = max(HARMLESS, LARGEST_RATIO * path.stat().st_size)
+    with (
+        reading(path, "an HDF5 file with arrays in examples/<client>/<key>"),
+        h5py.File(path, "r") as file,
+    ):
+        for name, group in file["examples"].items():
+            client_id = client_name(path, name)
+            # A damaged shape would make h5py fill the whole memory with what the file does not hold.
+            if any(values.nbytes > most for values in group.values()):
+                raise DataFileError(f"{path}: damaged, more of client {client_id!r} than the file can hold")
+            yield client_id, {key: values[()] for key, values in group.items()}
 
 
 def _sqlite_clients(path: Path, split: str) -> Clients:
     """Every client of one split of a SQLite file, with the features of its examples."""
-    with reading(path) as connection:
-        metadata = connection.execute("SELECT split_name, client_id, num_examples FROM client_metadata")
+    with selecting(path) as select:
+        metadata = select("SELECT split_name, client_id, num_examples FROM client_metadata")
         expected = {client_id: number for of, client_id, number in metadata if of == split}
-        examples = connection.execute(
+        examples = select(
             "SELECT client_id, serialized_example_proto FROM examples WHERE split_name = ? "
             "ORDER BY client_id, rowid",
-            [split],
+            split,
         )
+        columns: Columns = {}
         for client_id, group in groupby(examples, key=itemgetter(0)):
             blobs = [blob for _, blob in group]
+            client_id = client_name(path, client_id)
             _check_number(path, split, client_id, len(blobs), expected.pop(client_id, 0))
-            yield client_id, features(path, client_id, blobs)
+            columns = features(path, client_id, blobs)
+            yield client_id, columns
         for client_id, number in expected.items():
             _check_number(path, split, client_id, 0, number)
+            # As in LEAF's files, a client may have no examples; which arrays they would have, others tell.
+            yield client_name(path, client_id), {key: np.empty(0) for key in columns}
 
 
 def _check_number(path: Path, split: str, client_id: str, number: int, expected: int) -> None:
     if number != expected:
-        raise ValueError(
+        raise DataFileError(
             f"{path}: client {client_id!r} has {number} examples in split {split!r}, but the table "
             f"client_metadata says {expected}"
         )
@@ -255,5 +265,6 @@ def _unpacked(name: str, path: Path) -> Path:
         return path
     downloads = [download for form in CATALOGUE[name].forms for download in form.downloads]
     limit = next(download.unpacked_bytes for download in downloads if download.file == path.name)
-    unpack(path, path.parent, [path.stem], limit)
+    checksums = unpack(path, path.parent, [path.stem], limit)
+    remember(name, path.with_suffix(""), checksums=checksums)
     return path.with_suffix("")

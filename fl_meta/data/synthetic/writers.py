@@ -14,6 +14,7 @@ import numpy as np
 
 from fl_meta.data.encoding import CHARACTERS, as_floats
 from fl_meta.data.federated import FederatedDataset
+from fl_meta.data.files.arrays import read_arrays
 from fl_meta.data.on_demand import OnDemand
 from fl_meta.data.synthetic.handwriting import Knobs, draw_labels, draw_writer
 from fl_meta.data.synthetic.strokes import IMAGE_SIZE
@@ -157,9 +158,7 @@ def _drawn_or_cached(num_writers: int, knobs: Knobs, cache: bool | str | Path) -
 
 
 def _read(path: Path, num_writers: int) -> Drawn:
-    # Opened here, because numpy leaves a file that it cannot read open.
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        images, labels, counts = stored["images"], stored["labels"], stored["counts"]
+    images, labels, counts = read_arrays(path, "images", "labels", "counts")
     shapes = (images.shape, labels.shape, counts.shape)
     examples = int(counts.sum())
     expected = ((examples, IMAGE_SIZE, IMAGE_SIZE), (examples,), (num_writers,))
