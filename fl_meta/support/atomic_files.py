@@ -13,19 +13,20 @@ from glob import escape
 from pathlib import Path
 from typing import IO
 
-_ADVICE = {
-    errno.ENOSPC: "make room there, or choose another folder",
-    errno.EDQUOT: "make room there, or choose another folder",
-    errno.EFBIG: "raise the limit on the size of files (ulimit -f), or choose another folder",
+_MAKE_ROOM = "make room there, or choose another folder"
+_MAY_WRITE = "choose a folder you may write to"
+ADVICE = {
+    errno.ENOSPC: _MAKE_ROOM,
+    errno.EDQUOT: _MAKE_ROOM,
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+    errno.EACCES: _MAY_WRITE,
+    errno.EPERM: _MAY_WRITE,
+    errno.EROFS: _MAY_WRITE,
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.ELOOP: "its links lead in a circle; choose another name",
     errno.EISDIR: "name a file in it",
 }
-
-
-def advice(error: OSError) -> str:
-    """What to do about a file that cannot be written."""
-    return _ADVICE.get(error.errno or 0, "choose a folder you may write to")
+"""What to do about a file that cannot be written, by the number of the system's error."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -55,7 +56,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             temporary.replace(target)
     except OSError as error:
         raise OSError(
-            f"cannot write {path.name} into {path.parent}: {error.strerror or error}; {advice(error)}"
+            f"cannot write {path.name} into {path.parent}: {error.strerror or error}; "
+            f"{ADVICE.get(error.errno or 0, _MAY_WRITE)}"
         ) from error
 
 
