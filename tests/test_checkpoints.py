@@ -2,17 +2,17 @@
 
 import math
 import pickle  # noqa: TID251
+import resource
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
-from fl_meta.training import checkpoints
-from fl_meta.training.checkpoints import CheckpointError, read_checkpoint, write_checkpoint
+from fl_meta.training.checkpoints import CheckpointError, _digest, read_checkpoint, write_checkpoint
 
 TENSORS = {
     "params/0.weight": torch.tensor([[1.5, -0.0, math.nan], [math.inf, 1e-45, 3.0]]),
@@ -128,6 +128,45 @@ def test_somebody_elses_safetensors_file_is_refused(tmp_path: Path) -> None:
         read_checkpoint(path, CONFIG)
 
 
+@pytest.mark.parametrize(
+    ("notes", "message"),
+    [
+        ("", "cannot be read"),
+        ("{", "cannot be read"),
+        ("[" * 100_000, "cannot be read"),
+        ("null", "it has no config"),
+        ("[1]", "it has no config"),
+        ("{}", "it has no config"),
+        ('{"config": [], "progress": {}}', "it has no config"),
+        ('{"config": {"seed": 3, "model": "mlp"}}', "it has no progress"),
+        ('{"config": {"seed": 3, "model": "mlp"}, "progress": [1]}', "it has no progress"),
+        (
+            '{"config": {"seed": [3], "model": "mlp"}, "progress": {}}',
+            r"seed is \[3\] in the checkpoint",
+        ),
+    ],
+)
+def test_forged_notes_with_a_right_checksum_are_refused_by_field(
+    tmp_path: Path, notes: str, message: str
+) -> None:
+    path = tmp_path / "run"
+    tensors = {"params/w": torch.ones(2)}
+    save_file(tensors, path, {"notes": notes, "sha256": _digest(tensors, notes)})
+    with pytest.raises(CheckpointError, match=rf"checkpoint {path} .*{message}"):
+        read_checkpoint(path, CONFIG)
+
+
+TYPES = (torch.bool, torch.int8, torch.bfloat16, torch.complex64, torch.float8_e4m3fn)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_any_type_of_number_is_kept(tmp_path: Path, kind: torch.dtype) -> None:
+    tensors = {name: torch.ones(shape).to(kind) for name, shape in (("vector", (3,)), ("number", ()))}
+    write_checkpoint(tmp_path / "run", tensors, CONFIG, {})
+    read, _ = read_checkpoint(tmp_path / "run", CONFIG)
+    assert {name: tensor.dtype for name, tensor in read.items()} == dict.fromkeys(tensors, kind)
+
+
 class Bomb:
     """Unpickling it makes a file."""
 
@@ -154,19 +193,14 @@ def test_a_pickle_is_refused_and_never_opened(tmp_path: Path) -> None:
 # --- writing --------------------------------------------------------------------------------------------
 
 
-def test_a_write_that_fails_half_way_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_system_that_is_full_is_an_os_error_and_keeps_the_old_file(tmp_path: Path) -> None:
     path = written(tmp_path)
-    before = path.read_bytes()
-
-    def half(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-        content = save(tensors, metadata)
-        path.write_bytes(content[: len(content) // 2])
-        raise OSError("disk full")
-
-    monkeypatch.setattr(checkpoints, "save_file", half)
-    with pytest.raises(OSError, match="disk full"):
-        write_checkpoint(path, TENSORS, CONFIG, {"history": []})
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(OSError, match=rf"cannot write run\.safetensors into {tmp_path}: File too large"):
+            write_checkpoint(path, TENSORS, CONFIG, {"history": []})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

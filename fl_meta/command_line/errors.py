@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from fl_meta.support.atomic_files import ADVICE
+
 
 @contextmanager
 def bad_input(
@@ -15,5 +17,14 @@ def bad_input(
     try:
         yield
     except errors as error:
-        print(f"fl-meta: error: {error}", file=sys.stderr)
+        print(f"fl-meta: error: {explained(error)}", file=sys.stderr)
         raise SystemExit(status) from None
+
+
+def explained(error: Exception) -> str:
+    """What an error says, in one line; if it is the system's, with the file first and what to do last."""
+    if isinstance(error, OSError) and error.strerror:
+        file = f"{error.filename}: " if error.filename is not None else ""
+        todo = f"; {ADVICE[error.errno]}" if error.errno in ADVICE else ""
+        return f"{file}{error.strerror}{todo}"
+    return " ".join(line.strip() for line in str(error).splitlines()) or type(error).__name__

@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from fl_meta.command_line import data, notebooks, results
+from fl_meta.command_line.errors import bad_input
+from fl_meta.command_line.output import prepare_output, report_failure
+from fl_meta.support.folders import FOLDERS, named_folder
 
 # This package imports nothing heavy at its top: each subcommand imports what it needs when it runs, so that
 # --help answers at once.
@@ -44,23 +47,30 @@ exit status:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand, by default that of this process's arguments, and return the exit status."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    prepare_output()
+    try:
+        try:
+            return _run(list(sys.argv[1:] if arguments is None else arguments))
+        finally:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("fl-meta: stopped", file=sys.stderr)
+        return 130
+    except OSError as error:
+        return report_failure(error)
+
+
+def _run(given: Sequence[str]) -> int:
     parser = _parser()
     options, unknown = parser.parse_known_args(given)
     if unknown and not options.passes_on_arguments:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    options.unknown_arguments, options.command_line = unknown, shlex.join(["fl-meta", *given])
-    try:
-        status = int(options.run(options))
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:
-        # The reader, `head` for example, has closed the pipe; keep Python from complaining when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        print("fl-meta: stopped", file=sys.stderr)
-        return 130
+    with bad_input():
+        for variable in FOLDERS:
+            named_folder(variable)
+    command_line = os.fsencode(shlex.join(["fl-meta", *given])).decode("utf-8", "replace")
+    options.unknown_arguments, options.command_line = unknown, command_line
+    return int(options.run(options))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import ast
-import json
 import os
 import sys
 from typing import Any, NoReturn
 
 from fl_meta.command_line.arguments import Subcommands, add_command, add_folder
 from fl_meta.command_line.errors import bad_input
+from fl_meta.command_line.output import print_json
 from fl_meta.experiments.settings import PROFILES
 
 REPRODUCE = """\
@@ -98,19 +98,27 @@ def _assignment(text: str) -> tuple[str, Any]:
 def _reproduce(options: argparse.Namespace) -> int:
     with bad_input():
         from fl_meta.reproduction import reproduce
+        from fl_meta.reproduction.report import UnwrittenReportError
 
-        report = reproduce(
-            options.notebooks,
-            options.output,
-            profile=options.profile,
-            parameters=dict(options.set),
-            command=options.command_line,
-        )
+        problem = None
+        try:
+            report = reproduce(
+                options.notebooks,
+                options.output,
+                profile=options.profile,
+                parameters=dict(options.set),
+                command=options.command_line,
+            )
+        except UnwrittenReportError as error:
+            report, problem = error.report, error
     if report.stopped:
         print("fl-meta: stopped; the report has what was done", file=sys.stderr)
     print(f"\n{report.verdicts}\n")
     if report.failed:
         print(f"{'NOT DONE' if report.stopped else 'FAILED'}: {', '.join(report.failed)}\n")
+    with bad_input():
+        if problem:
+            raise problem
     print(f"report: {options.output / 'index.html'}")
     if report.stopped:
         return 130
@@ -123,7 +131,7 @@ def _verdicts(options: argparse.Namespace) -> int:
 
         verdicts, failed = read_verdicts(options.output)
     if options.json:
-        print(json.dumps([verdict.as_json() for verdict in verdicts], indent=1, ensure_ascii=False))
+        print_json([verdict.as_json() for verdict in verdicts])
     else:
         print(verdicts)
     if failed:

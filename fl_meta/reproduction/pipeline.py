@@ -34,7 +34,8 @@ def reproduce(
         FileNotFoundError: if there are no notebooks.
         ValueError: if a notebook cannot be read or lacks one of the parameters, or `output` would overwrite
             the notebooks.
-        OSError: if the report cannot be written.
+        OSError: if the report cannot be written; if that shows only at the end, `UnwrittenReportError`, which
+            has the report.
 
     Example:
         >>> report = reproduce(Path("notebooks"), Path("build/report"), profile="smoke")  # doctest: +SKIP

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -62,6 +63,13 @@ class Report:
 
 def prepare(folder: Path, sources: Path) -> Path:
     """Remove an earlier report from a folder and return the folder for the executed notebooks."""
+    try:
+        f"{folder.absolute()}{sources.absolute()}".encode()
+    except UnicodeEncodeError as error:  # executed notebooks have both names in them
+        raise ValueError(
+            f"the name of the folder {folder} or {sources} is no text in this locale; run it with "
+            "PYTHONUTF8=1, or choose others with --notebooks and --output"
+        ) from error
     notebooks = folder / NOTEBOOKS
     if notebooks.resolve() == sources.resolve():
         raise ValueError(
@@ -85,11 +93,30 @@ def prepare(folder: Path, sources: Path) -> Path:
     return notebooks
 
 
+class UnwrittenReportError(OSError):
+    """Files of a report that could not be written; `report` has what they would show."""
+
+    def __init__(self, message: str, report: Report) -> None:
+        super().__init__(message)
+        self.report = report
+
+
 def write(report: Report, folder: Path) -> Path:
-    """Write the pages, `verdicts.json` and finally `index.html`, and return the path of the latter."""
-    for run in report.runs:
-        if run.path.exists():
-            write_page(run.path, folder / NOTEBOOKS / f"{run.name}.html")
+    """Write `verdicts.json`, the pages and finally `index.html`, and return the path of the latter.
+
+    Raises:
+        UnwrittenReportError: if a file cannot be written; the others are, if they can.
+    """
+    problems: list[str] = []
+
+    def attempt(path: Path, write: Callable[[Path], object]) -> None:
+        try:
+            write(path)
+        except OSError as error:
+            problems.append(str(error))
+        except ValueError as error:  # a notebook of which only half could be written
+            problems.append(f"{path}: {error}")
+
     value = {
         "format": FORMAT,
         "fl_meta": version("fl_meta"),
@@ -98,10 +125,19 @@ def write(report: Report, folder: Path) -> Path:
         "verdicts": [verdict.as_json() for verdict in report.verdicts],
     }
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(folder / "verdicts.json", lambda path: path.write_text(text, encoding="utf-8"))
+    attempt(folder / "verdicts.json", partial(_write, text))
+    for run in report.runs:
+        if run.path.exists():
+            attempt(folder / NOTEBOOKS / f"{run.name}.html", partial(write_page, run.path))
     index = folder / "index.html"
-    write_atomically(index, lambda path: path.write_text(_html(report), encoding="utf-8"))
+    attempt(index, partial(_write, _html(report)))
+    if problems:
+        raise UnwrittenReportError(f"the report is not whole: {problems[0]}", report)
     return index
+
+
+def _write(text: str, path: Path) -> None:
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def read_verdicts(folder: Path) -> tuple[VerdictTable, tuple[str, ...]]:

@@ -253,14 +253,16 @@ def _execute(
         failures.append(Failure(place, notebook_progress.source, type(error).__name__, message))
     verdicts: tuple[Verdict, ...] = ()
     if output.exists():
-        notebook = nbformat.read(output, as_version=4)
-        drop_progress_lines(notebook)
-        write_atomically(output, lambda temporary: nbformat.write(notebook, temporary))
-        failures += widget_failures(notebook)
+        place = "executed notebook"  # a disk that is full
         try:
+            notebook = nbformat.read(output, as_version=4)
+            drop_progress_lines(notebook)
+            write_atomically(output, lambda temporary: nbformat.write(notebook, temporary))
+            failures += widget_failures(notebook)
+            place = "verdicts"
             verdicts = _verdicts(notebook, output.stem, profile)
-        except ValueError as error:
-            failures.append(Failure("verdicts", "", "ValueError", str(error)))
+        except (OSError, ValueError) as error:
+            failures.append(Failure(place, "", type(error).__name__, str(error)))
     run = NotebookRun(output.stem, output, time.monotonic() - began, given, tuple(failures), verdicts)
     if not stopped.is_set():
         progress.finish(notebook_progress, _line(run))

@@ -5,13 +5,50 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+FOLDERS = ("FL_META_DATA", "FL_META_CACHE", "FL_META_EXPERIMENTS")
+"""The environment variables that name a folder: of data sets, of generated writers, of one's own results."""
+
 
 def cache_folder() -> Path:
-    """The user's cache folder for this package: `$XDG_CACHE_HOME/fl_meta`, else `~/.cache/fl_meta`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fl_meta"
+    """The user's cache folder for this package: `$XDG_CACHE_HOME/fl_meta`, else `~/.cache/fl_meta`.
+
+    A relative path in that variable is ignored, as the XDG Base Directory Specification asks.
+
+    Raises:
+        FileNotFoundError: if neither the variable nor the home folder is an absolute path.
+    """
+    for text in (os.environ.get("XDG_CACHE_HOME") or "", "~/.cache"):
+        folder = _expanded(text)
+        if folder.is_absolute():
+            return folder / "fl_meta"
+    raise FileNotFoundError(
+        "there is no cache folder, because this user has no home folder; set the environment variable "
+        "XDG_CACHE_HOME or HOME to an absolute path"
+    )
 
 
 def named_folder(variable: str) -> Path | None:
-    """The folder that an environment variable names; None if it is unset or empty."""
+    """The folder that an environment variable names; None if it is unset or empty.
+
+    Raises:
+        ValueError: if it is a relative path: notebooks run in another folder than the program that starts
+            them, and would look elsewhere.
+    """
     named = os.environ.get(variable)
-    return Path(named).expanduser() if named else None
+    if not named:
+        return None
+    folder = _expanded(named)
+    if not folder.is_absolute():
+        raise ValueError(
+            f"the environment variable {variable} is {named!r}, not an absolute path; set it to one, "
+            f"such as {Path(named).absolute()}"
+        )
+    return folder
+
+
+def _expanded(text: str) -> Path:
+    """The path with `~` replaced by the home folder, if there is one."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from fl_meta.algorithms.optimizers import OptimizerState
 from fl_meta.algorithms.sent import formula_of
 from fl_meta.algorithms.stages import Stage
 from fl_meta.algorithms.table import Algorithm
-from fl_meta.engines.client_momentum import ClientMomentum
 from fl_meta.engines.task import Task
-from fl_meta.evaluation.personalization import Evaluation, PersonalizationTable
+from fl_meta.evaluation.personalization import Evaluation
 from fl_meta.models.parameters import Params
 from fl_meta.support.atomic_files import write_atomically
 from fl_meta.support.validation import whole_number
-from fl_meta.training.rounds import TrainingState
 
 
 class CheckpointError(ValueError):
@@ -52,12 +48,13 @@ def write_checkpoint(
         progress: how far this run has come, as JSON values.
 
     Raises:
-        OSError: if the folder cannot be written to.
+        OSError: if the file cannot be written; what was there before is kept.
     """
     notes = json.dumps({"config": config, "progress": progress})
     tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
     metadata = {"notes": notes, "sha256": _digest(tensors, notes)}
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
+    # Not save_file, which puts another temporary file beside this one, and has its own error for a full disk.
+    write_atomically(path, lambda temporary: temporary.write_bytes(save(tensors, metadata)))
 
 
 def read_checkpoint(path: Path, config: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -68,31 +65,42 @@ def read_checkpoint(path: Path, config: dict[str, Any]) -> tuple[dict[str, Tenso
     """
     if path.is_dir():
         raise CheckpointError(f"checkpoint {path} is a folder; name a file in it")
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise CheckpointError(f"checkpoint {path} is not a file; choose another path")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         notes = metadata["notes"]
         intact = metadata["sha256"] == _digest(tensors, notes)
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        content = json.loads(notes) if intact else {}
+    except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"checkpoint {path} cannot be read ({error}); delete it to start again"
         ) from error
     if not intact:
         raise CheckpointError(f"checkpoint {path} is damaged (checksum differs); delete it to start again")
-    content = json.loads(notes)
+    for field in ("config", "progress"):
+        if not isinstance(content, dict) or not isinstance(content.get(field), dict):
+            raise CheckpointError(
+                f"checkpoint {path} cannot be used: it has no {field}; delete it to start again"
+            )
+    _compare(path, content["config"], config)
+    return tensors, content["progress"]
+
+
+def _compare(path: Path, kept: dict[str, Any], config: dict[str, Any]) -> None:
     differences = [
-        f"{field} is {content['config'].get(field)!r} in the checkpoint and {config.get(field)!r} in this run"
-        for field in {**config, **content["config"]}  # the seed first, then what depends on it
+        f"{field} is {kept.get(field)!r} in the checkpoint and {config.get(field)!r} in this run"
+        for field in {**config, **kept}  # the seed first, then what depends on it
         # A missing option counts as off, so that older checkpoints still load.
-        if (content["config"].get(field) or None) != (config.get(field) or None)
+        if (kept.get(field) or None) != (config.get(field) or None)
     ]
     if differences:
         raise CheckpointError(
             f"checkpoint {path} is from another configuration: {'; '.join(differences)}. "
             "Use the same configuration to resume, or another path to start a new run"
         )
-    return tensors, content["progress"]
 
 
 @dataclass(frozen=True)
@@ -159,62 +167,3 @@ def _flat(prefix: str, value: Any) -> dict[str, Any]:
     if isinstance(value, dict):
         return {k: v for key, part in value.items() for k, v in _flat(f"{prefix}.{key}", part).items()}
     return {prefix: value}
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is.
-
-    Attributes:
-        state: what the next round needs.
-        table: the scores of the last evaluation; None before the first.
-        evaluation_momentum: the evaluated clients' buffers, if the evaluation keeps momentum.
-    """
-
-    state: TrainingState
-    table: PersonalizationTable | None = None
-    evaluation_momentum: ClientMomentum = field(default_factory=ClientMomentum)
-
-
-def write_progress(
-    path: Path, config: dict[str, Any], progress: Progress, history: list[dict[str, Any]]
-) -> None:
-    """Write a checkpoint of a run; `config` is `run_config`'s, `history` has a row per round."""
-    state, table = progress.state, progress.table
-    tensors = {f"params/{name}": tensor for name, tensor in state.params.items()}
-    for name, of_optimizer in state.server.items():
-        tensors |= {f"server/{name}/{key}": tensor for key, tensor in of_optimizer.items()}
-    tensors |= {f"momentum/{client}": buffer for client, buffer in state.momentum.buffers.items()}
-    buffers = progress.evaluation_momentum.buffers
-    tensors |= {f"evaluation/{client}": buffer for client, buffer in buffers.items()}
-    tensors["round_number"] = torch.tensor(state.round_number)
-    notes = {"history": history, "table": table.rows.to_dict("list") if table else None}
-    write_checkpoint(path, tensors, config, notes)
-
-
-def read_progress(
-    path: Path, config: dict[str, Any], names: Iterable[str], evaluation: Evaluation | None, device: str
-) -> tuple[Progress, list[dict[str, Any]]]:
-    """The progress and the history in a checkpoint of a run whose parameters have these names.
-
-    Raises:
-        CheckpointError: as `read_checkpoint`.
-    """
-    tensors, notes = read_checkpoint(path, config)
-    # Counters, tensors of no dimension, are the processor's everywhere.
-    tensors = {name: tensor.to(device) if tensor.ndim else tensor for name, tensor in tensors.items()}
-    server: OptimizerState = {}
-    for title, tensor in tensors.items():
-        if title.startswith("server/"):
-            _, name, key = title.split("/")
-            server.setdefault(name, {})[key] = tensor
-    params = {name: tensors[f"params/{name}"] for name in names}
-    momentum, of_evaluation = (
-        ClientMomentum({t.removeprefix(kind): buffer for t, buffer in tensors.items() if t.startswith(kind)})
-        for kind in ("momentum/", "evaluation/")
-    )
-    table = None
-    if evaluation and notes.get("table"):
-        table = PersonalizationTable(pd.DataFrame(notes["table"]), evaluation.held_out.label)
-    state = TrainingState(int(tensors["round_number"]), params, server, momentum)
-    return Progress(state, table, of_evaluation), notes["history"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -24,13 +25,8 @@ from fl_meta.evaluation.personalization import Evaluation, PersonalizationTable
 from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params
 from fl_meta.models.requirements import check_model
-from fl_meta.training.checkpoints import (
-    Checkpoint,
-    Progress,
-    read_progress,
-    run_config,
-    write_progress,
-)
+from fl_meta.training.checkpoints import Checkpoint, run_config
+from fl_meta.training.progress import Progress, Resumable, read_progress, write_progress
 from fl_meta.training.rounds import TrainingState, rounds
 
 
@@ -115,8 +111,9 @@ def train(
     Raises:
         ValueError: if there are no stages, a client has no train part, a stage wants more clients a round
             than there are, or model, `params` and data do not fit together.
-        OSError: before any training, if the checkpoint's folder is not writable.
-        CheckpointError: if the checkpoint is damaged or of another configuration.
+        OSError: if the checkpoint cannot be written, which is tried before any training; the message names
+            the file, and an earlier checkpoint is kept.
+        CheckpointError: if the checkpoint is damaged, of another configuration, or not of this run.
         TrainingDivergedError: if every update of a round has NaN or infinity; the checkpoint is kept.
         KeyboardInterrupt: on Ctrl-C, after the checkpoint is written.
     """
@@ -133,8 +130,10 @@ def train(
             second_order=stage.algorithm.sends is SentGradients.LAST_THROUGH_STEPS,
         )
     saver = _Saver(checkpoint, run_config(task, stages, start, evaluation) if checkpoint else {})
-    if checkpoint and Path(checkpoint.path).exists():
-        done, history = read_progress(Path(checkpoint.path), saver.config, start, evaluation, device)
+    # Not Path.exists, which has an error of its own for a name that is too long.
+    if checkpoint and os.path.exists(checkpoint.path):  # noqa: PTH110
+        run = Resumable(saver.config, data, stages, start, evaluation)
+        done, history = read_progress(Path(checkpoint.path), run, device)
         saver.saved = done.state.round_number
     else:
         done = Progress(TrainingState(0, start))
