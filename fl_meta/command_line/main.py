@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from fl_meta.command_line import data, notebooks, results
+from fl_meta.command_line import data, notebooks, results, stopping
 
 # This package imports nothing heavy at its top: each subcommand imports what it needs when it runs, so that
 # --help answers at once.
@@ -38,12 +38,14 @@ exit status:
   0    success
   1    a notebook or a check failed
   2    bad input
-  130  stopped with Ctrl-C
+  130  stopped with Ctrl-C; by another signal, 128 and its number
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand, by default that of this process's arguments, and return the exit status."""
+    if arguments is None:
+        stopping.stop_in_order()
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
     options, unknown = parser.parse_known_args(given)
@@ -58,9 +60,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader, `head` for example, has closed the pipe; keep Python from complaining when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
+    except BaseException as error:
+        # A library that a signal interrupts, in its import for example, may raise an error of its own.
+        if not isinstance(error, KeyboardInterrupt) and not stopping.received():
+            raise
         print("fl-meta: stopped", file=sys.stderr)
-        return 130
+        return stopping.exit_status()
+    finally:
+        if arguments is None:
+            stopping.last_moments()
 
 
 def _parser() -> argparse.ArgumentParser:

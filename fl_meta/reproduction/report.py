@@ -72,6 +72,9 @@ def prepare(folder: Path, sources: Path) -> Path:
         stale = [folder / "index.html", folder / "verdicts.json"]
         stale += [path for suffix in (".ipynb", ".html") for path in notebooks.glob(PATTERN + suffix)]
         stale += (folder / EXPERIMENTS).glob("*.json")
+        # What an earlier run was writing when it was killed; its names may not come again.
+        for place in (folder, notebooks, folder / EXPERIMENTS):
+            stale += (path for path in place.glob(".*") if path.is_file())
         for path in stale:
             path.unlink(missing_ok=True)
         for probe in (folder / ".probe", notebooks / ".probe"):
