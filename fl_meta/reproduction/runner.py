@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import difflib
+import logging
 import os
 import re
 import signal
@@ -45,6 +46,10 @@ AT_ONCE = 2
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 PATTERN = "[0-9][0-9]_*"
+
+# What they would print about a kernel that has died, the report says.
+for _logger in ("papermill", "traitlets"):
+    logging.getLogger(_logger).addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,7 @@ class _InterpretersOwnKernel(AsyncKernelManager):
     async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
         """Start the kernel with a folder of its own inside that of the run."""
         self._folder = Path(tempfile.mkdtemp(dir=os.environ[MARK]))
+        self.connection_file = str(self._folder / "connection.json")
         await super().start_kernel(env={**os.environ, **environment_of(self._folder)}, **options)
 
     async def cleanup_resources(self, restart: bool = False) -> None:  # type: ignore[override]
