@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future
@@ -120,7 +121,10 @@ class OwnProcesses(Executor):
         with ours:
             with theirs:
                 process = self._context.Process(target=_serve, args=(theirs, self._threads, call))
-                process.start()
+                try:
+                    process.start()
+                except EOFError:  # the server that should have made it is gone
+                    raise ProcessEndedError("before it could start") from None
             with self._changing:
                 self._running.add(process)
                 if self._ended:
@@ -129,7 +133,7 @@ class OwnProcesses(Executor):
                 error, result = ours.recv()
             except EOFError:
                 process.join()
-                raise ProcessEndedError(_how_it_ended(process.exitcode)) from None
+                raise ProcessEndedError(_how_it_ended(process.exitcode or 0)) from None
             finally:
                 with self._changing:
                     self._running.discard(process)
@@ -139,18 +143,28 @@ class OwnProcesses(Executor):
         return result
 
 
-def _how_it_ended(exitcode: int | None) -> str:
-    exitcode = exitcode or 0
-    if 0 <= exitcode <= 128:
+def _how_it_ended(exitcode: int) -> str:
+    number = -exitcode if exitcode < 0 else exitcode - 128
+    if number not in set(signal.Signals):
         return f"with exit status {exitcode}"
-    name = signal.Signals(-exitcode if exitcode < 0 else exitcode - 128).name
+    name = signal.Signals(number).name
     return f"by {name}, probably for lack of memory" if name == "SIGKILL" else f"by {name}"
 
 
 @cache
 def _guard_sockets() -> None:
-    """Let a guard remove the folder of multiprocessing's sockets, should this process be killed."""
-    guard = start_guard(Path(util.get_temp_dir()))
+    """Let a guard remove the folder of multiprocessing's sockets, should this process be killed.
+
+    The path of a socket has at most 104 bytes on some systems, of which its own name and folder take 32.
+    """
+    usual = tempfile.tempdir
+    if len(os.fsencode(tempfile.gettempdir())) > 70:
+        tempfile.tempdir = "/tmp"
+    try:
+        folder = Path(util.get_temp_dir())
+    finally:
+        tempfile.tempdir = usual
+    guard = start_guard(folder)
     # After multiprocessing itself, whose priority is −100.
     util.Finalize(None, guard.communicate, exitpriority=-200)
 

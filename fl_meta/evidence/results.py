@@ -182,8 +182,8 @@ def load_or_run(
     """The results of all seeds: read those that are in the folder, compute the others side by side.
 
     Each result is written as soon as it is computed, by the process that computed it, so that after an
-    interruption the same call computes only what is missing. A seed that fails does not stop the others; its
-    error is raised at the end.
+    interruption the same call computes only what is missing. A seed that fails does not stop the others,
+    unless files cannot be read or written; its error is raised at the end.
 
     Args:
         executor: runs the seeds, for example dask's `Client.get_executor()`; None starts a process per core.
@@ -234,7 +234,7 @@ def _computed(
     """Newly computed results by seed, each written into the folder as soon as it is there."""
     results: dict[int, Result] = {}
     errors: list[Exception] = []
-    ended: dict[int, BrokenExecutor] = {}
+    ended: dict[int, str] = {}
     # One process more than cores: three seeds then leave no core idle for long.
     number = min(len(seeds), (os.cpu_count() or 1) + 1)
     with processes(number) if executor is None else nullcontext(executor) as pool:
@@ -253,9 +253,14 @@ def _computed(
                     if not here:
                         write_result(results[seed], folder / file_name(config, seed))
                 except BrokenExecutor as error:
-                    ended[seed] = error
+                    ended[seed] = str(error) if isinstance(error, ProcessEndedError) else "abruptly"
+                except OSError:  # the others could not be written either
+                    raise
                 except Exception as error:
-                    errors.append(error)
+                    if _lacked_memory(error):
+                        ended[seed] = f"for lack of memory ({type(error).__name__})"
+                    else:
+                        errors.append(error)
         finally:
             for future in futures:
                 future.cancel()
@@ -274,7 +279,12 @@ def _compute_and_write(folder: Path, config: Experiment, seed: int) -> Result:
     return result
 
 
-def _lost(config: Experiment, ended: Mapping[int, BrokenExecutor], folder: Path) -> ProcessEndedError:
+def _lacked_memory(error: Exception) -> bool:
+    # PyTorch has a class for it on a GPU only.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _lost(config: Experiment, ended: Mapping[int, str], folder: Path) -> ProcessEndedError:
     names = ", ".join(file_name(config, seed) for seed in sorted(ended))
     many = len(ended) > 1
     return ProcessEndedError(
