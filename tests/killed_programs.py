@@ -114,3 +114,22 @@ def record_program(folder: Path) -> list[str]:
     """The command that records the experiment of `RECORD` in a folder."""
     (folder / "program.py").write_text(RECORD)
     return [sys.executable, "program.py", "record", "--results", "results", "--workers", "4"]
+
+
+class UnpicklableError(Exception):
+    """An error that cannot be made again from its message."""
+
+    def __init__(self, one: int, other: int) -> None:
+        super().__init__(f"{one} and {other}")
+
+
+def fail_as(kind: str) -> None:
+    """Fail, or end, in a process of its own; here, because such a process can import this module."""
+    if kind == "unpicklable":
+        raise UnpicklableError(1, 2)
+    if kind == "memory":
+        raise MemoryError("of 8 TB")
+    if kind == "exit":
+        os._exit(7)
+    os.kill(os.getpid(), {"killed": signal.SIGKILL, "crash": signal.SIGSEGV, "told": signal.SIGTERM}[kind])
+    time.sleep(60)

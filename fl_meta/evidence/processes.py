@@ -121,10 +121,12 @@ class OwnProcesses(Executor):
         with ours:
             with theirs:
                 process = self._context.Process(target=_serve, args=(theirs, self._threads, call))
+                # The server that makes it may be gone, or the system allow no more files or processes.
                 try:
                     process.start()
-                except EOFError:  # the server that should have made it is gone
-                    raise ProcessEndedError("before it could start") from None
+                except (EOFError, OSError) as failure:
+                    reason = str(failure) or "its server has ended"
+                    raise ProcessEndedError(f"before it could start ({reason})") from failure
             with self._changing:
                 self._running.add(process)
                 if self._ended:
@@ -177,8 +179,9 @@ def _serve(connection: Connection, threads: int, call: Callable[[], Any]) -> Non
     try:
         answer = None, call()
     except BaseException as error:
-        error.add_note(f"in a process of its own:\n{''.join(traceback.format_exception(error))}")
-        answer = _picklable(error), None
+        sent = _picklable(error)
+        sent.add_note(f"in a process of its own:\n{''.join(traceback.format_exception(error))}")
+        answer = sent, None
     with suppress(BrokenPipeError):
         connection.send(answer)
 

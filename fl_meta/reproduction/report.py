@@ -34,7 +34,7 @@ class Report:
         command: the command that started it.
         planned: names of all notebooks that were to run.
         runs: the notebooks that did run, in the order of their names.
-        stopped: whether Ctrl-C ended it before all of them had run.
+        stopped: whether Ctrl-C or another signal ended it before all of them had run.
 
     Example:
         >>> report = Report("smoke", "make reproduce", planned=("01_claim",), runs=())
