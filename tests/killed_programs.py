@@ -102,7 +102,7 @@ class Program:
         return list(processes.values()), files
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> bool:
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> bool:
     """Wait until a condition holds, but not for ever, and return whether it does."""
     deadline = time.monotonic() + seconds
     while not (holds := condition()) and time.monotonic() < deadline:
