@@ -15,7 +15,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -36,6 +35,8 @@ from fl_meta.data.batches import batch_plan
 from fl_meta.engines.task import ENGINES
 from fl_meta.models.parameters import Params, add, relative_error
 from fl_meta.plots.style import PALETTE
+from fl_meta.support.guard import MARK
+from fl_meta.support.run_folder import run_folder
 
 HERE = Path(__file__).resolve().parent
 PEERS = HERE.parent / "build" / "peers" / "bin" / "python"
@@ -116,7 +117,10 @@ def processes(group: int) -> Iterator[Path]:
 
 
 class Worker:
-    """A system's process, suspended while others have their turn so that its threads do not disturb them."""
+    """A system's process, suspended while others have their turn so that its threads do not disturb them.
+
+    It belongs to the run whose folder it is given: suspended, it would not notice that its parent is gone.
+    """
 
     def __init__(self, module: str, name: str, folder: Path) -> None:
         python = str(PEERS) if module in PEER_PACKAGES else sys.executable
@@ -126,7 +130,7 @@ class Worker:
             self.process = subprocess.Popen(
                 [python, "-m", f"systems.{module}", str(folder), name],
                 cwd=HERE,
-                env=os.environ | QUIET | {"FLWR_HOME": str(folder)},
+                env=os.environ | QUIET | {"FLWR_HOME": str(folder), MARK: str(folder)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -204,8 +208,7 @@ def job_folder(model: str, clients: int, rounds: int) -> Iterator[Path]:
         x: Any = random.integers(job.num_classes, size=y.shape, dtype=np.uint8)
     else:
         x = random.random((clients, EXAMPLES, 28, 28), dtype=np.float32)
-    with tempfile.TemporaryDirectory(prefix="engines-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
+    with run_folder() as folder:
         np.save(folder / "x.npy", x)
         np.save(folder / "y.npy", y)
         data = dataset(folder, job.num_classes)

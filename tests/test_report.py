@@ -115,8 +115,12 @@ def test_no_report_or_a_damaged_one_is_an_error(tmp_path: Path, text: str) -> No
 def test_preparing_removes_an_earlier_report_and_nothing_else(folder: Path) -> None:
     write_both(folder)
     (folder / "mine.txt").touch()
+    # What was being written when a run was killed.
+    (folder / "experiments").mkdir()
+    for place in ("", "notebooks", "experiments"):
+        (folder / place / ".x.json.123").touch()
     report.prepare(folder, folder.parent / "sources")
-    assert sorted(path.name for path in folder.rglob("*")) == ["mine.txt", "notebooks"]
+    assert sorted(path.name for path in folder.rglob("*")) == ["experiments", "mine.txt", "notebooks"]
 
 
 def test_a_folder_of_notebooks_or_an_unwritable_one_is_refused(tmp_path: Path) -> None:

@@ -14,14 +14,17 @@ from itertools import product
 from pathlib import Path
 from threading import Event
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from killed_programs import fail_as
 from small_results import RESULTS, TINY, rows, trained_model
 
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.evidence import results
 from fl_meta.evidence.json_records import from_json
+from fl_meta.evidence.processes import ProcessEndedError, processes
 from fl_meta.evidence.recorded_table import recorded_table
 from fl_meta.evidence.result_types import (
     ComparisonResult,
@@ -213,6 +216,71 @@ def test_a_process_gives_the_same_result(tmp_path: Path, monkeypatch: pytest.Mon
     assert timeless(found) == timeless(expected)
     assert isinstance(expected, TableOneResult) and isinstance(other, TableOneResult)
     assert expected.clients != other.clients and expected.cells != other.cells
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "message"),
+    [
+        ("unpicklable", RuntimeError, "UnpicklableError: 1 and 2"),
+        ("memory", MemoryError, "of 8 TB"),
+        ("exit", ProcessEndedError, "with exit status 7"),
+        ("killed", ProcessEndedError, "by SIGKILL, probably for lack of memory"),
+        ("crash", ProcessEndedError, "by SIGSEGV"),
+        ("told", ProcessEndedError, "by SIGTERM"),
+    ],
+)
+def test_how_a_process_ended_is_the_error_of_its_task_alone(
+    kind: str, error: type[Exception], message: str
+) -> None:
+    with processes(2) as pool:
+        failing, other = pool.submit(fail_as, kind), pool.submit(time.sleep, 0)
+        with pytest.raises(error, match=message) as raised:
+            failing.result()
+        assert other.result() is None and pool.submit(abs, -3).result() == 3
+    if error is not ProcessEndedError:
+        assert ", in fail_as" in "".join(raised.value.__notes__), "it says where it was raised"
+
+
+def test_an_error_in_the_block_ends_the_processes_and_cancels_what_waits() -> None:
+    with pytest.raises(ZeroDivisionError), processes(1) as pool:
+        running, waiting = pool.submit(time.sleep, 60), pool.submit(time.sleep, 60)
+        while not running.running():
+            time.sleep(0.01)
+        raise ZeroDivisionError
+    with pytest.raises(ProcessEndedError):
+        running.result(20)
+    assert waiting.cancelled()
+
+
+def test_lack_of_memory_names_the_files_and_keeps_the_others(
+    fake_run: FakeRun, executor: ThreadPoolExecutor, tmp_path: Path
+) -> None:
+    def fail(seed: int) -> None:
+        if seed == 1:
+            raise RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"
+            )
+        if seed == 2:
+            raise MemoryError
+
+    fake_run.before = fail
+    names = (
+        f"the processes computing {file_name(TINY, 1)}, {file_name(TINY, 2)} were ended for lack of memory"
+    )
+    with pytest.raises(ProcessEndedError, match=f"{names}.*; what was finished is in .*--workers 1"):
+        load_or_run(TINY, range(4), tmp_path, executor=executor, progress=False)
+    assert files_in(tmp_path) == {file_name(TINY, seed) for seed in (0, 3)}
+
+
+def test_a_file_that_cannot_be_written_stops_the_others(
+    fake_run: FakeRun, executor: ThreadPoolExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "write_result", Mock(side_effect=OSError("no space")))
+    with pytest.raises(OSError, match="no space"):
+        load_or_run(TINY, range(100), tmp_path, executor=executor, progress=False)
+    executor.shutdown()
+    assert len(fake_run.seeds) < 100
+    assert files_in(tmp_path) == set()
 
 
 @pytest.mark.slow

@@ -27,4 +27,5 @@ def explained(error: Exception) -> str:
         file = f"{error.filename}: " if error.filename is not None else ""
         todo = f"; {ADVICE[error.errno]}" if error.errno in ADVICE else ""
         return f"{file}{error.strerror}{todo}"
-    return " ".join(line.strip() for line in str(error).splitlines()) or type(error).__name__
+    message = "; ".join([str(error), *getattr(error, "__notes__", [])])
+    return " ".join(line.strip() for line in message.splitlines()) or type(error).__name__

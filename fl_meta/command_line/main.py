@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from fl_meta.command_line import data, notebooks, results
+from fl_meta.command_line import data, notebooks, results, stopping
 from fl_meta.command_line.errors import bad_input
 from fl_meta.command_line.output import prepare_output, report_failure
 from fl_meta.support.folders import FOLDERS, named_folder
@@ -41,23 +41,31 @@ exit status:
   0    success
   1    a notebook or a check failed
   2    bad input
-  130  stopped with Ctrl-C
+  130  stopped with Ctrl-C; by another signal, 128 and its number
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand, by default that of this process's arguments, and return the exit status."""
     prepare_output()
+    if arguments is None:
+        stopping.stop_in_order()
     try:
         try:
             return _run(list(sys.argv[1:] if arguments is None else arguments))
         finally:
             sys.stdout.flush()
-    except KeyboardInterrupt:
-        print("fl-meta: stopped", file=sys.stderr)
-        return 130
-    except OSError as error:
-        return report_failure(error)
+    except BaseException as error:
+        # A library that a signal interrupts, in its import for example, may raise an error of its own.
+        if isinstance(error, KeyboardInterrupt) or stopping.received():
+            print("fl-meta: stopped", file=sys.stderr)
+            return stopping.exit_status()
+        if isinstance(error, OSError):
+            return report_failure(error)
+        raise
+    finally:
+        if arguments is None:
+            stopping.last_moments()
 
 
 def _run(given: Sequence[str]) -> int:

@@ -8,6 +8,7 @@ import os
 import sys
 from typing import Any, NoReturn
 
+from fl_meta.command_line import stopping
 from fl_meta.command_line.arguments import Subcommands, add_command, add_folder
 from fl_meta.command_line.errors import bad_input
 from fl_meta.command_line.output import print_json
@@ -121,7 +122,7 @@ def _reproduce(options: argparse.Namespace) -> int:
             raise problem
     print(f"report: {options.output / 'index.html'}")
     if report.stopped:
-        return 130
+        return stopping.exit_status()
     return 1 if report.failed else 0
 
 
@@ -142,6 +143,8 @@ def _verdicts(options: argparse.Namespace) -> int:
 def _play(options: argparse.Namespace) -> NoReturn:
     from importlib.util import find_spec
 
+    from fl_meta.support.run_folder import environment_of, run_folder
+
     playground = options.notebooks / "08_playground.ipynb"
     with bad_input():
         if find_spec("voila") is None:
@@ -152,9 +155,11 @@ def _play(options: argparse.Namespace) -> NoReturn:
             raise FileNotFoundError(f"no notebook {playground}; go to the root of the repository")
     # The kernel of this environment, not one of the same name in the user's home.
     environment = {**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}
-    # Replaces this process, so that Ctrl-C reaches the server alone, which then stops its kernels.
+    # Replaces this process, so that Ctrl-C reaches the server alone, which then stops its kernels. However it
+    # ends, the guard of the folder ends what is left of them.
     command = [sys.executable, "-m", "voila", str(playground), *VOILA_OPTIONS, *options.unknown_arguments]
-    os.execve(sys.executable, command, environment)
+    with run_folder(also_after_exec=True) as folder:
+        os.execve(sys.executable, command, environment | environment_of(folder))
 
 
 def _build(options: argparse.Namespace) -> int:

@@ -17,7 +17,8 @@ show our scores beside theirs, with all that differs. Results already computed a
 """
 RECORD = """\
 Compute the experiments whose results the repository keeps, one file for each seed, several seeds
-at once. A file that exists is not computed again, so the same command continues after Ctrl-C.
+at once. A file that exists is not computed again, so the same command continues after Ctrl-C, a
+kill or a crash. Only seeds that were being computed then are lost.
 All of them together take many hours. Real data sets are read from the folder $FL_META_DATA.
 
 names:
@@ -68,7 +69,7 @@ def add_commands(subcommands: Subcommands) -> None:
 
 
 def _published(options: argparse.Namespace) -> int:
-    from fl_meta.evidence import results
+    from fl_meta.evidence import processes, results
     from fl_meta.experiments import published_scores
     from fl_meta.experiments.published_settings import BENCHMARKS
 
@@ -86,7 +87,7 @@ def _published(options: argparse.Namespace) -> int:
         # Loaded here, so that missing data are noticed now and not in another process.
         data = results.data_of(configs[0])
     computed, folder = [], options.results or results.own_folder()
-    with bad_input((results.ResultError, OSError)):
+    with bad_input((results.ResultError, OSError)), bad_input((processes.ProcessEndedError,), status=1):
         for config in configs:
             computed += results.load_or_run(config, range(options.seeds), folder)
     scores = published_scores.beside_published(configs[0].setting.dataset, computed)
@@ -115,7 +116,11 @@ def _record(options: argparse.Namespace) -> int:
     for number, (name, config) in enumerate(chosen.items(), start=1):
         seeds = range(config.folds)
         pool = processes.processes(options.workers) if options.workers else nullcontext()
-        with bad_input((results.ResultError, OSError)), pool as executor:
+        with (
+            bad_input((results.ResultError, OSError)),
+            bad_input((processes.ProcessEndedError,), status=1),
+            pool as executor,
+        ):
             results.load_or_run(config, seeds, options.results, executor=executor)
         print(f"[{number}/{len(chosen)}] {name}: seeds 0 to {config.folds - 1} in {options.results}")
     return 0

@@ -8,22 +8,30 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future, as_completed
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import (
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    as_completed,
+)
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Never, overload
 
 import torch
-from filelock import FileLock
 from tqdm import tqdm
 
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.evidence.json_records import FieldError, from_json
-from fl_meta.evidence.processes import processes
+from fl_meta.evidence.locks import alone, remove_stale
+from fl_meta.evidence.processes import OwnProcesses, ProcessEndedError, processes, undisturbed
 from fl_meta.evidence.result_types import (
     BenchmarkResult,
     ComparisonResult,
@@ -173,15 +181,18 @@ def load_or_run(
 ) -> Sequence[Result]:
     """The results of all seeds: read those that are in the folder, compute the others side by side.
 
-    Each result is written as soon as it is computed, so that after an interruption the same call computes
-    only what is missing. A seed that fails does not stop the others; its error is raised at the end.
+    Each result is written as soon as it is computed, by the process that computed it, so that after an
+    interruption the same call computes only what is missing. A seed that fails does not stop the others,
+    unless files cannot be read or written; its error is raised at the end.
 
     Args:
         executor: runs the seeds, for example dask's `Client.get_executor()`; None starts a process per core.
+            What one that is not from `concurrent.futures` computes is written when it has arrived here.
 
     Raises:
         ResultError: if a file in the folder cannot be used.
         OSError: if the folder cannot be written to; nothing is computed then.
+        ProcessEndedError: if a process was killed, for lack of memory perhaps; the message names the file.
         Exception: the first error that a seed raised.
 
     Example:
@@ -194,12 +205,16 @@ def load_or_run(
         # Find out now, not after hours, whether the folder can be written to.
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
-        # Two notebooks may ask for the same results at the same time: one computes, the other waits for it.
-        name = hashlib.sha256(str((folder / file_name(config, 0)).absolute()).encode()).hexdigest()
-        with FileLock(Path(tempfile.gettempdir(), f"fl_meta-{name}.lock")):
+    # Two notebooks may ask for the same results at the same time: one computes, the other waits for it.
+    lock = folder / f".{file_name(config, 0).removesuffix('-seed0.json')}.lock"
+    if len(results) < len(seeds):
+        awaited = [folder / file_name(config, seed) for seed in seeds]
+        with alone(lock, awaited, progress):
             results = _in_folder(config, seeds, folder)
             if missing := [seed for seed in seeds if seed not in results]:
                 results |= _computed(config, missing, folder, executor, progress)
+    else:
+        remove_stale(lock)
     return [results[seed] for seed in seeds]
 
 
@@ -219,10 +234,14 @@ def _computed(
     """Newly computed results by seed, each written into the folder as soon as it is there."""
     results: dict[int, Result] = {}
     errors: list[Exception] = []
+    ended: dict[int, str] = {}
     # One process more than cores: three seeds then leave no core idle for long.
     number = min(len(seeds), (os.cpu_count() or 1) + 1)
     with processes(number) if executor is None else nullcontext(executor) as pool:
-        futures: dict[Future[Result], int] = {pool.submit(compute, config, s): s for s in seeds}
+        # Executors of other kinds, such as dask's, may compute on machines that do not have this folder.
+        here = executor is None or isinstance(pool, OwnProcesses | ProcessPoolExecutor | ThreadPoolExecutor)
+        task = partial(_compute_and_write, folder.absolute()) if here else compute
+        futures: dict[Future[Result], int] = {pool.submit(task, config, seed): seed for seed in seeds}
         title = f"{config.setting.dataset}, {config.setting.model}"
         try:
             for future in tqdm(
@@ -230,18 +249,49 @@ def _computed(
             ):
                 seed = futures[future]
                 try:
-                    result = future.result()
+                    results[seed] = future.result()
+                    if not here:
+                        write_result(results[seed], folder / file_name(config, seed))
+                except BrokenExecutor as error:
+                    ended[seed] = str(error) if isinstance(error, ProcessEndedError) else "abruptly"
+                except OSError:  # the others could not be written either
+                    raise
                 except Exception as error:
-                    errors.append(error)
-                    continue
-                write_result(result, folder / file_name(config, seed))
-                results[seed] = result
+                    if _lacked_memory(error):
+                        ended[seed] = f"for lack of memory ({type(error).__name__})"
+                    else:
+                        errors.append(error)
         finally:
             for future in futures:
                 future.cancel()
+    if ended:
+        raise _lost(config, ended, folder)
     if errors:
         raise errors[0]
     return results
+
+
+def _compute_and_write(folder: Path, config: Experiment, seed: int) -> Result:
+    """Compute a result and write it where it is computed, so that it is kept whoever ends meanwhile."""
+    result = compute(config, seed)
+    with undisturbed:
+        write_result(result, folder / file_name(config, seed))
+    return result
+
+
+def _lacked_memory(error: Exception) -> bool:
+    # PyTorch has a class for it on a GPU only.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _lost(config: Experiment, ended: Mapping[int, str], folder: Path) -> ProcessEndedError:
+    names = ", ".join(file_name(config, seed) for seed in sorted(ended))
+    many = len(ended) > 1
+    return ProcessEndedError(
+        f"the process{'es' if many else ''} computing {names} {'were' if many else 'was'} ended "
+        f"{next(iter(ended.values()))}; what was finished is in {folder}. Run it again for the rest, with "
+        "fewer processes at once (fl-meta record --workers 1) or more free memory"
+    )
 
 
 @overload

@@ -35,7 +35,7 @@ class Report:
         command: the command that started it.
         planned: names of all notebooks that were to run.
         runs: the notebooks that did run, in the order of their names.
-        stopped: whether Ctrl-C ended it before all of them had run.
+        stopped: whether Ctrl-C or another signal ended it before all of them had run.
 
     Example:
         >>> report = Report("smoke", "make reproduce", planned=("01_claim",), runs=())
@@ -80,6 +80,9 @@ def prepare(folder: Path, sources: Path) -> Path:
         stale = [folder / "index.html", folder / "verdicts.json"]
         stale += [path for suffix in (".ipynb", ".html") for path in notebooks.glob(PATTERN + suffix)]
         stale += (folder / EXPERIMENTS).glob("*.json")
+        # What an earlier run was writing when it was killed; its names may not come again.
+        for place in (folder, notebooks, folder / EXPERIMENTS):
+            stale += (path for path in place.glob(".*") if path.is_file())
         for path in stale:
             path.unlink(missing_ok=True)
         for probe in (folder / ".probe", notebooks / ".probe"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import difflib
+import logging
 import os
 import re
 import signal
@@ -24,6 +25,7 @@ import papermill
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import ensure_event_loop
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets import Instance
 
@@ -31,6 +33,8 @@ from fl_meta.evidence.verdicts import Verdict, collect
 from fl_meta.experiments.settings import RECORDED
 from fl_meta.reproduction.progress import Progress, is_progress_line, plain
 from fl_meta.support.atomic_files import write_atomically
+from fl_meta.support.guard import MARK, clean_up
+from fl_meta.support.run_folder import environment_of, run_folder
 
 KERNEL = "python3"
 CELL_SECONDS = {"smoke": 300, "laptop": 1800, "paper": None}
@@ -42,6 +46,10 @@ AT_ONCE = 2
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 PATTERN = "[0-9][0-9]_*"
+
+# What they would print about a kernel that has died, the report says.
+for _logger in ("papermill", "traitlets"):
+    logging.getLogger(_logger).addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
@@ -86,14 +94,30 @@ class Plan:
 
 
 class _InterpretersOwnKernel(AsyncKernelManager):
-    """Starts the kernel of this interpreter, never one of the same name in the user's home."""
+    """Starts the kernel of this interpreter, never one of the same name in the user's home.
+
+    What the kernel leaves, processes and temporary files, goes when it ends, however it does.
+    """
 
     kernel_spec_manager = Instance(KernelSpecManager, args=(), kw={"kernel_dirs": []})
     existing: ClassVar[WeakSet[_InterpretersOwnKernel]] = WeakSet()
+    _folder: Path | None = None
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.existing.add(self)
+
+    async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
+        """Start the kernel with a folder of its own inside that of the run."""
+        self._folder = Path(tempfile.mkdtemp(dir=os.environ[MARK]))
+        self.connection_file = str(self._folder / "connection.json")
+        await super().start_kernel(env={**os.environ, **environment_of(self._folder)}, **options)
+
+    async def cleanup_resources(self, restart: bool = False) -> None:  # type: ignore[override]
+        """Also clean up after the kernel."""
+        await super().cleanup_resources(restart)
+        if self._folder is not None:
+            clean_up(self._folder)
 
     async def kill(self) -> None:
         """Kill the kernel, if it is running, and the processes that it has started."""
@@ -165,7 +189,8 @@ def run_all(
 
     Yields the runs in the order in which they finish. A notebook that fails, hangs or loses its kernel does
     not stop the others. A verdict of another profile counts as a failure, because it was not computed by this
-    run. Ctrl-C kills all kernels at once, with the processes that they have started.
+    run. Ctrl-C, or whatever else ends this process, ends all kernels at once. What a kernel has started, or
+    put into its temporary folder, always goes with it.
     """
     stopped = Event()
     # With a thread per core in each notebook, idle threads that wait by spinning would waste the cores.
@@ -250,6 +275,8 @@ def _execute(
         if notebook_progress.cells:
             place = f"cell {notebook_progress.position} of {notebook_progress.cells}"
         message = plain(str(error)).strip()
+        if isinstance(error, DeadKernelError):
+            message += "; if memory ran out, free some or choose a smaller profile, and run it again"
         failures.append(Failure(place, notebook_progress.source, type(error).__name__, message))
     verdicts: tuple[Verdict, ...] = ()
     if output.exists():
@@ -324,10 +351,15 @@ def _line(run: NotebookRun) -> str:
 @contextmanager
 def _private_jupyter() -> Iterator[None]:
     """Keep Jupyter out of the user's home, which may be read-only or have settings that change results."""
-    names = ("JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
     with (
-        tempfile.TemporaryDirectory(prefix="fl_meta_", ignore_cleanup_errors=True) as folder,
-        _environment({name: str(Path(folder) / name.lower()) for name in names}),
+        run_folder() as folder,
+        _environment(
+            {
+                MARK: str(folder),
+                "JUPYTER_RUNTIME_DIR": str(folder / "jupyter"),
+                "IPYTHONDIR": str(folder / "ipython"),
+            }
+        ),
     ):
         yield
 

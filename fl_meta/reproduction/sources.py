@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import tempfile
 from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Sequence
@@ -33,6 +32,7 @@ from fl_meta.reproduction.runner import (
     run_one,
 )
 from fl_meta.support.atomic_files import write_atomically
+from fl_meta.support.run_folder import run_folder
 
 FORMAT = "py:percent"
 MAXIMUM_BYTES = 500_000
@@ -91,14 +91,14 @@ def build_notebook(source: Path) -> NotebookRun:
         >>> build_notebook(Path("notebooks/02_initial_and_personalized.py")).failures  # doctest: +SKIP
     """
     target = source.with_suffix(".ipynb")
-    with tempfile.TemporaryDirectory(prefix="fl_meta_") as folder:
-        without_outputs = Path(folder) / "source.ipynb"
+    with run_folder() as folder:
+        without_outputs = folder / "source.ipynb"
         nbformat.write(read_source(source), without_outputs)
         profile = parameters_of(without_outputs).get("profile")
         if profile not in PROFILES:
             raise ValueError(f"{source.name} needs a parameter profile, one of {', '.join(PROFILES)}")
         # Executed in the source's own folder, where a reader executes it too.
-        run = run_one(without_outputs, Path(folder) / target.name, profile, source.parent)
+        run = run_one(without_outputs, folder / target.name, profile, source.parent)
         if not run.failures:
             notebook = nbformat.read(run.path, as_version=4)
             _remove_widgets(notebook)

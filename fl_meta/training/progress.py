@@ -150,6 +150,9 @@ def _tensor_problems(tensors: dict[str, Tensor], number: int, run: Resumable) ->
     forms, buffers = _forms(run, number), _buffers(run, number)
     for title, form in forms.items():
         yield from _misfit(title, tensors.get(title), *form)
+    for name in run.config["frozen"]:
+        if not torch.equal(tensors[f"params/{name}"], run.start[name].cpu()):
+            yield f"params/{name} is frozen, but is not what it was at the start"
     for title, tensor in tensors.items():
         if title in buffers:
             yield from _misfit(title, tensor, *buffers[title])
@@ -182,13 +185,18 @@ def _forms(run: Resumable, number: int) -> dict[str, _Form]:
     """The tensors that this run has saved after so many rounds, apart from clients' buffers."""
     stage, done = _stage_after(run.stages, number)
     keys = _server_keys(run.stages[stage].algorithm.server) if done else ()
+    trainable = _trainable(run)
     forms: dict[str, _Form] = {"round_number": ((), (torch.int64,))}
     for name, tensor in run.start.items():
         form = tuple(tensor.shape), tuple(dict.fromkeys((tensor.dtype, _widest(run.start))))
         forms[f"params/{name}"] = form
-        for key in keys:
+        for key in keys if name in trainable else ():
             forms[f"server/{name}/{key}"] = ((), _REAL) if key == "step" else form
     return forms
+
+
+def _trainable(run: Resumable) -> Params:
+    return {name: tensor for name, tensor in run.start.items() if name not in run.config["frozen"]}
 
 
 _REAL = torch.float32, torch.float64, torch.float16, torch.bfloat16
@@ -208,7 +216,8 @@ def _widest(start: Params) -> torch.dtype:
 def _buffers(run: Resumable, number: int) -> dict[str, _Form]:
     """The clients' buffers that this run may have saved after so many rounds."""
     stage, done = _stage_after(run.stages, number)
-    form = (sum(tensor.numel() for tensor in run.start.values()),), (_widest(run.start),)
+    trainable = _trainable(run)
+    form = (sum(tensor.numel() for tensor in trainable.values()),), (_widest(trainable),)
     titles: list[str] = []
     if done and run.stages[stage].algorithm.keeps_momentum:
         titles += [f"momentum/{client_id}" for client_id in run.data.client_ids]

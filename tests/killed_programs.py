@@ -1,0 +1,135 @@
+"""Real programs that tests kill: how they are started, what they leave, and an experiment that waits."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from uuid import uuid4
+
+REPOSITORY = Path(__file__).parent.parent
+FL_META = [sys.executable, "-c", "import sys; from fl_meta.command_line.main import main; sys.exit(main())"]
+
+# Records one small experiment of four folds. Those from 2 on wait for the file `go` in the working folder, if
+# $WAIT is set; `computed` tells which have got there. It is imported by the processes that compute, too.
+RECORD = """
+import os, pathlib, sys, time
+from dataclasses import replace
+from fl_meta.command_line import main as cli, results as commands
+from small_results import TINY
+
+if __name__ == "__main__":
+    commands.RECORDED_EXPERIMENTS = {"table_one-four": replace(TINY, folds=4)}
+    sys.exit(cli.main())
+
+from fl_meta.evidence import results
+compute = results.EXPERIMENTS["table_one"].run
+
+def waiting(config, seed):
+    outcome = compute(config, seed)
+    pathlib.Path(f"computed{seed}").write_text(str(os.getpid()))
+    while seed >= 2 and "WAIT" in os.environ and not pathlib.Path("go").exists():
+        time.sleep(0.01)
+    return outcome
+
+results.EXPERIMENTS["table_one"] = replace(results.EXPERIMENTS["table_one"], run=waiting)
+"""
+
+
+class Program:
+    """A program in a session of its own, whose environment names it, its children and their children.
+
+    Attributes:
+        process: the program itself.
+        temporary: the folder in which it keeps its temporary files.
+    """
+
+    def __init__(self, command: Sequence[str], folder: Path, **environment: str) -> None:
+        # Not in the folder of the test: the path of a socket may not be long.
+        self.temporary = Path(tempfile.mkdtemp(prefix="killed_"))
+        self._name = f"FL_META_TEST={uuid4()}"
+        paths = [str(REPOSITORY), str(REPOSITORY / "tests")]
+        self.process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=os.environ
+            | dict([self._name.split("=")])
+            | {"PYTHONPATH": os.pathsep.join(paths), "TMPDIR": str(self.temporary)}
+            | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            # Programs that are started in the background of a shell have Ctrl-C switched off.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
+        )
+
+    def end(self, number: int, group: bool = False) -> str:
+        """Send a signal to the program, or to all of its group, and return what it has printed."""
+        (os.killpg if group else os.kill)(self.process.pid, number)
+        return self.printed()
+
+    def printed(self) -> str:
+        """What the program has printed when it has ended."""
+        return self.process.communicate(timeout=60)[0]
+
+    def processes(self) -> dict[int, str]:
+        """The commands of the processes that there are, by their number."""
+        found = {}
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                if self._name.encode() in (path / "environ").read_bytes().split(b"\0"):
+                    found[int(path.name)] = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+        return found
+
+    def left(self, seconds: float = 10) -> tuple[list[str], list[str]]:
+        """The processes and temporary files that are left after so much time; then they are removed."""
+        wait_until(lambda: not self.processes() and not any(self.temporary.iterdir()), seconds)
+        processes = self.processes()
+        for process in processes:
+            os.kill(process, signal.SIGKILL)
+        files = sorted(path.name for path in self.temporary.iterdir())
+        shutil.rmtree(self.temporary)
+        return list(processes.values()), files
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> bool:
+    """Wait until a condition holds, but not for ever, and return whether it does."""
+    deadline = time.monotonic() + seconds
+    while not (holds := condition()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return holds
+
+
+def record_program(folder: Path) -> list[str]:
+    """The command that records the experiment of `RECORD` in a folder."""
+    (folder / "program.py").write_text(RECORD)
+    return [sys.executable, "program.py", "record", "--results", "results", "--workers", "4"]
+
+
+class UnpicklableError(Exception):
+    """An error that cannot be made again from its message."""
+
+    def __init__(self, one: int, other: int) -> None:
+        super().__init__(f"{one} and {other}")
+
+
+def fail_as(kind: str) -> None:
+    """Fail, or end, in a process of its own; here, because such a process can import this module."""
+    if kind == "unpicklable":
+        raise UnpicklableError(1, 2)
+    if kind == "memory":
+        raise MemoryError("of 8 TB")
+    if kind == "exit":
+        os._exit(7)
+    os.kill(os.getpid(), {"killed": signal.SIGKILL, "crash": signal.SIGSEGV, "told": signal.SIGTERM}[kind])
+    time.sleep(60)
