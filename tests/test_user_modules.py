@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import re
@@ -211,8 +212,24 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> E
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop")  # weight norm in a stack
-@pytest.mark.parametrize("name", ALGORITHMS)
-@pytest.mark.parametrize("module", TRAINED)
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        *(
+            FEW := dict.fromkeys(
+                [
+                    *itertools.product(TRAINED, ["FedAvg, heavy", "MAML, heavy"]),
+                    *itertools.product(["body frozen", "tied", "weight frozen, bias not"], ALGORITHMS),
+                ]
+            )
+        ),
+        *(
+            pytest.param(*pair, marks=pytest.mark.campaign)
+            for pair in itertools.product(TRAINED, ALGORITHMS)
+            if pair not in FEW
+        ),
+    ],
+)
 def test_engines_agree_and_frozen_parameters_are_constants(
     data: FederatedDataset, engine: Engine, module: str, name: str
 ) -> None:
