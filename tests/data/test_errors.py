@@ -1,4 +1,4 @@
-"""What damaged bytes make a reader raise becomes one error that names the file; what the disk says stays so."""
+"""What damaged bytes make a reader raise becomes one error that names the file."""
 
 from __future__ import annotations
 
