@@ -336,6 +336,15 @@ def write_hdf5_roles(folder: Path, change: Change = unchanged) -> None:
         write_hdf5(folder / f"shakespeare_{split}.h5", clients)
 
 
+def write_hdf5_strings(folder: Path, change: Change = unchanged) -> None:
+    """As `write_hdf5_roles`, but each snippet has its own length in the file."""
+    for split, said in role_parts(change).items():
+        with h5py.File(folder / f"shakespeare_{split}.h5", "w") as file:
+            for role, snippets in said.items():
+                kind = h5py.string_dtype() if isinstance(snippets[0], bytes) else None
+                file.create_dataset(f"examples/{role}/snippets", data=snippets, dtype=kind)
+
+
 # FedJAX ---------------------------------------------------------------------------------------------------
 
 
@@ -473,6 +482,7 @@ FORMATS = {
     "emnist_tff in HDF5": Format(EMNIST_HDF5, write_hdf5_emnist, WRITER_COUNTS),
     "shakespeare_tff in SQLite": Format(("shakespeare.sqlite",), write_tff_roles, ROLE_COUNTS, "text"),
     "shakespeare_tff in HDF5": Format(ROLES_HDF5, write_hdf5_roles, ROLE_COUNTS, "text"),
+    "shakespeare_tff in HDF5 of variable length": Format(ROLES_HDF5, write_hdf5_strings, ROLE_COUNTS, "text"),
     "cifar100_tff": Format(("cifar100.sqlite",), write_tff_cifar, CLIENTS | images(10, 10)),
     "emnist_fedjax": Format(EMNIST_FEDJAX, write_fedjax_emnist, WRITER_COUNTS),
     "shakespeare_fedjax": Format(ROLES_FEDJAX, write_fedjax_roles, ROLE_COUNTS, "text"),

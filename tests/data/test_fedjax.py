@@ -190,6 +190,8 @@ OBJECTS = msgpack.ExtType(1, msgpack.packb(([1], "object", b"8 bytes!")))
         ([(b"w", fedjax_data(label=np.array([3])), 1)], "client 'w' has no array 'pixels'; it has label"),
         ([(b"w", client([3])[1][:-9], 1)], DAMAGED),
         ([(b"w", "text", 1)], DAMAGED),
+        ([(b"w", zlib.compress(bytes(40_000_000)), 1)], f"{DAMAGED} (it is cut off, or larger"),
+        ([(b"w", client([3])[1][:-4], 1)], f"{DAMAGED} (it is cut off, or larger"),
         ([packed([1, 2])], DAMAGED),
         ([packed({"label": 3})], f"{DAMAGED} (it is not"),
         (

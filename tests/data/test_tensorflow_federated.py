@@ -244,14 +244,32 @@ def test_a_name_of_an_array_that_is_no_text_is_an_error(small: Callable[..., Pat
         load_emnist_tff()
 
 
+@pytest.mark.parametrize("damage", ["of length 0", "too long", "cut off"])
+def test_a_damaged_heap_is_refused_before_hdf5_loops_over_it(small: Callable[..., Path], damage: str) -> None:
+    """The library reads a value with the number 0 and the length 0 again and again."""
+    path = small("shakespeare_tff in HDF5") / "shakespeare_train.h5"
+    with h5py.File(path, "w") as file:
+        for role, (said, _) in ROLES.items():
+            file.create_dataset(f"examples/{role}/snippets", data=said, dtype=h5py.string_dtype())
+    content = bytearray(path.read_bytes())
+    heap = content.index(b"GCOL")
+    if damage == "of length 0":
+        content[heap + 16 : heap + 32] = bytes(16)
+    elif damage == "too long":
+        content[heap + 26] = 1
+    else:
+        content[heap + 8 : heap + 16] = (2**40).to_bytes(8, "little")
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(f"{path}: damaged, the heap at byte {heap} does not end")):
+        load_shakespeare_tff()
+
+
 def test_a_shape_larger_than_the_file_is_not_filled_into_memory(small: Callable[..., Path]) -> None:
     path = small("emnist_tff in HDF5") / "fed_emnist_test.h5"
     with h5py.File(path, "a") as file:
         del file["examples/f0000_14/pixels"]
         file["examples/f0000_14"].create_dataset("pixels", (10**9, 28, 28), np.float32, chunks=(100, 28, 28))
-    with pytest.raises(
-        ValueError, match=re.escape(f"{path}: damaged, more of client 'f0000_14' than the file")
-    ):
+    with pytest.raises(ValueError, match=re.escape(f"{path}: damaged, pixels of 'f0000_14' is larger")):
         load_emnist_tff()
 
 

@@ -99,7 +99,8 @@ def members(archive: Path, single: str, limit: int) -> Generator[tuple[str, Iter
     """The path and the content, piece by piece, of each regular file, in the order of the archive.
 
     The content must be read before the next file is asked for. Close the generator if you do not read it to
-    the end; only there is the archive known to be whole.
+    the end; only there is the archive known to be whole. Who reads the content counts it; what else a .tar
+    contains is bounded here, by `limit` and what is harmless.
     """
     with reading(archive, "an archive of its kind"):
         if archive.suffix == ".zip":
@@ -114,7 +115,6 @@ def members(archive: Path, single: str, limit: int) -> Generator[tuple[str, Iter
                             yield info.filename, _pieces(archive, content)
         elif ".tar" in archive.suffixes:
             with closing(decompressed(archive)) as pieces:
-                # Headers and padding are less than what is harmless anyway.
                 stream: Any = io.BufferedReader(_Stream(archive, pieces, limit + HARMLESS), _CHUNK)
                 with tarfile.open(fileobj=stream, mode="r|") as tar:
                     for member in tar:

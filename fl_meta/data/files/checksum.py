@@ -91,13 +91,12 @@ def verify_known(name: str, path: Path) -> None:
             remember(name, path)
 
 
-def check_nothing_is_gone(name: str, within: str) -> None:
-    """Refuse to go on without a file of a sub-folder that was recorded, where the names are not fixed."""
-    for folder in folders_of(name):
-        for key in read_record(folder):
-            if key.startswith(f"{within}/") and not (folder / key).is_file():
-                forget = _FORGET.format(key, folder / RECORD)
-                raise FileNotFoundError(f"{folder / key}: is no longer there; put it back, or {forget}")
+def check_nothing_is_gone(folder: Path, within: str) -> None:
+    """Refuse to go on without a recorded file of a sub-folder, where the names are not fixed."""
+    for key in read_record(folder):
+        if key.startswith(f"{within}/") and not (folder / key).is_file():
+            forget = _FORGET.format(key, folder / RECORD)
+            raise FileNotFoundError(f"{folder / key}: is no longer there; put it back, or {forget}")
 
 
 def compare(name: str, path: Path) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from fl_meta.data.encoding import CHARACTERS
 from fl_meta.data.federated import FederatedDataset
+from fl_meta.data.files.archives import HARMLESS, LARGEST_RATIO
 from fl_meta.data.files.arrays import Columns, client_name, optional
 from fl_meta.data.files.checksum import verified_file
 from fl_meta.data.files.errors import DataFileError
@@ -89,7 +90,11 @@ def _columns(path: Path, client_id: str, blob: bytes) -> Columns:
     with optional("msgpack"):
         import msgpack
     try:
-        columns = msgpack.unpackb(zlib.decompress(blob), ext_hook=_array, raw=False)
+        stream = zlib.decompressobj()
+        content = stream.decompress(blob, max(HARMLESS, LARGEST_RATIO * len(blob)))
+        if not stream.eof:
+            raise ValueError("it is cut off, or larger than it can be")
+        columns = msgpack.unpackb(content, ext_hook=_array, raw=False)
         if all(isinstance(values, np.ndarray) and values.ndim for values in columns.values()):
             return dict(columns)
         problem = "it is not a dictionary of arrays"

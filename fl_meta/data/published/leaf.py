@@ -66,8 +66,8 @@ def _read(
         paths = [path for path in files if path.parent.name == part]
         if not paths and not any(folder_of(name, folder()).glob(f"{part}/*.json")):
             existing(name, f"{part}/*.json")  # raises: no file has that name
-        check_nothing_is_gone(name, part)
         for path in paths:
+            check_nothing_is_gone(path.parents[1], part)
             verify_known(name, path)
             for user, columns in _users(path, convert):
                 if user in clients:

@@ -18,10 +18,11 @@ import numpy as np
 from fl_meta.data.catalogue import CATALOGUE, check_counts
 from fl_meta.data.encoding import CHARACTERS, as_floats
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.data.files.archives import HARMLESS, LARGEST_RATIO, unpack
-from fl_meta.data.files.arrays import Columns, check_range, client_name, column, optional
+from fl_meta.data.files.archives import unpack
+from fl_meta.data.files.arrays import Columns, check_range, client_name, column
 from fl_meta.data.files.checksum import remember, verified_file
-from fl_meta.data.files.errors import DataFileError, reading
+from fl_meta.data.files.errors import DataFileError
+from fl_meta.data.files.hdf5 import groups
 from fl_meta.data.files.sqlite import selecting
 from fl_meta.data.files.tf_example import features
 from fl_meta.data.published.assembly import (
@@ -196,7 +197,7 @@ def _read(
     path = verified_file(name, f"{hdf5}_train.h5", sqlite, f"{sqlite}.lzma")
     if path.suffix == ".h5":
         paths = [path, verified_file(name, f"{hdf5}_test.h5")]
-        clients = [_hdf5_clients(path) for path in paths]
+        clients = [groups(path, "examples") for path in paths]
     else:
         paths = [_unpacked(name, path)] * 2
         clients = [_sqlite_clients(paths[0], split) for split in splits]
@@ -209,23 +210,6 @@ def _parsed(path: Path, clients: Clients, parse: Parse[Part]) -> dict[str, Part]
     # garbage collector may run in another.
     with closing(clients):
         return {client_id: parse(path, client_id, columns) for client_id, columns in clients}
-
-
-def _hdf5_clients(path: Path) -> Clients:
-    """Every client of an HDF5 file, TFF's older format, with all arrays of its group."""
-    with optional("h5py"):
-        import h5py
-    most = max(HARMLESS, LARGEST_RATIO * path.stat().st_size)
-    with (
-        reading(path, "an HDF5 file with arrays in examples/<client>/<key>"),
-        h5py.File(path, "r") as file,
-    ):
-        for name, group in file["examples"].items():
-            client_id = client_name(path, name)
-            # A damaged shape would make h5py fill the whole memory with what the file does not hold.
-            if any(values.nbytes > most for values in group.values()):
-                raise DataFileError(f"{path}: damaged, more of client {client_id!r} than the file can hold")
-            yield client_id, {key: values[()] for key, values in group.items()}
 
 
 def _sqlite_clients(path: Path, split: str) -> Clients:
