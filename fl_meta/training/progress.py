@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
@@ -242,6 +243,11 @@ def _history_problems(history: Any, number: int, run: Resumable) -> Iterator[str
                 yield f"history[{i}].{name} is not part of this run"
             if type(row[name]) is not (kind or float):
                 yield f"history[{i}].{name} is {short(row[name])}, not of type {(kind or float).__name__}"
+            least, most = 0 if kind is int else -math.inf, math.inf
+            if scored and "accuracy" in name:
+                least, most = 0, 1
+            if row[name] < least or row[name] > most:
+                yield f"history[{i}].{name} is {short(row[name])}, not in [{least}, {most}]"
 
 
 # The columns of a table of scores, and what their values are.
