@@ -114,6 +114,19 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes | None)
         read_checkpoint(tmp_path, CONFIG)
 
 
+def test_what_the_system_does_not_let_read_is_not_to_be_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path)
+
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(CheckpointError, match=r"cannot be read \(Permission denied\); it may be whole"):
+        read_checkpoint(path, CONFIG)
+
+
 def test_somebody_elses_safetensors_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "theirs.safetensors"
     for metadata, message in (

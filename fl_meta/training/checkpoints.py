@@ -68,6 +68,12 @@ def read_checkpoint(path: Path, config: dict[str, Any]) -> tuple[dict[str, Tenso
     if path.exists() and not path.is_file():  # a pipe would be waited for
         raise CheckpointError(f"checkpoint {path} is not a file; choose another path")
     try:
+        path.open("rb").close()  # safetensors would call whatever the system refuses a missing file
+    except OSError as error:
+        raise CheckpointError(
+            f"checkpoint {path} cannot be read ({error.strerror}); it may be whole, so keep it"
+        ) from error
+    try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
