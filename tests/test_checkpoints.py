@@ -114,11 +114,29 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes | None)
         read_checkpoint(tmp_path, CONFIG)
 
 
+def test_what_the_system_does_not_let_read_is_not_to_be_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path)
+
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(CheckpointError, match=r"cannot be read \(Permission denied\); it may be whole"):
+        read_checkpoint(path, CONFIG)
+
+
 def test_somebody_elses_safetensors_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "theirs.safetensors"
-    for metadata in (None, {"notes": "{}"}, {"notes": "{}", "sha256": "0" * 64}):
+    for metadata, message in (
+        (None, "it has no notes; delete it"),
+        ({"sha256": "0" * 64}, "it has no notes; delete it"),
+        ({"notes": "{}"}, "it has no sha256; delete it"),
+        ({"notes": "{}", "sha256": "0" * 64}, r"is damaged \(checksum differs\)"),
+    ):
         save_file({"weight": torch.ones(2)}, path, metadata)
-        with pytest.raises(CheckpointError):
+        with pytest.raises(CheckpointError, match=message):
             read_checkpoint(path, {})
     # With the right tensors, but a number changed behind the checksum's back:
     good = written(tmp_path).read_bytes()
@@ -134,6 +152,7 @@ def test_somebody_elses_safetensors_file_is_refused(tmp_path: Path) -> None:
         ("", "cannot be read"),
         ("{", "cannot be read"),
         ("[" * 100_000, "cannot be read"),
+        ('{"config": {"seed": ' + "1" * 5000 + '}, "progress": {}}', "cannot be read"),
         ("null", "it has no config"),
         ("[1]", "it has no config"),
         ("{}", "it has no config"),

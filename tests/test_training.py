@@ -434,6 +434,7 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
             contents.append((opened.metadata(), tensors))
     assert contents[0] == contents[1]
     assert read_round(path) == 40
+    assert set(tmp_path.iterdir()) == {path, whole}, "what a kill left during a save is gone"
 
 
 # --- another configuration or a damaged file ------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -68,25 +68,35 @@ def read_checkpoint(path: Path, config: dict[str, Any]) -> tuple[dict[str, Tenso
     if path.exists() and not path.is_file():  # a pipe would be waited for
         raise CheckpointError(f"checkpoint {path} is not a file; choose another path")
     try:
+        path.open("rb").close()  # safetensors would call whatever the system refuses a missing file
+    except OSError as error:
+        raise CheckpointError(
+            f"checkpoint {path} cannot be read ({error.strerror}); it may be whole, so keep it"
+        ) from error
+    try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        notes = metadata["notes"]
-        intact = metadata["sha256"] == _digest(tensors, notes)
-        content = json.loads(notes) if intact else {}
+        intact = metadata.get("sha256") == _digest(tensors, metadata.get("notes", ""))
+        content = json.loads(metadata.get("notes", "")) if intact else {}
     except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"checkpoint {path} cannot be read ({error}); delete it to start again"
         ) from error
+    _require(path, metadata, ("notes", "sha256"), str)
     if not intact:
         raise CheckpointError(f"checkpoint {path} is damaged (checksum differs); delete it to start again")
-    for field in ("config", "progress"):
-        if not isinstance(content, dict) or not isinstance(content.get(field), dict):
+    _require(path, content, ("config", "progress"), dict)
+    _compare(path, content["config"], config)
+    return tensors, content["progress"]
+
+
+def _require(path: Path, content: Any, fields: Iterable[str], kind: type) -> None:
+    for field in fields:
+        if not isinstance(content, dict) or not isinstance(content.get(field), kind):
             raise CheckpointError(
                 f"checkpoint {path} cannot be used: it has no {field}; delete it to start again"
             )
-    _compare(path, content["config"], config)
-    return tensors, content["progress"]
 
 
 def _compare(path: Path, kept: dict[str, Any], config: dict[str, Any]) -> None:

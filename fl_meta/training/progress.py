@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
@@ -230,7 +231,8 @@ def _history_problems(history: Any, number: int, run: Resumable) -> Iterator[str
     if not isinstance(history, list) or len(history) != number + 1:
         rows = f"{len(history)} rows" if isinstance(history, list) else "no rows"
         yield f"history has {rows}, not one for each round from 0 to {number}"
-    measured = [field.name for field in fields(RoundInfo)]
+    types = {"int": int, "float": float}
+    measured = {field.name: types[str(field.type)] for field in fields(RoundInfo)}
     for i, row in enumerate(history):
         if not isinstance(row, dict):
             yield f"history[{i}] is {short(row)}, not a row"
@@ -243,12 +245,18 @@ def _history_problems(history: Any, number: int, run: Resumable) -> Iterator[str
         for name in measured if i else ():
             if name not in row:
                 yield f"history[{i}].{name} is missing"
-        for name, value in row.items():
+        for name in row.keys() - place.keys():
             scored = run.evaluation is not None and name.startswith("held_out_")
-            if name not in place and not (i and name in measured) and not scored:
+            kind = measured.get(name) if i else None
+            if kind is None and not scored:
                 yield f"history[{i}].{name} is not part of this run"
-            if name not in place and type(value) not in (int, float):
-                yield f"history[{i}].{name} is {short(value)}, not a number"
+            if type(row[name]) is not (kind or float):
+                yield f"history[{i}].{name} is {short(row[name])}, not of type {(kind or float).__name__}"
+            least, most = 0 if kind is int else -math.inf, math.inf
+            if scored and "accuracy" in name:
+                least, most = 0, 1
+            if row[name] < least or row[name] > most:
+                yield f"history[{i}].{name} is {short(row[name])}, not in [{least}, {most}]"
 
 
 # The columns of a table of scores, and what their values are.
