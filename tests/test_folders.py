@@ -47,18 +47,16 @@ def test_without_a_home_the_variable_to_set_is_named(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("variable", FOLDERS)
-def test_a_relative_folder_is_refused_by_its_variable(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str
+def test_a_relative_folder_is_fixed_for_whatever_the_program_starts(
+    home: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
-    monkeypatch.setenv(variable, "data")
-    told = f"{variable} is 'data', not an absolute path; set it to one, such as {Path.cwd() / 'data'}"
-    with pytest.raises(ValueError, match=told):
-        named_folder(variable)
-    with pytest.raises(SystemExit, match="2"):
-        cli.main(["data", "list"])
-    printed, errors = capsys.readouterr()
-    assert printed == "" and errors == f"fl-meta: error: the environment variable {told}\n"
-    assert list(Path().iterdir()) == []
+    monkeypatch.setenv(variable, "../data")
+    expected = Path.cwd() / "../data"
+    assert named_folder(variable) == expected
+    assert cli.main(["data", "list"]) == 0
+    home.mkdir()
+    monkeypatch.chdir(home)  # as a notebook, which runs elsewhere
+    assert named_folder(variable) == expected
     for absolute, folder in (("/data", Path("/data")), ("~/data", home / "data")):
         monkeypatch.setenv(variable, absolute)
         assert named_folder(variable) == folder

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from fl_meta.command_line import data, notebooks, results, stopping
-from fl_meta.command_line.errors import bad_input
 from fl_meta.command_line.output import prepare_output, report_failure
-from fl_meta.support.folders import FOLDERS, named_folder
+from fl_meta.support.folders import fix_named_folders
 
 # This package imports nothing heavy at its top: each subcommand imports what it needs when it runs, so that
 # --help answers at once.
@@ -73,9 +72,7 @@ def _run(given: Sequence[str]) -> int:
     options, unknown = parser.parse_known_args(given)
     if unknown and not options.passes_on_arguments:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    with bad_input():
-        for variable in FOLDERS:
-            named_folder(variable)
+    fix_named_folders()
     command_line = os.fsencode(shlex.join(["fl-meta", *given])).decode("utf-8", "replace")
     options.unknown_arguments, options.command_line = unknown, command_line
     return int(options.run(options))

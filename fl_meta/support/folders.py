@@ -28,22 +28,19 @@ def cache_folder() -> Path:
 
 
 def named_folder(variable: str) -> Path | None:
-    """The folder that an environment variable names; None if it is unset or empty.
-
-    Raises:
-        ValueError: if it is a relative path: notebooks run in another folder than the program that starts
-            them, and would look elsewhere.
-    """
+    """The folder that an environment variable names, as an absolute path; None if it is unset or empty."""
     named = os.environ.get(variable)
-    if not named:
-        return None
-    folder = _expanded(named)
-    if not folder.is_absolute():
-        raise ValueError(
-            f"the environment variable {variable} is {named!r}, not an absolute path; set it to one, "
-            f"such as {Path(named).absolute()}"
-        )
-    return folder
+    return _expanded(named).absolute() if named else None
+
+
+def fix_named_folders() -> None:
+    """Make relative paths in these variables absolute for this process and those that it starts.
+
+    Notebooks run in another folder than the program that starts them, and would look elsewhere.
+    """
+    for variable in FOLDERS:
+        if folder := named_folder(variable):
+            os.environ[variable] = str(folder)
 
 
 def _expanded(text: str) -> Path:
