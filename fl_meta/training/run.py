@@ -26,7 +26,8 @@ from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params
 from fl_meta.models.requirements import check_model
 from fl_meta.training.checkpoints import Checkpoint, run_config
-from fl_meta.training.progress import Progress, Resumable, read_progress, write_progress
+from fl_meta.training.progress import Progress, read_progress, write_progress
+from fl_meta.training.resumable import Resumable
 from fl_meta.training.rounds import TrainingState, rounds
 
 
