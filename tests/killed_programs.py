@@ -67,8 +67,7 @@ class Program:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            # Programs that are started in the background of a shell have Ctrl-C switched off.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
+            preexec_fn=listen_to_signals,
         )
 
     def end(self, number: int, group: bool = False) -> str:
@@ -100,6 +99,12 @@ class Program:
         files = sorted(path.name for path in self.temporary.iterdir())
         shutil.rmtree(self.temporary)
         return list(processes.values()), files
+
+
+def listen_to_signals() -> None:
+    """Switch signals on again that are off in the background of a shell, or under nohup."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30) -> bool:

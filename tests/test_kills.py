@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from killed_programs import FL_META, Program, record_program, wait_until
+from killed_programs import FL_META, Program, listen_to_signals, record_program, wait_until
 from small_notebooks import write_notebook
 from small_results import TINY
 
@@ -87,9 +87,7 @@ def test_what_is_finished_is_kept_and_the_rest_computed_by_the_next_run(
     command = record_program(tmp_path)
     program = Program(command, tmp_path, WAIT="yes")
     assert wait_until(lambda: computed(tmp_path) and len(finished(tmp_path / "results")) == 2)
-    printed = program.end(signal.SIGTERM)
-    assert program.process.returncode == 128 + signal.SIGTERM
-    assert printed.endswith("fl-meta: stopped\n") and "Traceback" not in printed
+    program.end(signal.SIGKILL)
     assert program.left() == ([], [])
     assert finished(tmp_path / "results") == {seed: expected[seed] for seed in (0, 1)}
 
@@ -122,9 +120,9 @@ def test_a_process_killed_for_memory_is_named_and_does_not_end_the_others(
         shown += os.read(other.process.stdout.fileno(), 4096).decode()
     waits = f"waiting for process {program.process.pid}, which computes {file_name(CONFIG, 0)[:-11]}"
     assert waits in shown
-    printed = other.end(signal.SIGINT)
-    assert other.process.returncode == 130 and printed.endswith("fl-meta: stopped\n"), printed
-    assert "Traceback" not in printed
+    printed = other.end(signal.SIGTERM)
+    assert other.process.returncode == 143 and printed.endswith("fl-meta: stopped\n"), printed
+    assert "Traceback" not in printed and other.left() == ([], [])
 
     os.kill(int((tmp_path / "computed2").read_text()), signal.SIGKILL)
     (tmp_path / "go").touch()
@@ -140,12 +138,14 @@ def test_a_process_killed_for_memory_is_named_and_does_not_end_the_others(
 
 
 @pytest.mark.slow
-def test_ctrl_c_twice_ends_at_once_without_a_traceback(tmp_path: Path) -> None:
+def test_ctrl_c_again_and_again_ends_at_once_without_a_traceback(tmp_path: Path) -> None:
     program = Program(record_program(tmp_path), tmp_path, WAIT="yes")
     # The server of the processes is importing now, and was hit by Ctrl-C like everything in a terminal.
     assert wait_until(lambda: any("forkserver" in command for command in program.processes().values()))
-    os.killpg(program.process.pid, signal.SIGINT)
-    printed = program.end(signal.SIGINT, group=True)
+    while program.process.poll() is None:
+        os.killpg(program.process.pid, signal.SIGINT)
+        time.sleep(0.02)
+    printed = program.printed()
     assert program.process.returncode == 130
     assert "Traceback" not in printed and "fl-meta: stopped" in printed
     assert program.left() == ([], [])
@@ -223,12 +223,14 @@ def test_a_terminal_that_is_closed_ends_the_program_in_order(tmp_path: Path) -> 
     command = record_program(tmp_path)
     child, terminal = pty.fork()
     if child == 0:
+        listen_to_signals()
         os.chdir(tmp_path)
         os.execve(command[0], command, environment)
     assert wait_until(lambda: computed(tmp_path))
     os.close(terminal)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
+    ended = []
+    assert wait_until(lambda: ended.append(os.waitpid(child, os.WNOHANG)) or ended[-1][0] == child)
+    assert os.waitstatus_to_exitcode(ended[-1][1]) == 128 + signal.SIGHUP
     assert len(list((tmp_path / "results").glob("*.json"))) == 2
     assert wait_until(lambda: not list(tmp_path.glob("pymp-*")))
 
