@@ -102,9 +102,6 @@ def test_what_is_finished_is_kept_and_the_rest_computed_by_the_next_run(
     program.end(signal.SIGKILL, group=True)
     assert program.left() == ([], [])
     assert finished(tmp_path / "results") == expected
-    program = Program(command, tmp_path)
-    assert "table_one-four: seeds 0 to 3" in program.printed()
-    assert not LOCKS & {path.name for path in (tmp_path / "results").iterdir()}
 
 
 @pytest.mark.slow
