@@ -332,7 +332,7 @@ def test_recording_is_killed_at_random_until_it_is_done(
     before: dict[int, results.Result] = {}
     while len(before) < len(SEEDS):
         program = Program(record_program(tmp_path), tmp_path)
-        time.sleep(generator.uniform(0, 6))
+        time.sleep(generator.uniform(0, 4 + 2 * kills))  # longer and longer, for slow machines
         if program.process.poll() is None:
             kills += 1
             printed = program.end(number, group)
