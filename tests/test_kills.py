@@ -108,8 +108,9 @@ def test_what_is_finished_is_kept_and_the_rest_computed_by_the_next_run(
 def test_a_process_killed_for_memory_is_named_and_does_not_end_the_others(
     tmp_path: Path, expected: dict[int, results.Result]
 ) -> None:
-    program = Program(record_program(tmp_path), tmp_path, WAIT="yes")
+    program = Program(["nohup", *record_program(tmp_path)], tmp_path, WAIT="yes")
     assert wait_until(lambda: computed(tmp_path))
+    os.killpg(program.process.pid, signal.SIGHUP)  # nohup's purpose is that this changes nothing
     other = Program(record_program(tmp_path), tmp_path)
     assert other.process.stdout is not None
     shown = ""

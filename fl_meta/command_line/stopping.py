@@ -40,7 +40,7 @@ def exit_status() -> int:
 
 
 def last_moments() -> None:
-    """From now on any signal ends the program at once: nothing is left to do."""
+    """Nothing is left to do: from now on Ctrl-C ends the program at once; other signals come too late."""
     _received.append(signal.SIGINT)
 
 
