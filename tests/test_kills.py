@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +48,16 @@ with processes(2) as pool:
     here.joinpath("pool").touch()
     pool.submit(time.sleep, 60).result()
 """
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays() -> Iterator[None]:
+    """What a test that fails has started ends, too."""
+    yield
+    while Program.started:
+        program = Program.started.pop()
+        program.left(seconds=0)
+        program.process.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -112,10 +122,7 @@ def test_a_process_killed_for_memory_is_named_and_does_not_end_the_others(
     assert wait_until(lambda: computed(tmp_path))
     os.killpg(program.process.pid, signal.SIGHUP)  # nohup's purpose is that this changes nothing
     other = Program(record_program(tmp_path), tmp_path)
-    assert other.process.stdout is not None
-    shown = ""
-    while "2/4" not in shown:  # the results that are there, of those it waits for
-        shown += os.read(other.process.stdout.fileno(), 4096).decode()
+    shown = other.shows("2/4")  # the results that are there, of those it waits for
     waits = f"waiting for process {program.process.pid}, which computes {file_name(CONFIG, 0)[:-11]}"
     assert waits in shown
     printed = other.end(signal.SIGTERM)
