@@ -84,10 +84,10 @@ class Program:
         """What the program has printed when a text is in it, or after so much time."""
         assert self.process.stdout is not None
         stream, shown, deadline = self.process.stdout.fileno(), b"", time.monotonic() + seconds
-        while (
-            text.encode() not in shown
-            and select.select([stream], [], [], max(0, deadline - time.monotonic()))[0]
-        ):
+        while text.encode() not in shown:
+            left = max(0, deadline - time.monotonic())
+            if not select.select([stream], [], [], left)[0]:
+                break
             shown += os.read(stream, 4096)
         return shown.decode()
 
@@ -121,6 +121,15 @@ def listen_to_signals() -> None:
     """Switch signals on again that are off in the background of a shell, or under nohup."""
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
+
+
+def has_ended(process: int) -> bool:
+    """Whether a process has ended and holds no lock any longer, even if nobody has asked about it yet."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return True
+    return stat.rpartition(")")[2].split()[0] in "ZX"
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30) -> bool:

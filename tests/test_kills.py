@@ -15,7 +15,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from killed_programs import FL_META, Program, listen_to_signals, record_program, wait_until
+from killed_programs import (
+    FL_META,
+    Program,
+    has_ended,
+    listen_to_signals,
+    record_program,
+    wait_until,
+)
 from small_notebooks import write_notebook
 from small_results import TINY
 
@@ -298,12 +305,13 @@ def test_the_next_run_clears_the_folder_of_one_that_was_killed_with_its_guard(te
             assert Path(folder).exists(), "its run lives"
         os.kill(int(guard), signal.SIGKILL)
         run.kill()
-    assert Path(folder).exists() and Path(f"/proc/{child}/exe").exists(), "nobody was left to do it"
+    assert wait_until(lambda: has_ended(int(guard)))
+    assert Path(folder).exists() and not has_ended(int(child)), "nobody was left to do it"
     unrelated = temporary / "fl_meta_run_file"
     unrelated.touch()
     with run_folder():
         assert not Path(folder).exists()
-        assert wait_until(lambda: not Path(f"/proc/{child}/exe").exists())
+        assert wait_until(lambda: has_ended(int(child)))
     assert list(temporary.iterdir()) == [unrelated]
 
 
