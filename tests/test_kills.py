@@ -158,9 +158,30 @@ def test_ctrl_c_again_and_again_ends_at_once_without_a_traceback(tmp_path: Path)
         os.killpg(program.process.pid, signal.SIGINT)
         time.sleep(0.02)
     printed = program.printed()
-    assert program.process.returncode == 130
+    assert program.process.returncode in (130, -signal.SIGINT), "which are the same to a shell"
     assert "Traceback" not in printed and "fl-meta: stopped" in printed
     assert program.left() == ([], [])
+
+
+@pytest.mark.slow
+def test_ctrl_c_where_python_cannot_raise_is_not_lost() -> None:
+    code = """if True:
+        import signal, sys, time
+        from fl_meta.command_line import main, notebooks
+        class Delicate:
+            def __del__(self):
+                signal.raise_signal(signal.SIGTERM)
+        def run(_):
+            Delicate()
+            time.sleep(30)
+        notebooks._verdicts = run
+        sys.argv[1:] = ["verdicts"]
+        sys.exit(main.main())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert (done.returncode, done.stderr) == (143, "fl-meta: stopped\n")
 
 
 # Reproducing ----------------------------------------------------------------------------------------------
