@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ClassVar
 from uuid import uuid4
 
 REPOSITORY = Path(__file__).parent.parent
@@ -50,6 +52,8 @@ class Program:
         temporary: the folder in which it keeps its temporary files.
     """
 
+    started: ClassVar[list[Program]] = []
+
     def __init__(self, command: Sequence[str], folder: Path, **environment: str) -> None:
         # Not in the folder of the test: the path of a socket may not be long.
         self.temporary = Path(tempfile.mkdtemp(prefix="killed_"))
@@ -67,14 +71,25 @@ class Program:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            # Programs that are started in the background of a shell have Ctrl-C switched off.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
+            preexec_fn=listen_to_signals,
         )
+        self.started.append(self)
 
     def end(self, number: int, group: bool = False) -> str:
         """Send a signal to the program, or to all of its group, and return what it has printed."""
         (os.killpg if group else os.kill)(self.process.pid, number)
         return self.printed()
+
+    def shows(self, text: str, seconds: float = 30) -> str:
+        """What the program has printed when a text is in it, or after so much time."""
+        assert self.process.stdout is not None
+        stream, shown, deadline = self.process.stdout.fileno(), b"", time.monotonic() + seconds
+        while text.encode() not in shown:
+            left = max(0, deadline - time.monotonic())
+            if not select.select([stream], [], [], left)[0]:
+                break
+            shown += os.read(stream, 4096)
+        return shown.decode()
 
     def printed(self) -> str:
         """What the program has printed when it has ended."""
@@ -93,13 +108,28 @@ class Program:
 
     def left(self, seconds: float = 10) -> tuple[list[str], list[str]]:
         """The processes and temporary files that are left after so much time; then they are removed."""
-        wait_until(lambda: not self.processes() and not any(self.temporary.iterdir()), seconds)
+        wait_until(lambda: not self.processes() and not any(self.temporary.glob("*")), seconds)
         processes = self.processes()
         for process in processes:
             os.kill(process, signal.SIGKILL)
-        files = sorted(path.name for path in self.temporary.iterdir())
-        shutil.rmtree(self.temporary)
+        files = sorted(path.name for path in self.temporary.glob("*"))
+        shutil.rmtree(self.temporary, ignore_errors=True)
         return list(processes.values()), files
+
+
+def listen_to_signals() -> None:
+    """Switch signals on again that are off in the background of a shell, or under nohup."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def has_ended(process: int) -> bool:
+    """Whether a process has ended and holds no lock any longer, even if nobody has asked about it yet."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return True
+    return stat.rpartition(")")[2].split()[0] in "ZX"
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30) -> bool:

@@ -18,6 +18,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from killed_programs import fail_as
 from small_results import RESULTS, TINY, rows, trained_model
 
@@ -139,6 +140,23 @@ def test_what_somebody_else_computes_at_the_moment_is_waited_for(fake_run: FakeR
         assert begun.wait(20)
         assert ask() == first.result()
     assert fake_run.seeds == [0, 1]
+
+
+def test_the_lock_of_a_killed_process_is_removed_and_a_living_ones_is_not_waited_for(
+    fake_run: FakeRun, executor: ThreadPoolExecutor, tmp_path: Path
+) -> None:
+    lock = tmp_path / f".{file_name(TINY, 0).removesuffix('-seed0.json')}.lock"
+    lock.write_text("4242")
+    load_or_run(TINY, [0], tmp_path, executor=executor, progress=False)
+    assert files_in(tmp_path) == {file_name(TINY, 0)}
+    # Killed after the last result was written.
+    lock.write_text("4242")
+    load_or_run(TINY, [0], tmp_path, executor=executor, progress=False)
+    assert files_in(tmp_path) == {file_name(TINY, 0)}
+    with FileLock(lock):  # somebody computes other seeds
+        assert len(load_or_run(TINY, [0], tmp_path, executor=executor, progress=False)) == 1
+        assert lock.exists()
+    assert fake_run.seeds == [0]
 
 
 def test_a_seed_that_fails_does_not_stop_the_others(

@@ -7,6 +7,7 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
+from threading import Timer
 from types import FrameType
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -25,6 +26,8 @@ def stop_in_order() -> None:
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
+    if os.name == "posix":
+        sys.unraisablehook = _not_lost
     _terminals.extend(stream for stream in (1, 2) if os.isatty(stream))
     _end_with_make()
 
@@ -40,7 +43,7 @@ def exit_status() -> int:
 
 
 def last_moments() -> None:
-    """From now on any signal ends the program at once: nothing is left to do."""
+    """Nothing is left to do: from now on Ctrl-C ends the program at once; other signals come too late."""
     _received.append(signal.SIGINT)
 
 
@@ -59,6 +62,16 @@ def _stop(number: int, _: FrameType | None) -> None:
         with suppress(OSError):
             os.write(2, b"\nfl-meta: stopped at once\n")
         os._exit(exit_status())
+
+
+def _not_lost(unraisable: sys.UnraisableHookArgs) -> None:
+    """Send again, a moment later, what came where Python cannot raise, as in a `__del__`."""
+    if isinstance(unraisable.exc_value, Stopped):
+        number = _received[0]
+        _received.clear()
+        Timer(0.05, os.kill, (os.getpid(), number)).start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _end_with_make() -> None:

@@ -49,18 +49,17 @@ def processes(number: int) -> Iterator[Executor]:
     executor = OwnProcesses(number, threads=max(1, torch.get_num_threads() // number))
     try:
         yield executor
+        executor.shutdown()
     except BaseException:
         executor.end()
         raise
-    else:
-        executor.shutdown()
 
 
 class OwnProcesses(Executor):
     """The executor of `processes`: each of its threads takes a task, waits for its process, and so on."""
 
     def __init__(self, number: int, threads: int) -> None:
-        self._number, self._threads = number, threads
+        self._threads = threads
         self._context: Any = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
         if self._context.get_start_method() == "forkserver":
             self._context.set_forkserver_preload([f"{__package__}.results"])
@@ -133,7 +132,7 @@ class OwnProcesses(Executor):
                     process.terminate()
             try:
                 error, result = ours.recv()
-            except EOFError:
+            except (EOFError, OSError):  # it has ended without an answer, or in the middle of one
                 process.join()
                 raise ProcessEndedError(_how_it_ended(process.exitcode or 0)) from None
             finally:
@@ -201,7 +200,8 @@ def _end_when_told() -> None:
         Thread(target=_end, args=(128 + number,), daemon=True).start()
 
     for number in _SIGNALS:
-        signal.signal(number, told)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, told)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the process that started this one
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
