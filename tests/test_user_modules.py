@@ -509,7 +509,10 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "no values": (lambda: nn.Linear(FEATURES, CLASSES, device="meta"), "'weight' is on the device meta"),
     "tuple": (lambda: Own(lambda own, x: (own.linear(x), x)), "returns a tuple; it must return the logits"),
     "dictionary": (lambda: Own(lambda own, x: {"logits": own.linear(x)}), "returns a dict; it must return"),
-    "predictions": (lambda: Own(lambda own, x: own.linear(x).argmax(-1)), "returns torch.int64; logits are"),
+    "predictions": (
+        lambda: Own(lambda own, x: own.linear(x).argmax(-1)),
+        "returns torch.int64; logits must be of the parameters' type, torch.float32",
+    ),
     "logits of the batch": (
         lambda: Own(lambda own, x: own.linear(x).mean(0)),
         r"of shape \(\) for an example",
@@ -623,7 +626,7 @@ def test_modes_without_these_gradients_are_refused(
     with torch.inference_mode():
         copies = {name: tensor.clone() for name, tensor in params.items()}
     with pytest.raises(ValueError, match=r"'0.weight' was made inside torch.inference_mode"):
-        quietly(model, data, [Stage(fedavg(1), 1, 2)], params=copies)
+        personalize(model, copies, data, epochs=1)
 
 
 @pytest.mark.parametrize("kind", ["stacked", "loop"])

@@ -20,8 +20,8 @@ from fl_meta.data.batches import BatchPlan, batch_plan
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.engines.client_momentum import ClientMomentum
 from fl_meta.models.model import Model
-from fl_meta.models.parameters import Params, add, scale, with_zeros, zeros_like
-from fl_meta.models.requirements import check_model
+from fl_meta.models.parameters import Params, add, map_params, scale, with_zeros, zeros_like
+from fl_meta.models.requirements import check_model, check_surroundings
 from fl_meta.support.error_notes import noting
 from fl_meta.support.random_streams import torch_seed
 
@@ -50,6 +50,7 @@ class ClientUpdate:
 @torch.enable_grad()
 def gradient(model: Model, params: Params, batch: Batch) -> tuple[float, Params]:
     """The mean loss of a batch, in nats, and its gradient, which is zero in frozen parameters."""
+    check_surroundings()
     x, y, dropout_seed = batch
     bound, trainable = model.bound(params)
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in trainable.items()}
@@ -65,6 +66,7 @@ def hessian_vector_product(model: Model, params: Params, batch: Batch, vector: P
 
     Frozen parameters are constants: what `vector` has there does not matter, and the product is zero there.
     """
+    check_surroundings()
     x, y, dropout_seed = batch
     bound, trainable = model.bound(params)
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in trainable.items()}
@@ -177,6 +179,8 @@ class LocalTraining:
 
     def __post_init__(self) -> None:
         model, params = self.model.bound(self.params)
+        if any(tensor.requires_grad for tensor in params.values()):  # a graph would grow from step to step
+            params = {name: tensor.detach() for name, tensor in params.items()}
         object.__setattr__(self, "model", model)
         object.__setattr__(self, "params", params)
         if self.momentum is None:
@@ -274,7 +278,7 @@ def client_update(
         KeyError: if the client is not in `data`.
         ValueError: if the client has no train examples, or `check_model` finds something wrong.
     """
-    check_model(model, params, data)
+    check_model(model, params, data, second_order=algorithm.sends is SentGradients.LAST_THROUGH_STEPS)
     training = LocalTraining(model, params, data, algorithm.local_work, seed, round_number)
     update = client_update_in(training, client_id, algorithm)
     return replace(update, gradient=with_zeros(update.gradient, params))
@@ -288,12 +292,16 @@ def client_update_in(training: LocalTraining, client_id: str, algorithm: Algorit
     """
     sends = algorithm.sends
     rule = sends if callable(sends) else None
-    weights = sends.of(len(training.plan(client_id))) if isinstance(sends, WeightedGradients) else None
+    with noting(f"in the weights of {algorithm.name} for client {client_id!r}"):
+        weights = sends.of(len(training.plan(client_id))) if isinstance(sends, WeightedGradients) else None
     losses: list[float] = []
     trajectory: list[LocalStep] = []
     sent = zeros_like(training.params)
     for number, step in enumerate(training.steps_of(client_id)):
         losses.append(step.loss)
+        if rule and not trajectory:
+            # The rule may write into the tensors that it gets, and these are everybody's.
+            step = replace(step, params=map_params(torch.clone, step.params))
         if rule or sends is SentGradients.LAST_THROUGH_STEPS:
             trajectory.append(step)
         elif weights:
@@ -305,7 +313,7 @@ def client_update_in(training: LocalTraining, client_id: str, algorithm: Algorit
     if rule:
         with noting(f"in the rule of {algorithm.name} for client {client_id!r}"):
             sent = rule(trajectory)
-        _check_sent(sent, training.params, algorithm)
+            sent = _checked(sent, training.params, algorithm)
     elif trajectory:
         hessians = [
             partial(hessian_vector_product, training.model, past.params, past.batch)
@@ -317,13 +325,16 @@ def client_update_in(training: LocalTraining, client_id: str, algorithm: Algorit
     return ClientUpdate(client_id, sent, training.num_examples(client_id), len(losses), losses[0], buffer)
 
 
-def _check_sent(sent: Params, params: Params, algorithm: Algorithm) -> None:
+def _checked(sent: Params, params: Params, algorithm: Algorithm) -> Params:
+    """What a rule returns, in the order of the parameters."""
     shapes = {name: tuple(tensor.shape) for name, tensor in params.items()}
-    if not isinstance(sent, dict) or {name: tuple(t.shape) for name, t in sent.items()} != shapes:
+    fits = isinstance(sent, dict) and all(isinstance(tensor, torch.Tensor) for tensor in sent.values())
+    if not fits or {name: tuple(t.shape) for name, t in sent.items()} != shapes:
         raise ValueError(
             f"{algorithm.name}: the rule {formula_of(algorithm.sends)!r} must return a dictionary of tensors "
             f"with the names and shapes of the parameters, {shapes}"
         )
+    return {name: sent[name] for name in params}
 
 
 def last_steps(training: LocalTraining, client_id: str) -> Iterator[LocalStep]:

@@ -25,6 +25,7 @@ def diagnose(
 
     Clients with fewer than two train examples are left out; rate and epochs are those of the adaptation.
     """
+    model, params = model.bound(params)
     cosines, products, distances = [], [], []
     inner, mean = zeros_like(params), zeros_like(params)
     ids = [c for c, n in zip(data.client_ids, data.train_counts, strict=True) if n >= 2][:DIAGNOSED_CLIENTS]
@@ -43,7 +44,7 @@ def diagnose(
         cosines.append(dot(a, b) / (norm(a) * norm(b)))
         adaptation = LocalTraining(model, params, data, LocalWork(SGD(rate), BATCH_SIZE, epochs), seed)
         *_, end = adapted(adaptation, client_id)
-        distances.append(norm(add(end, params, -1.0)))
+        distances.append(norm({name: end[name] - tensor for name, tensor in params.items()}))
     return Diagnosis(
         clients=len(ids),
         gradient_cosine=float(np.mean(cosines)),

@@ -46,7 +46,7 @@ class Model:
     Attributes:
         name: shown in tables, and compared when a run is resumed from a checkpoint.
         build: makes the module, with fresh parameters drawn from torch's global generator.
-        constants: values that replace the module's frozen parameters; see `bound`.
+        constants: values that replace the module's frozen parameters; `bound` sets them.
     """
 
     name: str
@@ -66,8 +66,38 @@ class Model:
 
         Raises:
             ValueError: if it keeps running statistics, which would make a client's result depend on the
-                clients before it, or has parameters without a shape or values.
+                clients before it, has parameters without a shape or values, or cannot be copied.
         """
+        return self.copied_module()
+
+    def copied_module(self, own: Params | None = None) -> nn.Module:
+        """A copy of the module as it was built, for a thread of its own or to be tried out.
+
+        Args:
+            own: values for its own parameters; the others are those of `module`, in the same memory.
+        """
+        parameters = dict(self._built.named_parameters())
+        shared = {id(parameter): parameter for parameter in parameters.values()}
+        for name, tensor in (self.constants | (own or {})).items():
+            # One object for all names of a parameter, so that those that are tied stay so.
+            shared[id(parameters[name])] = nn.Parameter(
+                tensor, parameters[name].requires_grad and name not in self.constants
+            )
+        try:
+            module = copy.deepcopy(self._built, shared)
+        except Exception as error:
+            raise ValueError(
+                f"the model {self.name!r} cannot be copied, as each thread needs a module of its own: {error}"
+            ) from error
+        if module is self._built:
+            raise ValueError(
+                f"the model {self.name!r} cannot be copied: __deepcopy__ returns the module itself"
+            )
+        return module
+
+    @cached_property
+    def _built(self) -> nn.Module:
+        """The module as it was built; it never runs, so it has nothing that a call would leave in it."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # buffers may be drawn too
             module = self.build()
@@ -86,15 +116,10 @@ class Model:
                     f"model {self.name!r}: the parameter {name!r} of a lazy module has no shape yet; give "
                     "the module its sizes, for example nn.Linear(784, 62) instead of nn.LazyLinear(62)"
                 )
-        if self.constants:
-            # A copy shares all parameters but these, and keeps those tied that are.
-            own = dict(module.named_parameters())
-            shared = {id(parameter): parameter for parameter in own.values()}
-            for name, tensor in self.constants.items():
-                shared[id(own[name])] = nn.Parameter(tensor, requires_grad=False)
-            module = copy.deepcopy(module, shared)
+        module.train()
         for title, part in module.named_modules():
-            if isinstance(part, nn.modules.batchnorm._NormBase) and part.track_running_stats:
+            statistics = isinstance(part, nn.modules.batchnorm._NormBase) and part.track_running_stats
+            if statistics and part.training:  # a module may keep it in evaluation mode
                 raise ValueError(
                     f"model {self.name!r}: {type(part).__name__} {title!r} keeps running statistics between "
                     "batches; use GroupNorm, or track_running_stats=False"
@@ -114,17 +139,17 @@ class Model:
     @cached_property
     def frozen(self) -> frozenset[str]:
         """The names of the parameters that stay as they are: those with `requires_grad=False`."""
-        return frozenset(name for name, p in self.module.named_parameters() if not p.requires_grad)
+        return frozenset(name for name, p in self._built.named_parameters() if not p.requires_grad)
 
     @cached_property
     def _needed(self) -> frozenset[str]:
         """The names of the parameters that `apply` must be given."""
-        return frozenset(name for name, _ in self.module.named_parameters() if name not in self.constants)
+        return frozenset(name for name, _ in self._built.named_parameters() if name not in self.constants)
 
     @cached_property
     def num_parameters(self) -> int:
         """The number of trainable parameters."""
-        return sum(parameter.numel() for parameter in self.module.parameters() if parameter.requires_grad)
+        return sum(parameter.numel() for parameter in self._built.parameters() if parameter.requires_grad)
 
     def only(self, *parts: str) -> Model:
         """The same model with all parameters frozen that are outside of these parts.
@@ -150,7 +175,15 @@ class Model:
                     parameter.requires_grad_(False)
             return module
 
-        trainable = [name for name, p in self.module.named_parameters() if p.requires_grad]
+        for name, parameter in self._built.named_parameters(remove_duplicate=False):
+            for other, same in self._built.named_parameters(remove_duplicate=False):
+                within = [any(inside(each, part) for part in parts) for each in (name, other)]
+                if parameter is same and within == [True, False]:
+                    raise ValueError(
+                        f"model {self.name!r}: {name!r} and {other!r} are one parameter, so it cannot be "
+                        "trained in one place and frozen in the other; name both parts"
+                    )
+        trainable = [name for name, p in self._built.named_parameters() if p.requires_grad]
         for part in parts or [""]:
             if not any(inside(name, part) for name in trainable):
                 raise ValueError(
@@ -169,7 +202,7 @@ class Model:
             return self, params
         constants = {name: params[name] for name in params if name in self.frozen}
         trainable = {name: tensor for name, tensor in params.items() if name not in self.frozen}
-        return replace(self, build=lambda: self.module, constants=constants), trainable
+        return replace(self, build=lambda: self._built, constants=constants), trainable
 
     def complete(self, params: Params) -> Params:
         """The trainable parameters together with the constants, in the module's order."""
@@ -234,6 +267,11 @@ class Model:
         ]
         loss, correct, count = (float(sum(column)) for column in zip(*totals, strict=True))
         return loss, int(correct), int(count)
+
+
+def has_own_methods(model: Model) -> bool:
+    """Whether a subclass computes logits, losses or scores in its own way, which engines must then call."""
+    return any(getattr(type(model), name) is not getattr(Model, name) for name in ("apply", "loss", "score"))
 
 
 def score_logits(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,11 +29,17 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be used: damaged, or written by another configuration."""
 
 
+def _content(name: str, tensor: Tensor) -> bytes:
+    """A tensor's name, shape, type and bytes."""
+    # NumPy does not have all types.
+    numbers = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode() + numbers
+
+
 def _digest(tensors: dict[str, Tensor], notes: str) -> str:
     digest = hashlib.sha256(notes.encode())
     for name in sorted(tensors):
-        digest.update(f"{name} {tuple(tensors[name].shape)} {tensors[name].dtype}".encode())
-        digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(_content(name, tensors[name]))
     return digest.hexdigest()
 
 
@@ -51,7 +58,8 @@ def write_checkpoint(
         OSError: if the file cannot be written; what was there before is kept.
     """
     notes = json.dumps({"config": config, "progress": progress})
-    tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+    # Copies, because safetensors refuses tensors that share memory.
+    tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     metadata = {"notes": notes, "sha256": _digest(tensors, notes)}
     # Not save_file, which puts another temporary file beside this one, and has its own error for a full disk.
     write_atomically(path, lambda temporary: temporary.write_bytes(save(tensors, metadata)))
@@ -122,7 +130,7 @@ class Checkpoint:
         >>> resumable = fl_meta.train(model, train, stages, checkpoint=checkpoint, progress=False)
 
     Attributes:
-        path: the file. If it exists, training resumes from it.
+        path: the file, kept as an absolute path. If it exists, training resumes from it.
         every: save after this many rounds; also at the start, on Ctrl-C and after the last round.
     """
 
@@ -130,6 +138,9 @@ class Checkpoint:
     every: int = 10
 
     def __post_init__(self) -> None:
+        # The working folder may change during a run. Unlike Path's, this leaves a user who does not exist.
+        path = Path(os.path.expanduser(self.path)).absolute()  # noqa: PTH111
+        object.__setattr__(self, "path", path)
         object.__setattr__(self, "every", whole_number("checkpoint every", self.every))
 
 
@@ -138,17 +149,15 @@ def run_config(
 ) -> dict[str, Any]:
     """Everything that decides a run's numbers, one entry per field, as JSON values."""
     model, data = task.model, task.data
-    digest = hashlib.sha256()
-    for name, tensor in start.items():
-        digest.update(
-            f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode() + tensor.cpu().numpy().tobytes()
-        )
+    digest = hashlib.sha256(b"".join(_content(name, tensor) for name, tensor in start.items()))
+    buffers = b"".join(_content(name, tensor.to_dense()) for name, tensor in model.module.named_buffers())
     config: dict[str, Any] = {
         "seed": int(task.seed),  # NumPy's integers have no JSON
         "model": model.name,
         "architecture": hashlib.sha256(str(model.module).encode()).hexdigest()[:16],
         "initial parameters": digest.hexdigest()[:16],
         "frozen": [name for name in start if name in model.frozen],
+        "buffers": hashlib.sha256(buffers).hexdigest()[:16] if buffers else None,
         "data": f"{data.name} {data.fingerprint[:16]}",
         "evaluation.every": evaluation.every if evaluation else None,
         "evaluation.personalization_epochs": evaluation.personalization_epochs if evaluation else None,

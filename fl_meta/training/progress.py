@@ -60,8 +60,9 @@ def read_progress(path: Path, run: Resumable, device: str) -> tuple[Progress, li
     for problem in problems(tensors, notes, run):
         raise CheckpointError(f"checkpoint {path} cannot be used: {problem}; delete it to start again")
 
-    # Adam counts its steps on the processor, whatever the device.
-    tensors = {t: tensor if counts_steps(t) else tensor.to(device) for t, tensor in tensors.items()}
+    # Adam counts its steps on the processor, whatever the device. Copies, because in the file's memory
+    # tensors are at any address, and products with them may round in another way.
+    tensors = {t: tensor.to("cpu" if counts_steps(t) else device, copy=True) for t, tensor in tensors.items()}
     server: OptimizerState = {}
     for name in run.start:
         title = f"server/{name}/"

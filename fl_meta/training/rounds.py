@@ -9,6 +9,7 @@ from itertools import accumulate
 from torch import Tensor
 
 from fl_meta.algorithms.optimizers import OptimizerState, server_step
+from fl_meta.algorithms.sent import SentGradients
 from fl_meta.algorithms.stages import Stage
 from fl_meta.algorithms.table import Algorithm
 from fl_meta.data.batches import sample_clients
@@ -120,7 +121,8 @@ def aggregate(
     """
     if not client_ids:
         raise ValueError("client_ids is empty; a round needs at least one client")
-    check_model(task.model, params, task.data)
+    second_order = algorithm.sends is SentGradients.LAST_THROUGH_STEPS
+    check_model(task.model, params, task.data, second_order=second_order)
     training = task.local_training(params, algorithm.local_work, round_number, momentum)
     total, buffers = flatten(zeros_like(training.params)), dict[str, Tensor]()
     weight, loss, left_out, local_gradients, places, padding = 0.0, 0.0, 0, 0, 0, 0
@@ -163,7 +165,7 @@ def run_round(task: Task, state: TrainingState, stage: Stage) -> tuple[TrainingS
         task, state.params, clients, algorithm, state.round_number, momentum
     )
     params, server = server_step(algorithm.server, state.params, state.server, direction)
-    if not all_finite(params):
+    if not all_finite({name: params[name] for name in direction}):
         raise TrainingDivergedError(
             f"the server's step of round {state.round_number} led to NaN or infinity; lower the learning "
             f"rates (client {algorithm.client.learning_rate}, server {algorithm.server.learning_rate})"

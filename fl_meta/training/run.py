@@ -25,6 +25,7 @@ from fl_meta.evaluation.personalization import Evaluation, PersonalizationTable
 from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params
 from fl_meta.models.requirements import check_model
+from fl_meta.support.error_notes import noting
 from fl_meta.training.checkpoints import Checkpoint, run_config
 from fl_meta.training.progress import Progress, read_progress, write_progress
 from fl_meta.training.resumable import Resumable
@@ -121,7 +122,8 @@ def train(
     _check_training(model, data, stages)
     task = Task(model, data, seed, engine_named(engine))
     start = model.init(seed) if params is None else params
-    start = {name: tensor.detach().to(device) for name, tensor in start.items()}
+    # Copies, at addresses that suit the processor: at others, products may round in another way.
+    start = {name: tensor.detach().to(device, copy=True) for name, tensor in start.items()}
     for stage in stages:
         check_model(
             model,
@@ -209,7 +211,9 @@ class _Saver:
 def _evaluated(
     evaluation: Evaluation, task: Task, done: Progress, algorithm: Algorithm
 ) -> tuple[Progress, dict[str, float]]:
-    table, momentum = evaluation.score_clients(task, done.state.params, algorithm, done.evaluation_momentum)
+    params, momentum = done.state.params, done.evaluation_momentum
+    with noting(f"in the evaluation after round {done.state.round_number}, {algorithm.name}"):
+        table, momentum = evaluation.score_clients(task, params, algorithm, momentum)
     return replace(done, table=table, evaluation_momentum=momentum), evaluation.means(table)
 
 

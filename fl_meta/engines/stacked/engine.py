@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +25,7 @@ from fl_meta.engines.stacked.dual_layer import index_of_dual_layer, rounded
 from fl_meta.engines.stacked.layers import Layer, layers_of, seeded_by_layer
 from fl_meta.engines.stacked.stack import Stack, allows_dual_layer, stackable
 from fl_meta.engines.threads import allowed_threads, idle_cores
+from fl_meta.models.model import has_own_methods
 from fl_meta.models.parameters import Params, map_params, zeros_like
 
 T = TypeVar("T")
@@ -48,6 +48,11 @@ def shares_operations(training: LocalTraining, layers: Sequence[Layer]) -> bool:
     divisible = stackable(layers) and all(type(layer.module) in DIVISIBLE for layer in layers)
     mkl: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
     return divisible and mkl and training.device.type == "cpu"
+
+
+def _needs_the_loop(training: LocalTraining, layers: Sequence[Layer]) -> bool:
+    """Whether clients must run one by one, through the model's own methods or with one random state."""
+    return has_own_methods(training.model) or not seeded_by_layer(layers)
 
 
 def _name_client(error: Exception, chunk: Sequence[str], alone: Callable[[str], object]) -> None:
@@ -92,7 +97,7 @@ class StackedEngine:
         """See `Engine`."""
         layers = layers_of(training.model.module)
         # A rule that is a function of the steps is written for one client.
-        if callable(algorithm.sends) or not seeded_by_layer(layers):
+        if callable(algorithm.sends) or _needs_the_loop(training, layers):
             return LoopEngine().collect(training, client_ids, algorithm)
         sends = algorithm.sends
         rule = sends if isinstance(sends, WeightedGradients) else None
@@ -133,7 +138,7 @@ class StackedEngine:
     def scores(self, training: LocalTraining, client_ids: Sequence[str], every: int = 1) -> Iterator[Score]:
         """See `Engine`."""
         layers = layers_of(training.model.module)
-        if not seeded_by_layer(layers):
+        if _needs_the_loop(training, layers):
             return LoopEngine().scores(training, client_ids, every)
 
         def scored(stack: Stack, check: Callable[[], None]) -> list[Score]:
@@ -189,7 +194,11 @@ class StackedEngine:
                 raise
 
         workers = self.workers or allowed_threads()
-        module = training.model.module.to(training.device).train()
+        training.model.module.to(training.device).train()
+
+        def own_layers() -> Sequence[Layer]:
+            return layers_of(training.model.copied_module().to(training.device).train())
+
         chunks = self._chunks(training, client_ids, second_order, layers)
         share = shares_operations(training, layers)
         outside = 1 if share or training.device.type == "cuda" else min(workers, len(chunks))
@@ -197,7 +206,7 @@ class StackedEngine:
         # are made before any thread runs, since the caller may run the model between two results.
         spare = SimpleQueue[Sequence[Layer]]()
         for _ in range(outside):
-            spare.put(layers_of(copy.deepcopy(module)) if outside > 1 else layers)
+            spare.put(own_layers() if outside > 1 else layers)
         # glibc keeps as much freed memory as the largest block ever freed (up to 32 MiB). Without this hint,
         # every step would give its memory back to the system and get it again page by page.
         torch.empty(30 * 2**20, dtype=torch.uint8)
@@ -227,7 +236,8 @@ class StackedEngine:
         except Exception as error:
             stop.set()
             pool.shutdown(cancel_futures=True)
-            _name_client(error, failed[id(error)], alone)
+            if chunk_of_error := failed.get(id(error)):  # not, for example, if no thread can be started
+                _name_client(error, chunk_of_error, alone)
             raise
         finally:
             stop.set()

@@ -261,9 +261,15 @@ RULES: dict[type[nn.Module], LayerRule] = {
 ELEMENTWISE = (nn.ELU, nn.GELU, nn.Hardtanh, nn.LeakyReLU, nn.SELU, nn.SiLU, nn.Sigmoid, nn.Softplus)
 
 
+def does_more(module: nn.Module) -> bool:
+    """Whether a module does more than its kind: it has hooks, or a `forward` of its own."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return "forward" in vars(module) or any(getattr(module, kind) for kind in hooks)
+
+
 def rule_of(module: nn.Module) -> LayerRule:
     """A module's rule; `OTHER` if its kind is unknown, or if options or hooks make it do more than that."""
-    if module._forward_hooks or module._forward_pre_hooks:
+    if does_more(module):
         return OTHER
     if isinstance(module, nn.Embedding) and (
         module.padding_idx is not None or module.max_norm is not None or module.scale_grad_by_freq

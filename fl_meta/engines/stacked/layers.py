@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fl_meta.engines.stacked.character_lookup import LOOKUP, LOOKUP_CODES
-from fl_meta.engines.stacked.layer_rules import ELEMENTWISE, OTHER, RULES, rule_of
+from fl_meta.engines.stacked.layer_rules import ELEMENTWISE, OTHER, RULES, does_more, rule_of
 from fl_meta.engines.stacked.rule import Draws, LayerRule, Tangents
 from fl_meta.models.model import draws_random_numbers
 from fl_meta.models.parameters import Params
@@ -40,7 +40,9 @@ class Layer:
     @property
     def stackable(self) -> bool:
         """Whether it treats every example alone and runs faster for several clients together."""
-        return self.rule is not OTHER or type(self.module) in ELEMENTWISE
+        if type(self.module) in ELEMENTWISE:
+            return not does_more(self.module)
+        return self.rule is not OTHER
 
     def own(self, params: Params) -> Params:
         """This layer's parameters, by the names that its rule uses."""
@@ -54,7 +56,8 @@ def layers_of(module: nn.Module) -> list[Layer]:
     ]
     for i, (layer, following) in enumerate(pairwise(layers)):
         # Swapped, they give the same outputs and gradients, with ReLU on a quarter of the pixels.
-        if type(layer.module) is nn.ReLU and type(following.module) is nn.MaxPool2d:
+        kinds = type(layer.module), type(following.module)
+        if kinds == (nn.ReLU, nn.MaxPool2d) and not any(map(does_more, (layer.module, following.module))):
             layers[i : i + 2] = following, layer
     layers = _with_lookup(layers)
     names = [name for layer in layers for name in layer.names.values()]
@@ -83,7 +86,7 @@ def _with_lookup(layers: list[Layer]) -> list[Layer]:
 
 
 def _flattened(prefix: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
-    if type(module) is not nn.Sequential or module._forward_hooks or module._forward_pre_hooks:
+    if type(module) is not nn.Sequential or does_more(module):
         return [(prefix, module)]
     # named_children() would skip a module that occurs a second time.
     children = module._modules.items()
