@@ -24,8 +24,8 @@ class Download:
     unpacks_to: tuple[str, ...] = ()
     # The most that may come out of the archive.
     unpacked_bytes: int = 0
-    # What makes the arrays of the one .npz of `unpacks_to` from the archive, as "module:function", called with
-    # its path and what is told the progress; empty if the archive holds the file itself.
+    # What makes the arrays of the one .npz of `unpacks_to` from the archive, as "module:function", called
+    # with its path and what is told the progress; empty if the archive holds the file itself.
     builder: str = ""
 
     @property

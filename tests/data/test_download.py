@@ -347,8 +347,8 @@ def test_a_connection_that_stays_cut_leaves_what_came(site: Site, offer: Callabl
 def test_what_has_no_address_is_an_error_that_says_what_to_do(place: Path) -> None:
     with pytest.raises(ValueError, match="writers has no files to fetch: it comes with the package Hershey"):
         fetch("writers", quiet)
-    with pytest.raises(FileNotFoundError, match=r"Put unipen62.npz there"):
-        fetch("unipen62", quiet)
+    with pytest.raises(FileNotFoundError, match=r"Put cifar10_subset.npz there"):
+        fetch("cifar10_subset", quiet)
     assert not place.exists()
 
 

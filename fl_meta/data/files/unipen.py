@@ -156,7 +156,7 @@ class UnipenArchive:
         for keyword, rest in self.statements(file):
             match keyword:
                 case "INCLUDE":
-                    self._read(f"include/{rest.strip()}", state, depth + 1)
+                    self._read(f"include/{rest.split()[0]}", state, depth + 1)
                 case "COORD":
                     state.columns = tuple(rest.upper().split())
                 case "WRITER_ID":

@@ -93,8 +93,8 @@ def _mnist(images: Path, labels: Path, table: Path) -> tuple[Array, Array, Array
     if len(wrong := np.flatnonzero(rows[:, 0] != classes)):
         first = int(wrong[0])
         raise DataFileError(
-            f"{table}: its digit {first} is a {rows[first, 0]}, but {labels.name} says {classes[first]}; the two "
-            "are not of the same images"
+            f"{table}: its digit {first} is a {rows[first, 0]}, but {labels.name} says {classes[first]}; the "
+            "two are not of the same images"
         )
     return digits, classes, rows[:, 2]
 
