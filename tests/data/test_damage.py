@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_files import FORMATS, Pipe, name_of
+from small_files import FORMATS, UNIPEN, UNIPEN_FILES, Pipe, name_of, write_unipen
 
 from fl_meta.data import load_dataset
 from fl_meta.data.catalogue import located
@@ -132,6 +132,24 @@ def test_a_damaged_record_is_refused_or_tells_the_same(small: Callable[..., Path
     remember("femnist_leaf", *files)
     found = outcomes([folder / RECORD], number, lambda: content("femnist_leaf"))
     assert found["refused"] > number // 3 and not found["other"]
+
+
+@cases
+def test_damaged_text_of_unipen_is_refused_or_read(small: Callable[..., Path], number: int) -> None:
+    """The checksum of the archive does not see what was wrong before it was packed."""
+    folder = small("unipen62 archive")
+    names, read = sorted(UNIPEN_FILES), 0
+    for seed in range(number):
+        random = np.random.default_rng(seed)
+        name = names[random.integers(len(names))]
+        text = damaged(UNIPEN_FILES[name].encode(), random).decode("latin-1")
+        write_unipen(folder, files=UNIPEN_FILES | {name: text})
+        try:
+            load_dataset("unipen62")
+            read += 1
+        except ValueError as error:
+            assert str(folder / UNIPEN) in str(error), f"seed {seed}: {error!r} names no file"
+    assert number // 10 < read < number
 
 
 # Archives -------------------------------------------------------------------------------------------------
