@@ -55,9 +55,9 @@ def load_unipen62() -> FederatedDataset:
     """Characters written by 252 people with a pen on a tablet, drawn as images: 62 classes (0-9, A-Z, a-z).
 
     Read from unipen62.npz, which `fl-meta data fetch unipen62` makes; if only UNIPEN's archive is there, from
-    that, which takes minutes in each call. A random fifth of each writer's characters is the test part. A
-    writer with a single one is left out. The two writers val00 and val01 have 8,877 characters; `limited`
-    caps how many of each writer are used.
+    that, which takes a minute or two in each call. A random fifth of each writer's characters is the test
+    part. A writer with a single one is left out. The two writers val00 and val01 have 8,877 characters;
+    `limited` caps how many of each writer are used.
 
     Returns:
         `x` [examples, 28, 28] float32 from 0 (paper) to 1 (ink), `y` [examples] int64.

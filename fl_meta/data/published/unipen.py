@@ -52,7 +52,7 @@ Drawn = Callable[[int, int], object]
 
 
 def read_unipen(path: Path, progress: Drawn) -> dict[str, Array]:
-    """The arrays of unipen62.npz, made from UNIPEN's archive train_r01_v07 in a few minutes.
+    """The arrays of unipen62.npz, made from UNIPEN's archive train_r01_v07 in one or two minutes.
 
     Returns:
         `images` [images, 28, 28] uint8 (ink = 255), `labels` [images] uint8, `writers` [images] int16,
