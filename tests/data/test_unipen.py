@@ -219,6 +219,23 @@ def test_a_writer_s_characters_are_in_the_order_of_the_kinds(
     assert "".join(CHARACTERS[label] for label in made["labels"]) == "01CDef"
 
 
+def test_writers_are_numbered_by_their_ids_capitals_first(
+    tmp_path: Path, expect: Callable[..., None]
+) -> None:
+    expect("unipen62", classes=62, writers=4, images=4)
+    files = {
+        f"data/1a/uqb/{number}.dat": a_character(
+            pen((1, 2)), delineation="0", head=f".WRITER_ID {writer}\n"
+        ).replace('"A"', f'"{number}"')
+        for number, writer in enumerate(["ann", "Bob", "al", "Al"])
+    }
+    write_unipen(tmp_path, files=files)
+    made = read_unipen(tmp_path / UNIPEN, lambda *_: None)
+    assert made["writer_codes"].tolist() == ["uqb00", "uqb01", "uqb02", "uqb03"]
+    # Al, Bob, al, ann
+    assert made["labels"].tolist() == [3, 1, 2, 0]
+
+
 @pytest.mark.parametrize("files", [{}, {"README": "nothing"}, {"data/1a": "a"}])
 def test_an_archive_of_something_else_is_an_error(tmp_path: Path, files: dict[str, str]) -> None:
     write_unipen(tmp_path, files=files)
@@ -239,6 +256,13 @@ def test_an_image_is_upright_in_its_box_and_a_pen_wide() -> None:
     assert np.abs(image[5:20].sum(axis=1) - 2.2).max() < 0.2
     assert np.abs(image[:, 12:18].sum(axis=0) - 2.2).max() < 0.2
     assert image[22:26, 12:18].sum() > 0.99 * image[:, 12:18].sum()
+
+
+def test_corners_are_as_round_as_ends() -> None:
+    """A stroke with a corner looks like two strokes that meet there; a missing joint would leave a notch."""
+    down, right = np.array(LINE_DOWN, float), np.array(LINE_RIGHT, float)
+    whole, halves = draw([np.concatenate([down, right[1:]])]), draw([down, right])
+    assert np.abs(whole.astype(int) - halves).max() <= 255 / 6
 
 
 @pytest.mark.parametrize("points", [[(3, 3)], [(3, 3)] * 5, [(0, 0)]])
