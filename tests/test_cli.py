@@ -508,7 +508,9 @@ def test_data_list_says_what_is_here_and_how_to_get_the_rest(places: Path, fl_me
     assert status == 0 and set(CATALOGUE) < set(rows)
     assert rows["cifar10"] == f"0.5 MB   yes, in {path.parent}"
     assert rows["cifar100"] == "168.5 MB   no: fl-meta data fetch cifar100"
-    assert rows["unipen62"] == "?   no, and it has no address" and rows["synthetic"] == "-   yes, made here"
+    assert rows["unipen62"] == "?   no: fl-meta data fetch unipen62"
+    assert rows["cifar10_subset"] == "?   no, and it has no address"
+    assert rows["synthetic"] == "-   yes, made here"
     assert rows["writers"].startswith("-   yes, Hershey-Fonts 2")
     below = lines[lines.index(next(line for line in lines if line.startswith("cifar100 "))) + 1 :][:3]
     assert "CIFAR-100" in below[0] and "licence: " in below[1] and "https://www.cs.toronto.edu" in below[2]
@@ -521,8 +523,8 @@ def test_data_fetch_of_what_is_here_or_has_no_address(
     path = put_cifar(places, b"anything")
     assert fl_meta("data", "fetch", "cifar10") == (0, f"cifar10 is here already: {path}\n", "")
     assert [one.name for one in path.parent.iterdir()] == [path.name]
-    expected = f"Put unipen62.npz there, as {places / 'unipen62' / 'unipen62.npz'}"
-    assert expected in refused("data", "fetch", "unipen62")
+    expected = f"Put cifar100_subset.npz there, as {places / 'cifar100' / 'cifar100_subset.npz'}"
+    assert expected in refused("data", "fetch", "cifar100_subset")
 
 
 def test_data_fetch_says_where_the_files_are(

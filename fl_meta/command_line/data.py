@@ -19,9 +19,10 @@ not there is looked for in fl_meta/data in your cache folder ($XDG_CACHE_HOME or
 are fetched into $FL_META_DATA, or into the cache folder if that variable is not set.
 """
 FETCH = """\
-Download the files of a data set, verify their size and checksum, and unpack them. After Ctrl-C or a
-broken connection the same command continues where it stopped. Without a network it says what to
-download and where to put it; the same command then verifies and unpacks those files.
+Download the files of a data set, verify their size and checksum, and unpack them; unipen62's images
+are then drawn from the strokes in its archive, in one or two minutes. After Ctrl-C or a broken
+connection the same command continues where it stopped. Without a network it says what to download
+and where to put it; the same command then verifies and unpacks those files.
 """
 CHECK = """\
 Verify that the files of a data set are here, with the size and checksum that were published or seen

@@ -24,6 +24,9 @@ class Download:
     unpacks_to: tuple[str, ...] = ()
     # The most that may come out of the archive.
     unpacked_bytes: int = 0
+    # What makes the arrays of the one .npz of `unpacks_to` from the archive, as "module:function", called
+    # with its path and what is told the progress; empty if the archive holds the file itself.
+    builder: str = ""
 
     @property
     def file(self) -> str:
@@ -66,6 +69,8 @@ class DataSet:
 _TFF = "https://storage.googleapis.com/tff-datasets-public"
 _FEDJAX = "https://storage.googleapis.com/gresearch/fedjax"
 _KRIZHEVSKY = "https://www.cs.toronto.edu/~kriz"
+_MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist"
+_QMNIST = "https://raw.githubusercontent.com/facebookresearch/qmnist/master"
 _LEAF = "LEAF (Caldas et al. 2018); made by its own scripts (https://github.com/TalwalkarLab/leaf, data/{})"
 _WRITERS_TFF = {"writers": 3_400, "train_images": 671_585, "test_images": 77_483}
 # TFF's other split of the same file, of the digits alone.
@@ -95,8 +100,9 @@ def _archive(url: str, files: tuple[str, ...], **known: int | str) -> Form:
     return Form(files, (Download(url, unpacks_to=files, **known),))  # type: ignore[arg-type]
 
 
-# The files of TFF, FedJAX, NIST and CIFAR were not available when this was written. Their sizes and checksums
-# are those that the projects' own loaders, or others who fetched the files, have published.
+# The files of TFF, FedJAX, NIST and CIFAR, MNIST's digits and UNIPEN's archive were not available when this
+# was written. Their sizes and checksums are those that the projects' own loaders, or others who fetched the
+# files, have published.
 CATALOGUE: dict[str, DataSet] = {
     "writers": DataSet(
         source="procedural handwriting of 62 characters, drawn here with the Hershey fonts; synthetic",
@@ -116,13 +122,40 @@ CATALOGUE: dict[str, DataSet] = {
         source="MNIST's training digits by writer, with the writers of QMNIST's label tables "
         "(https://github.com/facebookresearch/qmnist)",
         licence="asks for citation, the tables are under a BSD licence",
-        forms=_files("mnist_by_writer.npz"),
+        forms=(
+            *_used_as_downloaded(
+                Download(
+                    f"{_MNIST}/train-images-idx3-ubyte.gz", 9_912_422, "md5:f68b3c2dcbeaaa9fbdd348bbdeb94873"
+                ),
+                Download(
+                    f"{_MNIST}/train-labels-idx1-ubyte.gz", 28_881, "md5:d53e105ee54ea40749a09fcbcd1e9432"
+                ),
+                Download(
+                    f"{_QMNIST}/qmnist-train-labels-idx2-int.gz",
+                    463_024,
+                    "sha256:2c05dc77f6b916b38e455e97ab129a42a444f3dbef09b278a366f82904e0dd9f",
+                ),
+            ),
+            Form(("mnist_by_writer.npz",)),
+        ),
         counts={"classes": 10, "writers": 539, "images": 60_000},
     ),
     "unipen62": DataSet(
         source="UNIPEN train_r01_v07 (Guyon et al. 1994; on Zenodo), pen strokes drawn as 28×28 images",
         licence="CC BY 4.0, its notice of 1999 asks for research use and citation",
-        forms=_files("unipen62.npz"),
+        forms=(
+            Form(
+                ("unipen62.npz",),
+                (
+                    Download(
+                        "https://zenodo.org/records/1195803/files/unipen-CDROM-train_r01_v07.tgz",
+                        unpacks_to=("unipen62.npz",),
+                        unpacked_bytes=10**9,
+                        builder="fl_meta.data.published.unipen:read_unipen",
+                    ),
+                ),
+            ),
+        ),
         counts={"classes": 62, "writers": 252, "images": 84_625},
     ),
     "emnist_tff": DataSet(

@@ -57,7 +57,7 @@ def small(
     place: Path, expect: Callable[..., None], publish: Callable[[str, Path], None]
 ) -> Callable[..., Path]:
     """`small(key, change)` writes a format of `small_files.FORMATS` and returns the data set's folder."""
-    from small_files import CIFAR_ARCHIVES, FORMATS, name_of, unchanged
+    from small_files import CIFAR_ARCHIVES, FORMATS, MNIST, name_of, unchanged
 
     def write(key: str, change: Callable[..., object] = unchanged) -> Path:
         chosen, name = FORMATS[key], name_of(key)
@@ -65,8 +65,9 @@ def small(
         folder.mkdir(parents=True, exist_ok=True)
         chosen.write(folder, change)
         expect(name, **chosen.counts)
-        if name in CIFAR_ARCHIVES:
-            publish(name, folder / chosen.files[0])
+        for file in chosen.files:
+            if file in MNIST or name in CIFAR_ARCHIVES:
+                publish(name, folder / file)
         return folder
 
     return write

@@ -138,7 +138,28 @@ def write_subset(name: str, folder: Path, change: Change = unchanged, **changed:
 
 def idx(values: np.ndarray, magic: int = 8) -> bytes:
     head = struct.pack(f">4B{values.ndim}I", 0, 0, magic, values.ndim, *values.shape)
-    return head + values.astype(np.uint8).tobytes()
+    return head + values.astype(np.uint8 if magic == 8 else ">i4").tobytes()
+
+
+MNIST = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "qmnist-train-labels-idx2-int.gz")
+
+
+def mnist_table(labels: np.ndarray, writers: np.ndarray) -> np.ndarray:
+    """QMNIST's table: class, series, writer, and numbers that are not used here."""
+    table = np.full((len(labels), 8), 77, dtype=np.int32)
+    table[:, 0], table[:, 2] = labels, writers
+    return table
+
+
+def write_mnist(folder: Path, change: Change = unchanged) -> None:
+    """The digits of `npz_arrays`, in MNIST's files and QMNIST's."""
+    arrays = npz_arrays("mnist_by_writer")
+    images, labels = change(arrays["images"], arrays["labels"])
+    # A label too few in one of the files does not change the other.
+    classes = np.resize(labels, len(arrays["labels"]))
+    table = mnist_table(classes, arrays["writers"])
+    for file, data in zip(MNIST, (idx(images), idx(labels), idx(table, 12)), strict=True):
+        (folder / file).write_bytes(gzip.compress(data))
 
 
 def write_idx(suffix: str, folder: Path, change: Change = unchanged) -> None:
@@ -197,6 +218,59 @@ def write_archive(path: Path, files: dict[str, bytes]) -> None:
 
 def write_cifar(name: str, folder: Path, change: Change = unchanged) -> None:
     write_archive(folder / CIFAR_ARCHIVES[name], cifar_files(name, change))
+
+
+# UNIPEN's archive -----------------------------------------------------------------------------------------
+
+UNIPEN = "unipen-CDROM-train_r01_v07.tgz"
+
+
+def pen(*points: tuple[int, ...], down: bool = True) -> str:
+    """One component, with a point on each line."""
+    lines = "\n".join("\t" + " ".join(map(str, point)) for point in points)
+    return f".PEN_{'DOWN' if down else 'UP'}\n{lines}\n"
+
+
+UP = ".PEN_UP\n\n"  # says only that a component has ended
+LINE_DOWN, LINE_RIGHT = ((5, 9), (5, 3), (5, 1)), ((5, 1), (7, 1), (9, 1))
+REMOVED = pen((0, 0))
+HEAD = ".VERSION 1.0\n.COMMENT ### .WRITER_ID nobody ###\n"
+DOC = ".COORD X Y\n.HIERARCHY CHARACTER\n.X_POINTS_PER_INCH 80\n.Y_POINTS_PER_INCH 80\n"
+# The three writers of pri are named 0, 15 and 9; the last is not in the data set. What the pen does above the
+# paper is a component too, if it has points.
+UNIPEN_FILES = {
+    "include/lou/lou.doc": f".INCLUDE lou/lou.lex\n{DOC}",
+    "include/lou/lou.lex": '.LEXICON\n "A" "." "\\""\n',
+    "include/lou/data/jl.dat": f".WRITER_ID      jl_vo\n{pen(*LINE_DOWN)}{UP}{pen(*LINE_RIGHT)}{UP}{REMOVED}",
+    "data/1a/lou/lou0/jl.dat": f"{HEAD}.INCLUDE lou/lou.doc\n.INCLUDE lou/data/jl.dat\n"
+    '.SEGMENT CHARACTER 0 OK "1"\n',
+    "data/1b/lou/lou0/jl.dat": f"{HEAD}.INCLUDE lou/lou.doc\n.INCLUDE lou/data/jl.dat\n"
+    '.SEGMENT CHARACTER 0-1 ? "L"\n.SEGMENT TEXT 0-2 ? "L."\n',
+    "data/1d/lou/lou0/jl.dat": f'{HEAD}.INCLUDE lou/data/jl.dat\n.SEGMENT CHARACTER 0 OK "|"\n',
+    "include/pri/pri.doc": ".COORD T X Y\n.X_POINTS_PER_MM 40\n.Y_POINTS_PER_MM 20\n",
+    **{
+        f"include/pri/data/{file}.dat": f".INCLUDE pri/pri.doc\n.WRITER_ID {writer}\n.DATE 9 30 94\n"
+        + REMOVED.replace("0 0", "0 0 0")
+        + pen((0, 10, 50), (1, 10, 40), (2, 10, 10))
+        + pen((3, 0, 99), (4, 99, 0), down=False)
+        + pen((5, 10, 10), (6, 90, 10))
+        for file, writer in (("b", 15), ("a", 0), ("c", 9))
+    },
+    **{
+        f"data/{kind}/pri/{file}.dat": f"{HEAD}.INCLUDE pri/data/{file}.dat\n{segments}"
+        for file in "abc"
+        for kind, segments in (
+            ("1a", '.SEGMENT CHARACTER 1 ? "1"\n.SEGMENT CHARACTER 1,3 ? "7"\n'),
+            ("1c", '.SEGMENT CHARACTER 1-3 ? "l"\n.SEGMENT CHARACTER 3 ? "_"\n'),
+        )
+    },
+    "data/1a/zzz/else.dat": "of a contributor who is not in the data set",
+}
+
+
+def write_unipen(folder: Path, _change: Change = unchanged, files: dict[str, str] = UNIPEN_FILES) -> None:
+    texts = {f"unipen/CDROM/train_r01_v07/{path}": text.encode() for path, text in files.items()}
+    write_archive(folder / UNIPEN, texts | {"unipen/README": b"\xe9"})
 
 
 # TensorFlow Federated: tf.train.Example in SQLite ---------------------------------------------------------
@@ -444,7 +518,8 @@ class Format:
         files: in the data set's folder.
         write: writes them into a folder, with a change of the train part.
         counts: the published counts, if the small files are the whole data set.
-        holds: what values it can hold: "bytes", "numbers" of any type, "text" or "windows" of text.
+        holds: what values it can hold: "bytes", "numbers" of any type, "text", "windows" of text, or
+            "strokes".
     """
 
     files: tuple[str, ...]
@@ -465,6 +540,7 @@ IDX = tuple(
     f"emnist-byclass-{p}-{k}-ubyte" for p in ("train", "test") for k in ("images-idx3", "labels-idx1")
 )
 IDX_GZ = tuple(f"{file}.gz" for file in IDX)
+UNIPEN_COUNTS = {"classes": 62, "writers": 3, "images": 8}
 BY_WRITER = {"classes": 10, "writers": 3, "images": 12}
 DIGITS = {"digits_writers": 1, "digits_train_images": 2, "digits_test_images": 1}
 CLIENTS = {"train_clients": 2, "test_clients": 1}
@@ -478,6 +554,8 @@ FORMATS = {
     name: Format((f"{name}.npz",), partial(write_npz, name), BY_WRITER)
     for name in ("mnist_by_writer", "unipen62")
 } | {
+    "mnist_by_writer in IDX": Format(MNIST, write_mnist, BY_WRITER, "bytes"),
+    "unipen62 archive": Format((UNIPEN,), write_unipen, UNIPEN_COUNTS, "strokes"),
     "emnist_tff in SQLite": Format(("emnist_all.sqlite",), write_tff_emnist, WRITER_COUNTS | DIGITS),
     "emnist_tff in HDF5": Format(EMNIST_HDF5, write_hdf5_emnist, WRITER_COUNTS),
     "shakespeare_tff in SQLite": Format(("shakespeare.sqlite",), write_tff_roles, ROLE_COUNTS, "text"),

@@ -130,7 +130,9 @@ def test_a_bomb_is_refused(tmp_path: Path, target: Path, kind: str, monkeypatch:
 @pytest.mark.parametrize("name", ["x.7z", "x.tar", "x"])
 def test_a_kind_that_is_not_known_is_said(tmp_path: Path, target: Path, name: str) -> None:
     (tmp_path / name).write_bytes(TEXT)
-    assert_refused(tmp_path / name, target, r"its name ends with none of \.gz, \.bz2, \.lzma, \.xz, \.zip")
+    assert_refused(
+        tmp_path / name, target, r"its name ends with none of \.gz, \.tgz, \.bz2, \.lzma, \.xz, \.zip"
+    )
 
 
 def test_a_little_that_shrank_much_is_no_bomb(tmp_path: Path, target: Path) -> None:

@@ -92,8 +92,8 @@ def test_what_is_missing_says_what_to_run_or_to_put_where(places: tuple[Path, Pa
     assert f"put cifar-100-binary.tar.gz there, as {path}" in message
     assert "(https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz)" in message
     with pytest.raises(FileNotFoundError) as caught:
-        existing("unipen62", "unipen62.npz")
-    assert "fetch" not in str(caught.value) and "Put unipen62.npz there" in str(caught.value)
+        existing("cifar10_subset", "cifar10_subset.npz")
+    assert "fetch" not in str(caught.value) and "Put cifar10_subset.npz there" in str(caught.value)
 
 
 def test_other_counts_than_published_are_an_error_that_names_the_file() -> None:

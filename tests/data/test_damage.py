@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_files import FORMATS, Pipe, name_of
+from small_files import FORMATS, UNIPEN, UNIPEN_FILES, Pipe, name_of, write_unipen
 
 from fl_meta.data import load_dataset
 from fl_meta.data.catalogue import located
@@ -36,7 +36,7 @@ HANGS = 300  # seconds
 # Formats that have a checksum over everything that is read, or whose file has a published one.
 CHECKED = {
     *("mnist_by_writer", "unipen62", "cifar10_subset", "cifar100_subset"),
-    *("emnist compressed", "cifar10", "cifar100"),
+    *("emnist compressed", "cifar10", "cifar100", "mnist_by_writer in IDX", "unipen62 archive"),
 }
 
 
@@ -74,6 +74,10 @@ def content(key: str) -> tuple[str, tuple[str, ...]]:
     return data.fingerprint, data.class_names
 
 
+def files_of(key: str, folder: Path) -> list[Path]:
+    return [folder / file for file in FORMATS[key].files]
+
+
 def outcomes(files: list[Path], number: int, read: Callable[[], object]) -> Counter[str]:
     """How often damage to one of the files is refused by name, harmless, or gives other content."""
     right, whole = read(), {path: path.read_bytes() for path in files}
@@ -103,8 +107,7 @@ def outcomes(files: list[Path], number: int, read: Callable[[], object]) -> Coun
 def test_what_was_fetched_is_refused_after_any_change(
     small: Callable[..., Path], key: str, number: int
 ) -> None:
-    small(key)
-    files = located(name_of(key))
+    files = files_of(key, small(key))
     remember(name_of(key), *files)
     found = outcomes(files, number // 2, lambda: content(key))
     assert found["refused"] == found.total() > number // 3
@@ -115,8 +118,7 @@ def test_what_was_fetched_is_refused_after_any_change(
 def test_what_nothing_is_known_of_is_refused_equal_or_has_no_checksum(
     small: Callable[..., Path], key: str, number: int
 ) -> None:
-    small(key)
-    found = outcomes(located(name_of(key)), number, lambda: content(key))
+    found = outcomes(files_of(key, small(key)), number, lambda: content(key))
     assert found["refused"] > number // 4
     assert not (key in CHECKED and found["other"])
 
@@ -130,6 +132,24 @@ def test_a_damaged_record_is_refused_or_tells_the_same(small: Callable[..., Path
     remember("femnist_leaf", *files)
     found = outcomes([folder / RECORD], number, lambda: content("femnist_leaf"))
     assert found["refused"] > number // 3 and not found["other"]
+
+
+@cases
+def test_damaged_text_of_unipen_is_refused_or_read(small: Callable[..., Path], number: int) -> None:
+    """The checksum of the archive does not see what was wrong before it was packed."""
+    folder = small("unipen62 archive")
+    names, read = sorted(UNIPEN_FILES), 0
+    for seed in range(number):
+        random = np.random.default_rng(seed)
+        name = names[random.integers(len(names))]
+        text = damaged(UNIPEN_FILES[name].encode(), random).decode("latin-1")
+        write_unipen(folder, files=UNIPEN_FILES | {name: text})
+        try:
+            load_dataset("unipen62")
+            read += 1
+        except ValueError as error:
+            assert str(folder / UNIPEN) in str(error), f"seed {seed}: {error!r} names no file"
+    assert number // 10 < read < number
 
 
 # Archives -------------------------------------------------------------------------------------------------
@@ -169,7 +189,7 @@ ARCHIVES = (
     | {"deflated.zip": zipped(zipfile.ZIP_DEFLATED), "stored.zip": zipped(zipfile.ZIP_STORED)}
     | {"streamed.zip": zipped(zipfile.ZIP_DEFLATED, Pipe)}
     | {"bzip2.zip": zipped(zipfile.ZIP_BZIP2), "lzma.zip": zipped(zipfile.ZIP_LZMA)}
-    | {"alone.lzma": lzma.compress(TEXT, format=lzma.FORMAT_ALONE)}
+    | {"alone.lzma": lzma.compress(TEXT, format=lzma.FORMAT_ALONE), "x.tgz": gzip.compress(TAR)}
 )
 WITHOUT_CHECKSUM = {"alone.lzma"}
 

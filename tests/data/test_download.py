@@ -17,8 +17,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_files import FORMATS, UNIPEN, UNIPEN_FILES, name_of, write_unipen
 
-from fl_meta.data.catalogue import CATALOGUE, DataSet, Download, Form
+from fl_meta.data import load_dataset
+from fl_meta.data.catalogue import CATALOGUE, DataSet, Download, Form, located
 from fl_meta.data.files.download import check_files, fetch
 
 CONTENT = np.random.default_rng(0).bytes(1_000_000)
@@ -347,8 +349,8 @@ def test_a_connection_that_stays_cut_leaves_what_came(site: Site, offer: Callabl
 def test_what_has_no_address_is_an_error_that_says_what_to_do(place: Path) -> None:
     with pytest.raises(ValueError, match="writers has no files to fetch: it comes with the package Hershey"):
         fetch("writers", quiet)
-    with pytest.raises(FileNotFoundError, match=r"Put unipen62.npz there"):
-        fetch("unipen62", quiet)
+    with pytest.raises(FileNotFoundError, match=r"Put cifar10_subset.npz there"):
+        fetch("cifar10_subset", quiet)
     assert not place.exists()
 
 
@@ -357,6 +359,80 @@ def test_a_folder_that_cannot_be_made_is_named(offer: Callable[..., Path]) -> No
     folder.parent.write_text("a file")
     with pytest.raises(OSError, match=f"cannot create the folder {folder}"):
         fetch("toy", quiet)
+
+
+# Built from what is published in another format ------------------------------------------------------------
+
+
+@pytest.fixture
+def published(site: Site, small: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Small files of a format are at the site; returns the folder into which they are fetched."""
+
+    def publish(key: str) -> Path:
+        folder, name = small(key), name_of(key)
+        for file in FORMATS[key].files:
+            site.files[file] = (folder / file).read_bytes()
+            (folder / file).unlink()
+        forms = tuple(
+            replace(form, downloads=tuple(replace(d, url=f"{site.url}/{d.file}") for d in form.downloads))
+            for form in CATALOGUE[name].forms
+        )
+        monkeypatch.setitem(CATALOGUE, name, replace(CATALOGUE[name], forms=forms))
+        return folder
+
+    return publish
+
+
+def test_mnist_by_writer_is_fetched_from_three_addresses(
+    site: Site, published: Callable[..., Path], small: Callable[..., Path]
+) -> None:
+    folder = published("mnist_by_writer in IDX")
+    paths = fetch("mnist_by_writer", quiet)
+    assert {path.name for path in paths} == set(site.files) == names(folder) - {"fetched.json"}
+    assert [told for *_, told in check_files("mnist_by_writer")] == ["checksum as published"] * 3
+    fetched = load_dataset("mnist_by_writer")
+    for path in paths:
+        path.unlink()
+    (folder / "fetched.json").unlink()
+    small("mnist_by_writer")
+    assert fetched.fingerprint == load_dataset("mnist_by_writer").fingerprint
+
+
+def test_unipen62_is_built_once_from_the_archive_that_is_fetched(
+    site: Site, published: Callable[..., Path]
+) -> None:
+    folder = published("unipen62 archive")
+    shown: list[tuple[str, int, int | None]] = []
+    (built,) = fetch("unipen62", lambda *now: shown.append(now))
+    assert built == folder / "unipen62.npz" and names(folder) == {"unipen62.npz", "fetched.json"}
+    assert {file for file, *_ in shown} == {UNIPEN, "unipen62.npz"} and shown[-1][1] == shown[-1][2]
+    data = load_dataset("unipen62")
+    assert data.client_ids == ("lou00", "pri00", "pri01")
+    assert [told for *_, told in check_files("unipen62")] == ["checksum as when it was fetched or checked"]
+    fetch("unipen62", quiet)
+    assert site.asked == [(UNIPEN, None)]
+    # The same as from the archive itself, and as from an archive put there by hand, which stays.
+    (folder / "unipen62.npz").unlink()
+    (folder / UNIPEN).write_bytes(site.files[UNIPEN])
+    assert located("unipen62") == [] and load_dataset("unipen62").fingerprint == data.fingerprint
+    fetch("unipen62", quiet)
+    assert names(folder) == {UNIPEN, "unipen62.npz", "fetched.json"} and len(site.asked) == 1
+    assert load_dataset("unipen62").fingerprint == data.fingerprint
+
+
+def test_an_archive_with_too_little_is_kept_and_nothing_is_built(
+    place: Path, expect: Callable[..., None]
+) -> None:
+    expect("unipen62", classes=62, writers=3, images=8)
+    folder = place / "unipen62"
+    folder.mkdir(parents=True)
+    write_unipen(folder, files={path: text for path, text in UNIPEN_FILES.items() if "/lou/" not in path})
+    problem = (
+        f"{folder / UNIPEN}: holds 62 classes, 2 writers, 6 images; the whole data set has 62 classes, 3"
+    )
+    with pytest.raises(ValueError, match=problem):
+        fetch("unipen62", quiet)
+    assert names(folder) == {UNIPEN, "fetched.json"}
 
 
 # Archives, and checking -----------------------------------------------------------------------------------

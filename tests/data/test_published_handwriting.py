@@ -1,7 +1,9 @@
 """Handwriting of real writers in .npz files; what may be wrong in any format is in test_readers.py."""
 
+import gzip
 import os
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,12 +13,15 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_files import npz_arrays, numbered
+from small_files import FORMATS, MNIST, UNIPEN, idx, mnist_table, npz_arrays, numbered, write_archive
 
 from fl_meta.data import load_dataset
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.data.files.arrays import read_arrays
+from fl_meta.data.files.idx import read_idx
+from fl_meta.data.published import unipen
 from fl_meta.data.published.handwriting import load_mnist_by_writer, load_unipen62
+from fl_meta.data.published.unipen import read_unipen
 
 NAMES = ("mnist_by_writer", "unipen62")
 
@@ -152,6 +157,76 @@ def test_a_wrong_array_is_an_error_that_names_file_and_problem(
         load_unipen62()
 
 
+# MNIST's files, with QMNIST's table ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["mnist_by_writer", "unipen62"])
+def test_both_forms_of_a_data_set_are_one_data_set(small: Callable[..., Path], key: str) -> None:
+    """A result that was recorded with one of them can be computed again with the other."""
+    raw = {"mnist_by_writer": "mnist_by_writer in IDX", "unipen62": "unipen62 archive"}[key]
+    folder = small(raw)
+    data = load_dataset(key)
+    if key == "unipen62":
+        arrays = read_unipen(folder / UNIPEN, lambda *_: None)
+        np.savez_compressed(folder / "unipen62.npz", **arrays)
+    else:
+        small(key)
+    for file in FORMATS[raw].files:
+        (folder / file).unlink()
+    again = load_dataset(key)
+    assert again.fingerprint == data.fingerprint and again.client_ids == data.client_ids
+    assert (again.name, again.class_names, again.source) == (data.name, data.class_names, data.source)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda y: y[:-1], "has 11 rows, but train-images-idx3-ubyte.gz has 12 images"),
+        (
+            lambda y: (y + (np.arange(12) == 3)) % 10,
+            "its digit 3 is a 3, but train-labels-idx1-ubyte.gz says 2",
+        ),
+    ],
+)
+def test_a_table_of_other_digits_is_an_error_that_names_it(
+    small: Callable[..., Path], publish: Callable[[str, Path], None], change: Any, problem: str
+) -> None:
+    path, arrays = small("mnist_by_writer in IDX") / MNIST[2], npz_arrays("mnist_by_writer")
+    labels = change(arrays["labels"])
+    path.write_bytes(gzip.compress(idx(mnist_table(labels, arrays["writers"][: len(labels)]), 12)))
+    publish("mnist_by_writer", path)
+    with pytest.raises(ValueError, match=re.escape(f"{path}: {problem}")):
+        load_mnist_by_writer()
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        (
+            idx(np.zeros((12, 8))),
+            "begins with 00000802 and the sizes (12, 8); an IDX file of int32 of shape (…, 8)",
+        ),
+        (idx(np.zeros((12, 7)), 12), "begins with 00000c02 and the sizes (12, 7)"),
+        (idx(np.zeros((12, 8)), 12)[:-1], "has 383 bytes of values, but its header says 384"),
+    ],
+)
+def test_a_table_of_another_type_or_size_is_an_error(
+    small: Callable[..., Path], publish: Callable[[str, Path], None], table: bytes, problem: str
+) -> None:
+    path = small("mnist_by_writer in IDX") / MNIST[2]
+    path.write_bytes(gzip.compress(table))
+    publish("mnist_by_writer", path)
+    with pytest.raises(ValueError, match=re.escape(f"{path}: {problem}")):
+        load_mnist_by_writer()
+
+
+def test_the_numbers_of_a_table_are_big_endian_and_signed(tmp_path: Path) -> None:
+    values = np.array([[1, 256, 65_536], [-1, 2**31 - 1, -(2**31)]])
+    (tmp_path / "numbers").write_bytes(idx(values, 12))
+    read = read_idx(tmp_path / "numbers", (3,), "i4")
+    assert read.dtype == np.int32 and np.array_equal(read, values)
+
+
 # The real files -------------------------------------------------------------------------------------------
 
 
@@ -193,3 +268,61 @@ def test_unipen_has_62_classes_and_the_two_writers_who_wrote_much() -> None:
     assert "".join(data.class_names) == "".join(map(chr, [*range(48, 58), *range(65, 91), *range(97, 123)]))
     assert (data.class_counts().sum(axis=0) > 0).all()
     assert data.counts[[data.position("val00"), data.position("val01")]].sum() == 8_877
+
+
+def real_folder(name: str) -> Path:
+    """A folder of the real files, where they are."""
+    folder = Path(os.environ.get("FL_META_DATA") or "nowhere") / name
+    if not folder.is_dir():
+        pytest.skip(f"FL_META_DATA names no folder with {name}: the real files are not tested")
+    return folder
+
+
+def test_mnist_s_files_give_the_data_set_of_the_npz(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, publish: Callable[[str, Path], None]
+) -> None:
+    """The images are those of the .npz, written as MNIST's file; the table is QMNIST's own."""
+    npz, table = real_folder("mnist_by_writer") / "mnist_by_writer.npz", real_folder("qmnist") / MNIST[2]
+    whole = load_dataset("mnist_by_writer")
+    images, labels, order = read_arrays(npz, "images", "labels", "source_index")
+    folder = tmp_path / "mnist_by_writer"
+    folder.mkdir()
+    for file, values in zip(MNIST, (images[np.argsort(order)], labels[np.argsort(order)]), strict=False):
+        (folder / file).write_bytes(gzip.compress(idx(values), 1))
+        publish("mnist_by_writer", folder / file)
+    shutil.copy(table, folder / MNIST[2])
+    monkeypatch.setenv("FL_META_DATA", str(tmp_path))
+    data = load_dataset("mnist_by_writer")
+    assert data.client_ids == whole.client_ids and data.fingerprint == whole.fingerprint
+
+
+def test_unipen_s_own_files_give_the_images_of_the_npz(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, expect: Callable[..., None]
+) -> None:
+    """Of four writers: others, made up here, take the numbers between theirs."""
+    raw = real_folder("unipen_raw")
+    images, labels, writers, codes, classes = read_arrays(
+        real_folder("unipen62") / "unipen62.npz", "images", "labels", "writers", "writer_codes", "classes"
+    )
+    texts = {
+        f"unipen/CDROM/train_r01_v07/{path.relative_to(raw).as_posix()}": path.read_bytes()
+        for path in raw.glob("*/**/*.dat")
+    }
+    for number in (1, 2, 3, 4, 6):
+        made_up = f'.WRITER_ID aga{number:02d}\n.PEN_DOWN\n1 2\n.SEGMENT CHARACTER 0 OK "1"\n'
+        texts[f"unipen/CDROM/train_r01_v07/data/1a/aga/aga{number:02d}.dat"] = made_up.encode()
+    folder = tmp_path / "unipen62"
+    folder.mkdir()
+    write_archive(folder / UNIPEN, texts)
+    chosen = np.flatnonzero(np.isin(codes, ["aga00", "aga05", "aga07", "aga08"]))
+    rows = np.isin(writers, chosen)
+    expect("unipen62", classes=62, writers=4, images=int(rows.sum()))
+    monkeypatch.setenv("FL_META_DATA", str(tmp_path))
+    monkeypatch.setattr(unipen, "WRITERS", {"aga": "0 5 7-8"})
+    data = load_dataset("unipen62")
+    (folder / UNIPEN).unlink()
+    kept = {"images": images[rows], "labels": labels[rows], "writer_codes": codes[chosen], "classes": classes}
+    np.savez(folder / "unipen62.npz", writers=np.searchsorted(chosen, writers[rows]), **kept)
+    whole = load_dataset("unipen62")
+    assert whole.counts.tolist() == [194, 186, 160, 189] and data.client_ids == whole.client_ids
+    assert data.fingerprint == whole.fingerprint

@@ -37,6 +37,7 @@ _UNPACKING = ".unpacking-"
 _LZMA_MEMORY = 1 << 29
 _DECOMPRESSORS: dict[str, Callable[[], Any]] = {
     ".gz": partial(zlib.decompressobj, zlib.MAX_WBITS + 16),  # + 16: with gzip's header and checksum
+    ".tgz": partial(zlib.decompressobj, zlib.MAX_WBITS + 16),
     ".bz2": bz2.BZ2Decompressor,
     ".lzma": partial(lzma.LZMADecompressor, memlimit=_LZMA_MEMORY),
     ".xz": partial(lzma.LZMADecompressor, memlimit=_LZMA_MEMORY),
@@ -57,7 +58,7 @@ def unpack(archive: Path, target: Path, names: Sequence[str], limit: int) -> dic
         DataFileError: if the archive is damaged, unsafe, or lacks a file; nothing is unpacked.
         OSError: if the folder cannot be written to, or the disk is full.
     """
-    limit = min(limit, max(HARMLESS, LARGEST_RATIO * archive.stat().st_size))
+    limit = content_limit(archive, limit)
     total, checksums = 0, dict[str, str]()
     try:
         with (
@@ -95,6 +96,11 @@ def unpack(archive: Path, target: Path, names: Sequence[str], limit: int) -> dic
         raise OSError(f"cannot unpack {archive} into {target}: {error.strerror or error}") from error
 
 
+def content_limit(archive: Path, limit: int) -> int:
+    """How many bytes may come out of an archive: at most `limit`, fewer if it is small."""
+    return min(limit, max(HARMLESS, LARGEST_RATIO * archive.stat().st_size))
+
+
 def members(archive: Path, single: str, limit: int) -> Generator[tuple[str, Iterator[bytes]], None, None]:
     """The path and the content, piece by piece, of each regular file, in the order of the archive.
 
@@ -113,7 +119,7 @@ def members(archive: Path, single: str, limit: int) -> Generator[tuple[str, Iter
                         _check_crc(archive, info)
                         with opened.open(info) as content:
                             yield info.filename, _pieces(archive, content)
-        elif ".tar" in archive.suffixes:
+        elif ".tar" in archive.suffixes or archive.suffix == ".tgz":
             with closing(decompressed(archive)) as pieces:
                 stream: Any = io.BufferedReader(_Stream(archive, pieces, limit + HARMLESS), _CHUNK)
                 with tarfile.open(fileobj=stream, mode="r|") as tar:

@@ -7,9 +7,12 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import IO
 
+import numpy as np
 import pooch
 import requests
 
@@ -17,6 +20,7 @@ from fl_meta.data.catalogue import CATALOGUE, Download, existing, folder, folder
 from fl_meta.data.files.archives import unpack
 from fl_meta.data.files.checksum import RECORD, compare, read_record, remember, verify
 from fl_meta.data.files.errors import DataFileError
+from fl_meta.support.atomic_files import write_atomically
 
 # Called with a file's name, how many of its bytes have arrived, and how many it has (None if unknown).
 Progress = Callable[[str, int, int | None], object]
@@ -28,7 +32,7 @@ _TIMEOUT = 30  # seconds without a byte
 
 
 def fetch(name: str, progress: Progress) -> list[Path]:
-    """Fetch the files of a data set into its sub-folder of `folder()`, and unpack them.
+    """Fetch the files of a data set into its sub-folder of `folder()`; unpack them, or build what is read.
 
     An interrupted download is left as FILE.part, and the next call resumes it. A file or archive that was
     put there by hand is verified and used. If all files are there already, nothing is done.
@@ -66,11 +70,13 @@ def fetch(name: str, progress: Progress) -> list[Path]:
             ) from error
         except OSError as error:
             raise OSError(f"cannot fetch {download.file} into {target}: {error.strerror or error}") from error
-        if download.unpacks_to:
+        if download.builder:
+            _build(name, download, path, progress)
+        elif download.unpacks_to:
             checksums = unpack(path, target, download.unpacks_to, download.unpacked_bytes)
             remember(name, *(target / file for file in checksums), checksums=checksums)
-            if not put_by_hand:
-                path.unlink()
+        if download.unpacks_to and not put_by_hand:
+            path.unlink()
     return located(name)
 
 
@@ -78,6 +84,15 @@ def check_files(name: str) -> Iterator[tuple[Path, int, str]]:
     """Each file of a data set, its size in bytes, and what its checksum was compared with."""
     for path in located(name) or [existing(name, file) for file in CATALOGUE[name].forms[0].files]:
         yield path, path.stat().st_size, compare(name, path) or UNKNOWN
+
+
+def _build(name: str, download: Download, archive: Path, progress: Progress) -> None:
+    """Make the .npz file of a data set from an archive whose files are in another format."""
+    (file,) = download.unpacks_to
+    target = archive.with_name(file)
+    arrays = resolve_name(download.builder)(archive, partial(progress, file))
+    write_atomically(target, lambda temporary: np.savez_compressed(temporary, **arrays))
+    remember(name, target)
 
 
 def _reason(error: requests.RequestException) -> str:
