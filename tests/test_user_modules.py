@@ -6,11 +6,14 @@ import itertools
 import json
 import random
 import re
+import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,7 @@ import torch
 from safetensors import safe_open
 from tiny_tasks import assert_same_runs, one_round, quietly, same_bits
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fl_meta.algorithms.optimizers import SGD, Adam
 from fl_meta.algorithms.sent import LocalStep
@@ -34,9 +38,9 @@ from fl_meta.engines.local_training import (
     hessian_vector_product,
 )
 from fl_meta.engines.stacked.engine import StackedEngine
-from fl_meta.evaluation.personalization import personalize
+from fl_meta.evaluation.personalization import Evaluation, personalize
 from fl_meta.models.model import Model
-from fl_meta.models.parameters import Params, relative_error
+from fl_meta.models.parameters import Params, add, relative_error
 from fl_meta.training import rounds
 from fl_meta.training.baselines import train_centralized, train_local_only
 from fl_meta.training.checkpoints import Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
@@ -155,6 +159,88 @@ class Rounded(nn.Module):
         return x.abs().clamp(max=4).long()
 
 
+class Own(nn.Module):
+    """A linear layer and a `forward` of the user's."""
+
+    def __init__(self, forward: Callable[[Own, Tensor], object], **buffers: Tensor | None) -> None:
+        super().__init__()
+        self.linear, self.run, self.calls = nn.Linear(FEATURES, CLASSES), forward, 0
+        for name, buffer in buffers.items():
+            self.register_buffer(name, buffer)
+
+    def forward(self, x: Tensor) -> object:
+        return self.run(self, x)
+
+
+def kept_outputs(own: Own, x: Tensor) -> Tensor:
+    own.features = own.linear(x)
+    return own.features
+
+
+def hooked_before_pooling() -> nn.Module:
+    module = nn.Sequential(
+        nn.Unflatten(1, (1, 3, 4)),
+        nn.Conv2d(1, 2, 2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(2, CLASSES),
+    )
+    module[2].register_forward_hook(lambda module, inputs, outputs: outputs.sin() - 0.3)
+    return module
+
+
+class ColumnDropout(nn.Dropout2d):
+    """It drops whole features of the batch, by way of its parent."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.t()[None, :, :, None])[0, :, :, 0].t()
+
+
+class InEvaluation(nn.Module):
+    """A pretrained body whose batch normalization stays in evaluation mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.norm = nn.Linear(FEATURES, 6), nn.BatchNorm1d(6)
+        self.norm.running_mean += 0.3
+
+    def train(self, mode: bool = True) -> InEvaluation:
+        super().train(mode)
+        self.norm.eval()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.norm(self.linear(x)))
+
+
+def doubled(plain: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    return 2 * plain(x)
+
+
+def patched() -> nn.Module:
+    """Its first layer has a `forward` of its own, as adapters have."""
+    module = mlp()
+    module[0].forward = partial(doubled, module[0].forward)
+    return module
+
+
+def with_hook(register: str, hook: Callable[..., object], *middle: nn.Module) -> nn.Module:
+    module = mlp(*middle)
+    getattr(module[2], register)(hook)
+    return module
+
+
+def halved_gradient(
+    module: nn.Module, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]
+) -> tuple[Tensor]:
+    return (inputs[0] / 2,)
+
+
+def mixed(module: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> Tensor:
+    return outputs - outputs.mean(0)
+
+
 def backbone_of_images() -> nn.Module:
     return nn.Sequential(
         nn.Unflatten(1, (1, 3, 4)),
@@ -192,6 +278,18 @@ TRAINED: dict[str, Callable[[], nn.Module]] = {
     "weight norm": lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(FEATURES, CLASSES))),
     "in place in the middle": lambda: nn.Sequential(
         nn.Linear(FEATURES, 6), nn.ReLU(inplace=True), nn.Linear(6, CLASSES)
+    ),
+    "dropout by way of its parent": lambda: mlp(ColumnDropout(0.3)),
+    "statistics that are only read": lambda: frozen(
+        nn.Sequential(InEvaluation(), nn.Linear(6, CLASSES)).double(), "0"
+    ),
+    "forward of a layer replaced": patched,
+    "hook on a gradient": lambda: with_hook("register_full_backward_hook", halved_gradient, nn.Linear(6, 6)),
+    "hook that mixes examples": lambda: with_hook("register_forward_hook", mixed, nn.GELU()),
+    "hook before pooling": lambda: hooked_before_pooling(),
+    "outputs kept": lambda: Own(kept_outputs),
+    "sparse buffer": lambda: Own(
+        lambda own, x: own.linear((own.graph.to(x.dtype) @ x.t()).t()), graph=torch.eye(FEATURES).to_sparse()
     ),
     "named parts": lambda: nn.Sequential(
         OrderedDict(body=nn.Linear(FEATURES, 6), act=nn.ReLU(), head=nn.Linear(6, CLASSES))
@@ -388,6 +486,162 @@ def test_a_rule_of_ones_own_has_the_trainable_parameters(data: FederatedDataset)
     assert not found["2.weight"].any() and found["0.weight"].any()
 
 
+def at_an_odd_address(tensor: Tensor) -> Tensor:
+    """The same numbers where safetensors might leave them in the memory of a file."""
+    room = torch.empty(tensor.numel() + 1, dtype=tensor.dtype)[1:]
+    return room.copy_(tensor.flatten()).view(tensor.shape)
+
+
+@pytest.mark.parametrize("kind", ["stacked", "loop"])
+def test_where_parameters_are_in_memory_changes_no_bit(
+    data: FederatedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    model = Model("frozen", lambda: frozen(mlp(nn.Linear(6, 6), nn.ReLU()), "0", "2"))
+    stages = [Stage(fedavg(2, client=HEAVY, batch_size=4, keeps_momentum=True), 4, 3)]
+    start = model.init(0)
+    expected = quietly(model, data, stages, params=start, engine=kind)
+    odd = {name: at_an_odd_address(tensor) for name, tensor in start.items()}
+    assert_same_runs(quietly(model, data, stages, params=odd, engine=kind), expected)
+    for number in (1, 2, 3):
+        checkpoint = Checkpoint(tmp_path / f"{number}.safetensors", every=1)
+        with monkeypatch.context() as patch:
+            patch.setattr(rounds, "run_round", stops_after(number, rounds.run_round))
+            with pytest.raises(KeyboardInterrupt):
+                quietly(model, data, stages, params=start, engine=kind, checkpoint=checkpoint)
+        assert_same_runs(
+            quietly(model, data, stages, params=start, engine=kind, checkpoint=checkpoint), expected
+        )
+
+
+def test_a_rule_may_give_any_order_and_write_into_what_it_gets(data: FederatedDataset) -> None:
+    model = Model("mlp", mlp)
+    params = model.init(0)
+
+    def sum_of_gradients(steps: Sequence[LocalStep]) -> Params:
+        total = steps[0].gradient
+        for step in steps[1:]:
+            total = add(total, step.gradient)
+        for step in steps:
+            for tensor in step.params.values():
+                tensor.zero_()
+        return dict(reversed(total.items()))
+
+    expected, _ = one_round("loop", model, params, data, fedavg(2, client=SGD(0.1), batch_size=4))
+    rule = replace(fedavg(2, client=SGD(0.1), batch_size=4), sends=sum_of_gradients)
+    found, _ = one_round("stacked", model, params, data, rule)
+    assert list(found) == list(params) and relative_error(found, expected) < 1e-6
+    assert same_bits(params, model.init(0))
+
+
+def test_a_rule_that_sends_no_tensors_is_refused(data: FederatedDataset) -> None:
+    model = Model("mlp", mlp)
+    rule = replace(fedavg(1), sends=numbers_alone)
+    with pytest.raises(ValueError, match="must return a dictionary of tensors") as caught:
+        one_round("loop", model, model.init(0), data, rule)
+    assert any("'client_0'" in note for note in caught.value.__notes__)
+
+
+def numbers_alone(steps: Sequence[LocalStep]) -> dict[str, float]:
+    return dict.fromkeys(steps[0].params, 1.0)
+
+
+def test_what_is_tied_is_not_half_frozen() -> None:
+    model = Model("tied", Tied)
+    with pytest.raises(
+        ValueError, match=r"'out.weight' and 'into.weight' are one parameter.*name both parts"
+    ):
+        model.only("out")
+    assert model.only("into", "out").num_parameters == model.num_parameters
+
+
+def test_freezing_after_the_first_use_is_refused(data: FederatedDataset) -> None:
+    module = mlp()
+    model, stages = Model("own", lambda: module), [Stage(fedavg(1), 1, 2)]
+    quietly(model, data, stages)
+    assert all(part.training for part in module.modules())  # the caller's module is as it was
+    module[0].requires_grad_(False)
+    with pytest.raises(
+        ValueError, match="were frozen, or trained again, after it was first used; make a new"
+    ):
+        quietly(model, data, stages)
+    run = quietly(Model("own", lambda: module), data, stages)
+    assert torch.equal(run.params["0.weight"], module[0].weight)
+    assert run.params["0.weight"].data_ptr() != module[0].weight.data_ptr()
+
+
+def test_a_frozen_mask_may_be_infinite(data: FederatedDataset) -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mask = nn.Parameter(torch.tensor([0.0, 0.0, -torch.inf]), requires_grad=False)
+            self.linear = nn.Linear(FEATURES, CLASSES)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.linear(x) + self.mask.where(self.mask == 0, -9.0)
+
+    run = quietly(Model("masked", Masked), data, [Stage(fedavg(1), 2, 2)])
+    assert run.params["mask"].isinf().any()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_parameters_of_any_type_and_in_one_memory_are_saved(
+    data: FederatedDataset, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    def two_of_one() -> nn.Module:
+        module = nn.Sequential(
+            nn.Linear(FEATURES, FEATURES), nn.Linear(FEATURES, FEATURES), nn.Linear(FEATURES, 3)
+        )
+        module[1].weight.data = module[0].weight.data
+        return module
+
+    model, stages = Model("two of one", two_of_one), [Stage(fedavg(1), 2, 2)]
+    params = {name: tensor.to(dtype) for name, tensor in model.init(0).items()}
+    params["1.weight"] = params["0.weight"]
+    checkpoint = Checkpoint(tmp_path / "run.safetensors", every=1)
+    run = quietly(model, data, stages, params=params, checkpoint=checkpoint)
+    again = quietly(model, data, stages, params=params, checkpoint=checkpoint)
+    assert all(torch.equal(run.params[name], again.params[name]) for name in params)
+
+
+def test_other_values_in_a_buffer_are_another_run(data: FederatedDataset, tmp_path: Path) -> None:
+    def features(scale: float) -> Model:
+        return Model(
+            "features", lambda: Own(lambda own, x: own.linear(x * own.scale), scale=torch.tensor(scale))
+        )
+
+    stages, checkpoint = [Stage(fedavg(1), 1, 2)], Checkpoint(tmp_path / "run.safetensors")
+    quietly(features(1.0), data, stages, checkpoint=checkpoint)
+    quietly(features(1.0), data, stages, checkpoint=checkpoint)
+    with pytest.raises(CheckpointError, match=r"buffers is .* in the checkpoint and .* in this run"):
+        quietly(features(5.0), data, stages, checkpoint=checkpoint)
+
+
+def test_a_model_may_run_in_several_threads(data: FederatedDataset) -> None:
+    model, stages = (
+        Model("mlp", lambda: mlp(nn.Linear(6, 6), nn.ReLU())),
+        [Stage(fedavg(4, batch_size=2), 3, 3)],
+    )
+    expected = [quietly(model, data, stages, seed=seed, engine="loop") for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda seed: quietly(model, data, stages, seed=seed, engine="loop"), range(4)))
+    for run, same in zip(found, expected, strict=True):
+        assert_same_runs(run, same)
+
+
+def test_a_checkpoint_stays_where_it_was_named(
+    data: FederatedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    home, here = Checkpoint("~/run.safetensors"), Checkpoint("run.safetensors")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for place in (home, here):
+        quietly(Model("mlp", mlp), data, [Stage(fedavg(1), 1, 2)], checkpoint=place)
+    assert (tmp_path / "home/run.safetensors").exists() and (tmp_path / "run.safetensors").exists()
+    assert list(Path().iterdir()) == []
+
+
 def test_parameters_that_are_not_there_are_an_error() -> None:
     model = Model("mlp", mlp)
     params = model.init(0)
@@ -397,19 +651,6 @@ def test_parameters_that_are_not_there_are_an_error() -> None:
 
 
 # --- modules that are refused ---------------------------------------------------------------------------
-
-
-class Own(nn.Module):
-    """A linear layer and a `forward` of the user's."""
-
-    def __init__(self, forward: Callable[[Own, Tensor], object], **buffers: Tensor) -> None:
-        super().__init__()
-        self.linear, self.run, self.calls = nn.Linear(FEATURES, CLASSES), forward, 0
-        for name, buffer in buffers.items():
-            self.register_buffer(name, buffer)
-
-    def forward(self, x: Tensor) -> object:
-        return self.run(self, x)
 
 
 def running_mean(own: Own, x: Tensor) -> Tensor:
@@ -465,6 +706,116 @@ def only_evaluates(own: Own, x: Tensor) -> Tensor:
     return own.linear(x)
 
 
+class InAList(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(CLASSES, FEATURES))
+        self.weights = [self.weight]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weights[0].t()
+
+
+class Merging(nn.Module):
+    """A low-rank adapter that is merged into the weight in evaluation mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.adapter = nn.Linear(FEATURES, CLASSES), nn.Parameter(torch.ones(CLASSES, FEATURES))
+        self.merged = False
+
+    def train(self, mode: bool = True) -> Merging:
+        if self.merged == mode:
+            self.linear.weight.data += self.adapter.data * (-1 if mode else 1)
+            self.merged = not mode
+        return super().train(mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x) if self.merged else self.linear(x) + x @ self.adapter.t()
+
+
+class Referring(nn.Module):
+    """A function in it refers to the module that it was made for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(FEATURES, CLASSES)
+        self.function = lambda x: self.linear(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+class Uncopied(nn.Linear):
+    def __deepcopy__(self, memo: object) -> Uncopied:
+        return self
+
+
+class Reversed(torch.autograd.Function):
+    """The gradient backwards, as strong as the number of calls says, or random."""
+
+    calls = 0
+
+    @staticmethod
+    def forward(context: object, x: Tensor, random: bool) -> Tensor:
+        context.random = random
+        return x.clone()
+
+    @staticmethod
+    def backward(context: object, slope: Tensor) -> tuple[Tensor, None]:
+        Reversed.calls += 1
+        return -slope * (torch.rand(()) if context.random else Reversed.calls), None
+
+
+class FromNumPy(nn.Dropout):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * np.random.binomial(1, 0.5) if self.training else x  # noqa: NPY002
+
+
+class Scheduled(nn.Dropout):
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.p = min(0.9, self.p + 0.1)
+        return super().forward(x)
+
+
+def checkpointed(own: Own, x: Tensor) -> Tensor:
+    return checkpoint(lambda x: own.linear(x).square(), x, use_reentrant=False)
+
+
+def first_batch(own: Own, x: Tensor) -> Tensor:
+    if own.mean is None:
+        own.mean = x.detach().mean(0)
+    return own.linear(x - own.mean)
+
+
+def kept_in_evaluation(own: Own, x: Tensor) -> Tensor:
+    if own.training:
+        own.weight = None
+        return own.linear(x)
+    if getattr(own, "weight", None) is None:
+        own.weight = 2 * own.linear.weight.detach()
+    return x @ own.weight.t()
+
+
+def running_mean_of_many(own: Own, x: Tensor) -> Tensor:
+    if len(x) > 3:
+        own.mean += x.detach().mean(0)
+    return own.linear(x - own.mean)
+
+
+def with_lock() -> nn.Module:
+    module = mlp()
+    module.lock = threading.Lock()
+    return module
+
+
+def masked_gradient() -> nn.Module:
+    module = nn.Linear(FEATURES, CLASSES)
+    module.weight.register_hook(lambda gradient: gradient * 0)
+    return module
+
+
 def of_two_types() -> nn.Module:
     return nn.Sequential(nn.Linear(FEATURES, 6), nn.Linear(6, CLASSES, dtype=torch.complex64))
 
@@ -488,6 +839,36 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "batch norm": (
         lambda: nn.Sequential(nn.BatchNorm1d(FEATURES), nn.Linear(FEATURES, CLASSES)),
         "BatchNorm1d '0' keeps running statistics",
+    ),
+    "running mean of many examples": (
+        lambda: Own(running_mean_of_many, mean=torch.zeros(FEATURES)),
+        "changes the buffer 'mean'",
+    ),
+    "first batch": (lambda: Own(first_batch, mean=None), "returns something else when it is called again"),
+    "weight kept in evaluation": (
+        lambda: Own(kept_in_evaluation),
+        "returns something else when it is called",
+    ),
+    "parameters in a list": (InAList, "computes with other parameters than those it is given"),
+    "computed again": (lambda: Own(checkpointed), "computes with other parameters than those it is given"),
+    "adapter merged": (Merging, "changes the module's own parameter 'linear.weight'"),
+    "function of another module": (Referring, "cannot be copied.*its copy computes something else"),
+    "its own copy": (lambda: Uncopied(FEATURES, CLASSES), "__deepcopy__ returns the module itself"),
+    "lock": (lambda: with_lock(), "cannot be copied, as each thread needs a module of its own"),
+    "mask on a gradient": (masked_gradient, "the parameter 'weight' has a hook on its gradient"),
+    "gradient by number of calls": (
+        lambda: Own(lambda own, x: own.linear(Reversed.apply(x * own.linear.weight.sum(), False))),
+        "its gradient is another one when it is computed again",
+    ),
+    "random gradient": (
+        lambda: Own(lambda own, x: own.linear(Reversed.apply(x * own.linear.weight.sum(), True))),
+        "backward draws random numbers by itself",
+    ),
+    "dropout of NumPy": (lambda: mlp(FromNumPy(0.3)), "draws random numbers by itself"),
+    "dropout on a schedule": (lambda: mlp(Scheduled(0.1)), "returns something else when it is called again"),
+    "logits of less precision": (
+        lambda: Own(lambda own, x: own.linear(x).bfloat16()),
+        "returns torch.bfloat16; logits must be of the parameters' type, torch.float32",
     ),
     "counter": (lambda: Own(counted), "returns something else when it is called again"),
     "memory": (lambda: Own(remembered), "returns something else when it is called again"),
@@ -662,3 +1043,9 @@ def test_an_error_in_a_round_says_where(data: FederatedDataset, kind: str) -> No
     with pytest.raises(IndexError) as caught:
         personalize(model, model.init(0), data, epochs=1, batch_size=1, engine=kind)
     assert any("'client_3'" in note for note in caught.value.__notes__)
+    sound = data.subset([client_id for client_id in data.client_ids if client_id != "client_3"])
+    evaluation = Evaluation(data, every=1, personalization_epochs=1)
+    with pytest.raises(IndexError) as caught:
+        quietly(model, sound, [Stage(fedavg(1), 1, 3)], evaluation=evaluation, engine=kind)
+    notes = "; ".join(caught.value.__notes__)
+    assert "'client_3'" in notes and "in the evaluation after round 0, FedAvg(E=1)" in notes

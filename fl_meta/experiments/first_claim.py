@@ -24,7 +24,7 @@ from fl_meta.data.federated import PADDING, FederatedDataset
 from fl_meta.engines.local_training import client_update, local_steps
 from fl_meta.engines.threads import one_thread
 from fl_meta.experiments.expansion import GradientCache, Method, measure_expansion
-from fl_meta.models.model import Model
+from fl_meta.models.model import Model, seeded
 from fl_meta.models.parameters import Params, add, dot, norm, relative_error, scale, zeros_like
 from fl_meta.support.random_streams import random_stream, torch_seed
 from fl_meta.training.rounds import pseudo_gradient
@@ -83,8 +83,7 @@ def averaged_models(
         optimizer = torch.optim.SGD(module.parameters(), lr=client.learning_rate)
         for x, y, dropout_seed in fixed_batches(data, client_id, steps, batch_size, seed):
             optimizer.zero_grad()
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(dropout_seed)
+            with seeded(dropout_seed):
                 logits = module(x.to(next(module.parameters()).dtype) if x.is_floating_point() else x)
             loss = torch.nn.functional.cross_entropy(
                 logits.flatten(0, -2), y.flatten().long(), ignore_index=PADDING

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,17 @@ from torch.func import functional_call
 
 from fl_meta.data.federated import PADDING
 from fl_meta.models.parameters import Params
+
+# PyTorch's global generator is one for all threads.
+_generator_in_use = threading.RLock()
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from PyTorch's global generator as it begins with this seed, and leave it as it was."""
+    with _generator_in_use, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def draws_random_numbers(part: nn.Module) -> bool:
@@ -60,24 +73,35 @@ class Model:
                 "it, for example lambda: nn.Linear(784, 62), so that it can be made anew from a seed"
             )
 
-    @cached_property
+    @property
     def module(self) -> nn.Module:
-        """The module that runs; none of its own parameters is used, other than `constants`.
+        """The module that runs in this thread; none of its own parameters is used, other than `constants`.
 
         Raises:
             ValueError: if it keeps running statistics, which would make a client's result depend on the
                 clients before it, has parameters without a shape or values, or cannot be copied.
         """
-        return self.copied_module()
+        # Running a module with other parameters changes it for a moment.
+        if not hasattr(self._of_thread, "module"):
+            self._of_thread.module = self.copied_module()
+        module: nn.Module = self._of_thread.module
+        return module
+
+    @cached_property
+    def _of_thread(self) -> threading.local:
+        return threading.local()
 
     def copied_module(self, own: Params | None = None) -> nn.Module:
         """A copy of the module as it was built, for a thread of its own or to be tried out.
 
         Args:
-            own: values for its own parameters; the others are those of `module`, in the same memory.
+            own: values for its own parameters. Without these, its parameters and buffers are in the same
+                memory as those of `module`.
         """
         parameters = dict(self._built.named_parameters())
-        shared = {id(parameter): parameter for parameter in parameters.values()}
+        shared: dict[int, Any] = {id(parameter): parameter for parameter in parameters.values()}
+        if own is None:  # nothing writes into buffers
+            shared |= {id(buffer): buffer for buffer in self._built.buffers()}
         for name, tensor in (self.constants | (own or {})).items():
             # One object for all names of a parameter, so that those that are tied stay so.
             shared[id(parameters[name])] = nn.Parameter(
@@ -98,8 +122,7 @@ class Model:
     @cached_property
     def _built(self) -> nn.Module:
         """The module as it was built; it never runs, so it has nothing that a call would leave in it."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # buffers may be drawn too
+        with seeded(0):  # buffers may be drawn too
             module = self.build()
         if not isinstance(module, nn.Module):
             raise ValueError(
@@ -116,6 +139,7 @@ class Model:
                     f"model {self.name!r}: the parameter {name!r} of a lazy module has no shape yet; give "
                     "the module its sizes, for example nn.Linear(784, 62) instead of nn.LazyLinear(62)"
                 )
+        modes = [(part, part.training) for part in module.modules()]
         module.train()
         for title, part in module.named_modules():
             statistics = isinstance(part, nn.modules.batchnorm._NormBase) and part.track_running_stats
@@ -124,6 +148,8 @@ class Model:
                     f"model {self.name!r}: {type(part).__name__} {title!r} keeps running statistics between "
                     "batches; use GroupNorm, or track_running_stats=False"
                 )
+        for part, mode in modes:  # it may be the caller's own module
+            part.training = mode
         return module
 
     @cached_property
@@ -138,7 +164,7 @@ class Model:
 
     @cached_property
     def frozen(self) -> frozenset[str]:
-        """The names of the parameters that stay as they are: those with `requires_grad=False`."""
+        """The names of the parameters that stay as they are: those built with `requires_grad=False`."""
         return frozenset(name for name, p in self._built.named_parameters() if not p.requires_grad)
 
     @cached_property
@@ -169,27 +195,29 @@ class Model:
             return name == part or name.startswith(f"{part}.")
 
         def build() -> nn.Module:
-            module = copy.deepcopy(self.build())  # the caller's own module may be what `build` returns
-            for name, parameter in module.named_parameters():
+            # The caller's own module may be what `build` returns.
+            module = Model(self.name, self.build).copied_module({})
+            parameters = module.named_parameters()
+            for name, parameter in parameters:
                 if not any(inside(name, part) for part in parts):
                     parameter.requires_grad_(False)
             return module
 
-        for name, parameter in self._built.named_parameters(remove_duplicate=False):
-            for other, same in self._built.named_parameters(remove_duplicate=False):
+        everywhere = list(self._built.named_parameters(remove_duplicate=False))
+        for name, parameter in everywhere:
+            for other, same in everywhere:
                 within = [any(inside(each, part) for part in parts) for each in (name, other)]
                 if parameter is same and within == [True, False]:
                     raise ValueError(
                         f"model {self.name!r}: {name!r} and {other!r} are one parameter, so it cannot be "
                         "trained in one place and frozen in the other; name both parts"
                     )
-        trainable = [name for name, p in self._built.named_parameters() if p.requires_grad]
+        trainable = [name for name, parameter in everywhere if parameter.requires_grad]
         for part in parts or [""]:
             if not any(inside(name, part) for name in trainable):
                 raise ValueError(
                     f"model {self.name!r} has no trainable parameters in {part!r}; it has "
-                    f"{', '.join(trainable)}: name some of these, or modules such as "
-                    f"{trainable[-1].rpartition('.')[0]!r}"
+                    f"{', '.join(trainable) or 'none'}: name some of these, or the modules they are in"
                 )
         return Model(f"{self.name}, only {', '.join(parts)}", build)
 
@@ -202,7 +230,9 @@ class Model:
             return self, params
         constants = {name: params[name] for name in params if name in self.frozen}
         trainable = {name: tensor for name, tensor in params.items() if name not in self.frozen}
-        return replace(self, build=lambda: self._built, constants=constants), trainable
+        bound = replace(self, build=lambda: self._built, constants=constants)
+        vars(bound)["passed"] = self.passed  # what was tried with the whole model need not be tried again
+        return bound, trainable
 
     def complete(self, params: Params) -> Params:
         """The trainable parameters together with the constants, in the module's order."""
@@ -214,8 +244,7 @@ class Model:
     def init(self, seed: int, dtype: torch.dtype = torch.float32) -> Params:
         """Fresh parameters: a function of `seed` alone."""
         _ = self.module  # built now, because tensors made inside torch.func.grad would stay tied to it
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             module = self.build()
         return {
             # A frozen table of whole numbers stays one.
@@ -246,8 +275,7 @@ class Model:
         self.module.train(training)
         if not (training and self.has_dropout):
             return cast(Tensor, functional_call(self.module, params, (x,)))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(cast(int, dropout_seed))
+        with seeded(cast(int, dropout_seed)):
             return cast(Tensor, functional_call(self.module, params, (x,)))
 
     def loss(self, params: Params, x: Tensor, y: Tensor, dropout_seed: int | None = None) -> Tensor:
@@ -255,8 +283,7 @@ class Model:
 
         Args: as in `apply`; y: labels [batch] or [batch, positions].
         """
-        logits = self.apply(params, x, dropout_seed)
-        return nn.functional.cross_entropy(logits.flatten(0, -2), y.flatten().long(), ignore_index=PADDING)
+        return mean_loss(self.apply(params, x, dropout_seed), y)
 
     @torch.no_grad()
     def score(self, params: Params, x: Tensor, y: Tensor, chunk: int = 1024) -> tuple[float, int, int]:
@@ -272,6 +299,16 @@ class Model:
 def has_own_methods(model: Model) -> bool:
     """Whether a subclass computes logits, losses or scores in its own way, which engines must then call."""
     return any(getattr(type(model), name) is not getattr(Model, name) for name in ("apply", "loss", "score"))
+
+
+def mean_loss(logits: Tensor, y: Tensor) -> Tensor:
+    """Mean cross-entropy in nats over all labels that are not `PADDING`; a scalar.
+
+    Args:
+        logits: [..., classes].
+        y: labels [...].
+    """
+    return nn.functional.cross_entropy(logits.flatten(0, -2), y.flatten().long(), ignore_index=PADDING)
 
 
 def score_logits(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:

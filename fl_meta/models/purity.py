@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fl_meta.models.model import Model, draws_random_numbers
+from fl_meta.models.model import Model, draws_random_numbers, mean_loss, seeded
 from fl_meta.models.parameters import Params
 
 # Mode, whether dropout and the like draw random numbers, and whether the inputs are other ones. What a call
@@ -25,6 +25,12 @@ _CALLS = [
     *((True, True, True), (True, False, True), (False, False, True)),
     *((False, False, False), (True, False, False), (True, True, False)),
 ]
+
+
+_DRAWS = (
+    "model {!r}: {} draws random numbers by itself, which cannot be seeded for each client and step; draw "
+    "them in forward, with a module such as nn.Dropout instead of F.dropout"
+)
 
 
 def check_calls(model: Model, params: Params, x: Tensor) -> None:
@@ -42,9 +48,12 @@ def check_calls(model: Model, params: Params, x: Tensor) -> None:
         _watched_call(model, module, params, other if others else x, training=training, drawing=drawing)
         for training, drawing, others in _CALLS
     ]
-    fresh = model.copied_module().to(x.device)
-    outputs.append(_watched_call(model, fresh, params, other, training=False, drawing=False))
-    same = [(0, 6), (1, 7), (2, 8), (5, 9)]  # the last two only if no data went before them, either
+    # The same in a module that has seen neither these inputs nor these parameters.
+    scaled = {name: t if name in model.frozen else t * 1.5 for name, t in params.items()}
+    for given, inputs in ((params, other), (scaled, x)):
+        for each in (module, model.copied_module({}).to(x.device)):
+            outputs.append(_watched_call(model, each, given, inputs, training=False, drawing=False))
+    same = [(0, 6), (1, 7), (2, 8), (9, 10), (11, 12)]
     if not all(_equal(outputs[one], outputs[again]) for one, again in same):
         raise ValueError(
             f"model {model.name!r}: forward returns something else when it is called again with the same "
@@ -77,10 +86,7 @@ def _watched_call(
         raise ValueError(f"the model {model.name!r} does not run in {mode} mode: {error}") from error
     torch_state, *other_states = _random_states()
     if other_states != states[1:] or (torch_state != states[0] and not drawing):
-        raise ValueError(
-            f"model {model.name!r}: forward draws random numbers by itself, which cannot be seeded for each "
-            "client and step; draw them with a module such as nn.Dropout instead of F.dropout"
-        )
+        raise ValueError(_DRAWS.format(model.name, "forward"))
     now = watched | {f"the buffer {name!r}": tensor for name, tensor in module.named_buffers()}
     for name, (version, value) in before.items():
         if watched[name]._version != version or not _equal(now[name], value):
@@ -99,14 +105,14 @@ def check_gradients(model: Model, params: Params, x: Tensor, y: Tensor, *, secon
     """
     leaves = {name: tensor for name, tensor in params.items() if name not in model.frozen}
 
-    def gradients(module: nn.Module, second_order: bool = False) -> list[Tensor]:
-        copy = Model(model.name, lambda: module)
+    def loss_and_gradients(module: nn.Module, second_order: bool = False) -> list[Tensor]:
         own = {name: tensor.detach().clone().requires_grad_() for name, tensor in leaves.items()}
         order = "first"
         torch.manual_seed(0)
         try:
             with torch.enable_grad():
-                loss = copy.loss(params | own, x, y, 0)
+                loss = mean_loss(functional_call(module.train(), params | own, (x.clone(),)), y)
+                states = _random_states()
                 found = torch.autograd.grad(
                     loss, list(own.values()), create_graph=second_order, materialize_grads=True
                 )
@@ -116,27 +122,35 @@ def check_gradients(model: Model, params: Params, x: Tensor, y: Tensor, *, secon
         except Exception as error:
             only = "; only MAML needs them, FOMAML and Reptile do not" if order == "second" else ""
             raise ValueError(f"the model {model.name!r} has no {order} derivatives: {error}{only}") from error
-        return [gradient.detach() for gradient in found]
+        if _random_states() != states:
+            raise ValueError(_DRAWS.format(model.name, "backward"))
+        return [loss.detach(), *(gradient.detach() for gradient in found)]
 
     module = model.copied_module().to(x.device)
-    once = gradients(module, second_order)
-    for name, gradient in zip(leaves, once, strict=True):
+    once = loss_and_gradients(module, second_order)
+    for name, gradient in zip(leaves, once[1:], strict=True):
         if gradient.layout != torch.strided:
             raise ValueError(
                 f"the model {model.name!r} has sparse gradients in {name!r}; build its embedding with "
                 "sparse=False"
             )
-    if not all(map(_equal, once, gradients(module))):
+    if not all(map(_equal, once, loss_and_gradients(module))):
         raise ValueError(
             f"model {model.name!r}: its gradient is another one when it is computed again; it must keep "
             "nothing between calls, and draw no random numbers of its own"
+        )
+    torch.manual_seed(0)
+    if not all(map(_equal, once, loss_and_gradients(model.build().to(x.device)))):
+        raise ValueError(
+            f"the model {model.name!r} cannot be copied, as each thread needs a module of its own: its copy "
+            "computes something else, as where a function in it refers to the module that it was made for"
         )
     others = {
         name: torch.full_like(parameter, torch.nan)
         for name, parameter in model.module.named_parameters()
         if parameter.is_floating_point()
     }
-    if not all(map(_equal, once, gradients(model.copied_module(others).to(x.device)))):
+    if not all(map(_equal, once, loss_and_gradients(model.copied_module(others).to(x.device)))):
         raise ValueError(
             f"model {model.name!r}: it computes with other parameters than those it is given; read "
             "them as attributes of the module in forward, not from a list (use nn.ParameterList), and do "
@@ -170,7 +184,7 @@ def random_states_are_kept() -> Iterator[None]:
     """Leave the global generators of PyTorch, Python and NumPy as they were."""
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
-        with torch.random.fork_rng(devices=[]):
+        with seeded(0):
             yield
     finally:
         np.random.set_state(numpy_state)  # noqa: NPY002

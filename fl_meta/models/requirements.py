@@ -14,6 +14,9 @@ from fl_meta.models.model import Model, has_own_methods
 from fl_meta.models.parameters import Params
 from fl_meta.models.purity import check_calls, check_gradients, random_states_are_kept
 
+# Examples that a model is tried on: some modules do something from a certain number on.
+_TRIED = 8
+
 
 def check_model(
     model: Model,
@@ -47,7 +50,7 @@ def check_model(
     # A subclass with a loss of its own may need no logits.
     if tried in model.passed or has_own_methods(model):
         return
-    x, y = (torch.from_numpy(np.array(array[:2])) for array in (data.x, data.y))
+    x, y = (torch.from_numpy(np.array(array[:_TRIED])) for array in (data.x, data.y))
     x = x.to(first.device)
     if x.is_floating_point():
         x = x.to(next(tensor.dtype for name, tensor in params.items() if name not in model.frozen))
@@ -80,6 +83,13 @@ def _check_params(model: Model, params: Params) -> None:
         raise ValueError(
             f"params do not fit the model {model.name!r}: {odd!r} has shape {given.get(odd)}, the model's "
             f"has {shapes.get(odd)}; give model.init(seed) or the params of a run of this model"
+        )
+    if {name for name, parameter in model.module.named_parameters() if not parameter.requires_grad} != (
+        model.frozen
+    ):
+        raise ValueError(
+            f"parameters of the model {model.name!r} were frozen, or trained again, after it was first used; "
+            "make a new Model for that"
         )
     trainable = [name for name in params if name not in model.frozen]
     if not trainable:
@@ -147,7 +157,7 @@ def _check_outputs(model: Model, params: Params, x: Tensor, y: Tensor, num_class
 
 
 def _check_small_batch(model: Model, params: Params, x: Tensor, size: int | None, *, training: bool) -> None:
-    if size != 1:  # two examples have been tried
+    if size != 1:  # larger ones have been tried
         return
     try:
         with torch.no_grad():

@@ -151,10 +151,15 @@ def _other(module: nn.Module, params: Params, x: Tensor, draws: Draws) -> Tensor
             # On a CPU, oneDNN's convolutions and poolings are faster in this memory format.
             client_x = client_x.to(memory_format=torch.channels_last)
         return call({name: tensor.squeeze(0) for name, tensor in params.items()}, client_x).unsqueeze(0)
-    if any(isinstance(child, nn.RNNBase) for child in module.modules()):  # vmap does not support them
+    if not all(map(_fits_vmap, module.modules())):
         clients = ({name: tensor[i] for name, tensor in params.items()} for i in range(len(x)))
         return torch.stack([call(*client) for client in zip(clients, x, strict=True)])
     return torch.vmap(call)(params, x)
+
+
+def _fits_vmap(module: nn.Module) -> bool:
+    sparse = any(buffer.layout != torch.strided for buffer in module.buffers(recurse=False))
+    return not (isinstance(module, nn.RNNBase) or sparse or does_more(module))
 
 
 OTHER = LayerRule(_other)
@@ -264,7 +269,11 @@ ELEMENTWISE = (nn.ELU, nn.GELU, nn.Hardtanh, nn.LeakyReLU, nn.SELU, nn.SiLU, nn.
 def does_more(module: nn.Module) -> bool:
     """Whether a module does more than its kind: it has hooks, or a `forward` of its own."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return "forward" in vars(module) or any(getattr(module, kind) for kind in hooks)
+    any_module = nn.modules.module._has_any_global_hook()  # type: ignore[no-untyped-call]
+    if any_module or any(getattr(module, kind) for kind in hooks):
+        return True
+    # A weight that is a plain tensor is computed by something.
+    return "forward" in vars(module) or any(isinstance(value, Tensor) for value in vars(module).values())
 
 
 def rule_of(module: nn.Module) -> LayerRule:
