@@ -78,9 +78,10 @@ def timeless(result: results.Result) -> results.Result:
 
 
 def finished(folder: Path) -> dict[int, results.Result]:
-    """The results that are in a folder, and nothing else may be in it."""
+    """The results that are in a folder; but for what is being written, nothing else may be in it."""
     paths = {seed: folder / file_name(CONFIG, seed) for seed in SEEDS}
-    assert {path.name for path in folder.glob("*")} <= {path.name for path in paths.values()} | LOCKS
+    names = {path.name for path in folder.glob("*") if ".unfinished" not in path.suffixes}
+    assert names <= {path.name for path in paths.values()} | LOCKS
     return {seed: timeless(read_result(path)) for seed, path in paths.items() if path.exists()}
 
 
