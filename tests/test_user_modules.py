@@ -38,6 +38,7 @@ from fl_meta.engines.local_training import (
     hessian_vector_product,
 )
 from fl_meta.engines.stacked.engine import StackedEngine
+from fl_meta.engines.task import ENGINES
 from fl_meta.evaluation.personalization import Evaluation, personalize
 from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params, add, relative_error
@@ -186,7 +187,7 @@ def hooked_before_pooling() -> nn.Module:
         nn.Flatten(),
         nn.Linear(2, CLASSES),
     )
-    module[2].register_forward_hook(lambda module, inputs, outputs: outputs.sin() - 0.3)
+    module[2].register_forward_hook(lambda module, inputs, outputs: -outputs)
     return module
 
 
@@ -552,6 +553,20 @@ def test_what_is_tied_is_not_half_frozen() -> None:
     ):
         model.only("out")
     assert model.only("into", "out").num_parameters == model.num_parameters
+
+
+def test_a_loss_of_ones_own_is_that_of_both_engines(data: FederatedDataset) -> None:
+    class Smoothed(Model):
+        def loss(self, params: Params, x: Tensor, y: Tensor, dropout_seed: int | None = None) -> Tensor:
+            logits = self.apply(params, x, dropout_seed)
+            return nn.functional.cross_entropy(logits, y.long(), label_smoothing=0.3)
+
+    found = [
+        one_round(e, Smoothed("own", mlp), Model("mlp", mlp).init(0), data, fedavg(1))[0] for e in ENGINES
+    ]
+    assert relative_error(*found) < 1e-6
+    plain, _ = one_round("loop", Model("mlp", mlp), Model("mlp", mlp).init(0), data, fedavg(1))
+    assert relative_error(found[0], plain) > 0.01
 
 
 def test_freezing_after_the_first_use_is_refused(data: FederatedDataset) -> None:
