@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pty
 import random
@@ -343,6 +344,18 @@ def test_the_folder_of_another_user_stays(temporary: Path) -> None:
     os.chown(theirs, 12345, 12345)
     with run_folder():
         assert theirs.exists()
+
+
+def test_temporary_files_on_a_file_system_without_locks(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_lock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_lock)
+    with run_folder() as first, run_folder() as second:
+        assert set(temporary.iterdir()) == {first, second}, "one that lives is not taken for one left behind"
+    assert list(temporary.iterdir()) == []
 
 
 # At random ------------------------------------------------------------------------------------------------
