@@ -16,14 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from killed_programs import (
-    FL_META,
-    Program,
-    has_ended,
-    listen_to_signals,
-    record_program,
-    wait_until,
-)
+from killed_programs import FL_META, Program, has_ended, listen_to_signals, record_program, wait_until
 from small_notebooks import write_notebook
 from small_results import TINY
 
@@ -81,15 +74,13 @@ def timeless(result: results.Result) -> results.Result:
 def finished(folder: Path) -> dict[int, results.Result]:
     """The results that are in a folder, and nothing else may be in it."""
     paths = {seed: folder / file_name(CONFIG, seed) for seed in SEEDS}
-    assert {path.name for path in folder.glob("*")} <= {path.name for path in paths.values()} | LOCKS
+    lock = f".{file_name(CONFIG, 0).removesuffix('-seed0.json')}.lock"
+    assert {path.name for path in folder.glob("*")} <= {path.name for path in paths.values()} | {lock}
     return {seed: timeless(read_result(path)) for seed, path in paths.items() if path.exists()}
 
 
-LOCKS = {f".{file_name(CONFIG, 0).removesuffix('-seed0.json')}.lock"}
-
-
-def computed(folder: Path, seeds: range = SEEDS) -> bool:
-    return all((folder / f"computed{seed}").exists() for seed in seeds)
+def computed(folder: Path) -> bool:
+    return all((folder / f"computed{seed}").exists() for seed in SEEDS)
 
 
 REPRODUCE = [*FL_META, "reproduce", "--output", "report"]
@@ -164,7 +155,6 @@ def test_ctrl_c_again_and_again_ends_at_once_without_a_traceback(tmp_path: Path)
     assert program.left() == ([], [])
 
 
-@pytest.mark.slow
 def test_ctrl_c_where_python_cannot_raise_is_not_lost() -> None:
     code = """if True:
         import signal, sys, time
@@ -233,7 +223,6 @@ assert ended("02"), "of the second"
     assert "Traceback" not in printed and program.left() == ([], [])
 
 
-@pytest.mark.slow
 def test_play_leaves_nothing_when_its_server_is_killed(tmp_path: Path) -> None:
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks/08_playground.ipynb").touch()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from fl_meta.data.federated import FederatedDataset
 from fl_meta.evaluation.personalization import Evaluation
 from fl_meta.models.images import logistic
 from fl_meta.models.model import Model
+from fl_meta.models.parameters import Params
 from fl_meta.training import checkpoints
 from fl_meta.training.checkpoints import Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
 from fl_meta.training.run import Run
@@ -236,10 +238,16 @@ class Scaled(nn.Module):
 
 
 def interrupted_runs_agree(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, model: Model, data: FederatedDataset, **options: Any
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    model: Model,
+    data: FederatedDataset,
+    stages: Sequence[Stage] = STAGES,
+    params: Params | None = None,
 ) -> None:
     """Resume from the checkpoint of every round."""
-    whole = quietly(model, data, STAGES, **options, checkpoint=Checkpoint(folder / "whole"))
+    train = partial(quietly, model, data, stages, params=params)
+    whole = train(checkpoint=Checkpoint(folder / "whole"))
     write = checkpoints.write_checkpoint
     for stop in range(4):
         checkpoint = Checkpoint(folder / f"{stop}", every=1)
@@ -251,8 +259,8 @@ def interrupted_runs_agree(
 
         with monkeypatch.context() as patch, pytest.raises(OSError, match="stopped"):
             patch.setattr("fl_meta.training.progress.write_checkpoint", stopping)
-            quietly(model, data, STAGES, **options, checkpoint=checkpoint)
-        assert_same_runs(quietly(model, data, STAGES, **options, checkpoint=checkpoint), whole)
+            train(checkpoint=checkpoint)
+        assert_same_runs(train(checkpoint=checkpoint), whole)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -327,5 +335,5 @@ def test_old_stages_are_not_refused_for_what_they_kept(
     tiny_images: FederatedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # In the other order: what the first stage keeps is gone in the second.
-    monkeypatch.setattr("test_progress.STAGES", [replace(STAGES[1], rounds=2), replace(STAGES[0], rounds=2)])
-    interrupted_runs_agree(tmp_path, monkeypatch, logistic(tiny_images), tiny_images)
+    stages = [replace(STAGES[1], rounds=2), replace(STAGES[0], rounds=2)]
+    interrupted_runs_agree(tmp_path, monkeypatch, logistic(tiny_images), tiny_images, stages)
