@@ -179,4 +179,4 @@ def test_names_that_are_no_text_are_refused_before_anything_runs(
     write_notebook(tmp_path / "01_gain.ipynb", ["1"])
     monkeypatch.setattr(runner, "run_all", Mock(side_effect=AssertionError))
     status, _, errors = fl_meta("reproduce", "--notebooks", tmp_path, "--output", tmp_path / "caf\udce9")
-    assert status == 2 and "is no text in this locale; run it with PYTHONUTF8=1, or choose others" in errors
+    assert status == 2 and "is not text in this locale; run it with PYTHONUTF8=1, or choose others" in errors

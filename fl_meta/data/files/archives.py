@@ -105,8 +105,8 @@ def members(archive: Path, single: str, limit: int) -> Generator[tuple[str, Iter
     """The path and the content, piece by piece, of each regular file, in the order of the archive.
 
     The content must be read before the next file is asked for. Close the generator if you do not read it to
-    the end; only there is the archive known to be whole. Who reads the content counts it; what else a .tar
-    contains is bounded here, by `limit` and what is harmless.
+    the end; only there is the archive known to be whole. Whoever reads the content bounds it; what else a
+    .tar contains is bounded here, by `limit` and what is harmless.
     """
     with reading(archive, "an archive of its kind"):
         if archive.suffix == ".zip":
