@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -13,8 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
-from tiny_tasks import assert_same_runs, quietly
+from tiny_tasks import assert_same_runs, content_of, quietly
 from torch import Tensor, nn
 
 from fl_meta.algorithms.optimizers import SGD, Adam
@@ -26,7 +24,7 @@ from fl_meta.models.images import logistic
 from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params
 from fl_meta.training import checkpoints
-from fl_meta.training.checkpoints import Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
+from fl_meta.training.checkpoints import Checkpoint, CheckpointError, write_checkpoint
 from fl_meta.training.run import Run
 
 CLIENT = SGD(0.1, momentum=0.5)
@@ -34,19 +32,11 @@ STAGES = [
     Stage(fedavg(1, client=CLIENT, server=SGD(1.0, momentum=0.9), batch_size=6), 1, 2),
     Stage(fedavg(1, client=CLIENT, server=Adam(0.01), batch_size=6, keeps_momentum=True), 3, 2),
 ]
-Content = tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]  # tensors, config, progress
 
 
 def go(data: FederatedDataset, path: Path) -> Run:
     evaluation = Evaluation(data, 2, 1, client=CLIENT, keeps_momentum=True)
     return quietly(logistic(data), data, STAGES, evaluation=evaluation, checkpoint=Checkpoint(path, every=1))
-
-
-def content_of(path: Path) -> Content:
-    with safe_open(path, framework="pt") as file:
-        config = json.loads(file.metadata()["notes"])["config"]
-    tensors, progress = read_checkpoint(path, config)
-    return tensors, config, progress
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import random
 import re
 import warnings
@@ -17,8 +16,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
-from tiny_tasks import assert_same_runs, one_round, quietly, same_bits
+from tiny_tasks import assert_same_runs, content_of, one_round, quietly, same_bits
 from torch import Tensor, nn
 
 from fl_meta.algorithms.optimizers import SGD, Adam
@@ -40,7 +38,7 @@ from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params, relative_error
 from fl_meta.training import rounds
 from fl_meta.training.baselines import train_centralized, train_local_only
-from fl_meta.training.checkpoints import Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
+from fl_meta.training.checkpoints import Checkpoint, CheckpointError, write_checkpoint
 
 FEATURES, CLASSES = 12, 3
 HEAVY = SGD(0.1, momentum=0.5, weight_decay=0.01)
@@ -291,18 +289,12 @@ def test_no_optimizer_moves_frozen_parameters(
         CheckpointError, match=r"frozen is .'0.weight', '0.bias', '2.weight', '2.bias'. in the"
     ):
         quietly(other, data, stages, params=params, engine=kind, checkpoint=checkpoint)
-    tensors, notes = read_checkpoint(Path(checkpoint.path), config := written_config(checkpoint.path))
+    tensors, config, notes = content_of(tmp_path / "run.safetensors")
     forged = tmp_path / "forged.safetensors"
     write_checkpoint(forged, tensors | {"params/0.bias": tensors["params/0.bias"] + 1}, config, notes)
     with pytest.raises(CheckpointError, match=r"params/0.bias is frozen, but is not what it was"):
         quietly(model, data, stages, params=params, engine=kind, checkpoint=Checkpoint(forged))
     assert_same_runs(quietly(model, data, stages, params=params, engine=kind, checkpoint=checkpoint), run)
-
-
-def written_config(path: Path | str) -> dict[str, object]:
-    with safe_open(path, framework="pt") as file:
-        config: dict[str, object] = json.loads(file.metadata()["notes"])["config"]
-    return config
 
 
 def stops_after(number: int, run_round: Callable[..., object]) -> Callable[..., object]:
