@@ -81,14 +81,14 @@ class Program:
         return self.printed()
 
     def shows(self, text: str, seconds: float = 30) -> str:
-        """What the program has printed when a text is in it, or after so much time."""
+        """What the program has printed when a text is in it, when it has ended, or after so much time."""
         assert self.process.stdout is not None
         stream, shown, deadline = self.process.stdout.fileno(), b"", time.monotonic() + seconds
-        while text.encode() not in shown:
-            left = max(0, deadline - time.monotonic())
-            if not select.select([stream], [], [], left)[0]:
-                break
-            shown += os.read(stream, 4096)
+        while text.encode() not in shown and (left := deadline - time.monotonic()) > 0:
+            if select.select([stream], [], [], left)[0]:
+                if not (piece := os.read(stream, 4096)):
+                    break
+                shown += piece
         return shown.decode()
 
     def printed(self) -> str:
