@@ -98,7 +98,12 @@ def unpack(archive: Path, target: Path, names: Sequence[str], limit: int) -> dic
 
 def content_limit(archive: Path, limit: int) -> int:
     """How many bytes may come out of an archive: at most `limit`, fewer if it is small."""
-    return min(limit, max(HARMLESS, LARGEST_RATIO * archive.stat().st_size))
+    return min(limit, most_content(archive.stat().st_size))
+
+
+def most_content(size: int) -> int:
+    """How many bytes may come out of so many compressed ones."""
+    return max(HARMLESS, LARGEST_RATIO * size)
 
 
 def members(archive: Path, single: str, limit: int) -> Generator[tuple[str, Iterator[bytes]], None, None]:
