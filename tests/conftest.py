@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from fl_meta.command_line import main as cli
 from fl_meta.data.federated import PADDING, FederatedDataset
 
-# Tests share the modules small_results, small_notebooks and tiny_tasks.
+# Tests share modules that are beside this one.
 sys.path.insert(0, str(Path(__file__).parent))
 pytest.register_assert_rewrite("tiny_tasks")
 
@@ -30,6 +32,20 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if measured:
         terminalreporter.section("measured")
         terminalreporter.write("\n".join([*measured, ""]))
+
+
+@pytest.fixture
+def fl_meta(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[Any, str, str]]:
+    """Runs a command; gives its exit status, what it printed, and its errors."""
+
+    def run(*arguments: object) -> tuple[Any, str, str]:
+        try:
+            status: Any = cli.main([str(argument) for argument in arguments])
+        except SystemExit as stopped:
+            status = stopped.code
+        return status, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture(scope="session")

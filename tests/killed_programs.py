@@ -57,14 +57,14 @@ class Program:
     def __init__(self, command: Sequence[str], folder: Path, **environment: str) -> None:
         # Not in the folder of the test: the path of a socket may not be long.
         self.temporary = Path(tempfile.mkdtemp(prefix="killed_"))
-        self._name = f"FL_META_TEST={uuid4()}"
+        name = str(uuid4())
+        self._entry = f"FL_META_TEST={name}".encode()
         paths = [str(REPOSITORY), str(REPOSITORY / "tests")]
         self.process = subprocess.Popen(
             command,
             cwd=folder,
             env=os.environ
-            | dict([self._name.split("=")])
-            | {"PYTHONPATH": os.pathsep.join(paths), "TMPDIR": str(self.temporary)}
+            | {"FL_META_TEST": name, "PYTHONPATH": os.pathsep.join(paths), "TMPDIR": str(self.temporary)}
             | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -81,14 +81,14 @@ class Program:
         return self.printed()
 
     def shows(self, text: str, seconds: float = 30) -> str:
-        """What the program has printed when a text is in it, or after so much time."""
+        """What the program has printed when a text is in it, when it has ended, or after so much time."""
         assert self.process.stdout is not None
         stream, shown, deadline = self.process.stdout.fileno(), b"", time.monotonic() + seconds
-        while text.encode() not in shown:
-            left = max(0, deadline - time.monotonic())
-            if not select.select([stream], [], [], left)[0]:
-                break
-            shown += os.read(stream, 4096)
+        while text.encode() not in shown and (left := deadline - time.monotonic()) > 0:
+            if select.select([stream], [], [], left)[0]:
+                if not (piece := os.read(stream, 4096)):
+                    break
+                shown += piece
         return shown.decode()
 
     def printed(self) -> str:
@@ -100,7 +100,7 @@ class Program:
         found = {}
         for path in Path("/proc").glob("[0-9]*"):
             try:
-                if self._name.encode() in (path / "environ").read_bytes().split(b"\0"):
+                if self._entry in (path / "environ").read_bytes().split(b"\0"):
                     found[int(path.name)] = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()
             except OSError:
                 continue

@@ -2,7 +2,6 @@
 
 import math
 import pickle  # noqa: TID251
-import resource
 from pathlib import Path
 from typing import Any
 
@@ -207,19 +206,3 @@ def test_a_pickle_is_refused_and_never_opened(tmp_path: Path) -> None:
     assert not went_off.exists()
     pickle.loads(by_pickle.read_bytes())  # noqa: S301
     assert went_off.exists()
-
-
-# --- writing --------------------------------------------------------------------------------------------
-
-
-def test_a_file_system_that_is_full_is_an_os_error_and_keeps_the_old_file(tmp_path: Path) -> None:
-    path = written(tmp_path)
-    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
-    try:
-        with pytest.raises(OSError, match=rf"cannot write run\.safetensors into {tmp_path}: File too large"):
-            write_checkpoint(path, TENSORS, CONFIG, {"history": []})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]

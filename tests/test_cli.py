@@ -24,7 +24,6 @@ from small_notebooks import VERDICT, write_notebook
 from small_results import TINY
 
 from fl_meta import reproduction
-from fl_meta.command_line import main as cli
 from fl_meta.command_line import notebooks as notebook_commands
 from fl_meta.data.catalogue import CATALOGUE, DataSet, Download, Form
 from fl_meta.data.synthetic.linear_mixture import load_synthetic
@@ -41,20 +40,6 @@ OWN_FOLDER = """
 import os
 assert os.environ["FL_META_EXPERIMENTS"].endswith("/build/report/experiments")
 effect = seed"""
-
-
-@pytest.fixture
-def fl_meta(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs a command; gives its exit status, what it printed, and its errors."""
-
-    def run(*arguments: object) -> tuple[Any, str, str]:
-        try:
-            status: Any = cli.main([str(argument) for argument in arguments])
-        except SystemExit as stopped:
-            status = stopped.code
-        return status, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from tiny_tasks import assert_same_runs, quietly
 
 from fl_meta.algorithms.stages import Stage
 from fl_meta.algorithms.table import fedavg
-from fl_meta.command_line import main as cli
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.evidence import results
 from fl_meta.evidence.verdicts import Verdict
@@ -33,6 +32,7 @@ from fl_meta.reproduction.runner import NotebookRun, Plan
 from fl_meta.training import progress
 from fl_meta.training.checkpoints import Checkpoint
 
+Command = Callable[..., tuple[Any, str, str]]
 FULL = "File too large; raise the limit on the size of files (ulimit -f)"
 
 
@@ -45,20 +45,6 @@ def files_of_at_most(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[Any, str, str]]:
-    """Runs a command; its exit status, what it printed, and its errors."""
-
-    def run(*arguments: object) -> tuple[Any, str, str]:
-        try:
-            status: Any = cli.main([str(argument) for argument in arguments])
-        except SystemExit as stopped:
-            status = stopped.code
-        return status, *capsys.readouterr()
-
-    return run
 
 
 def test_training_keeps_the_last_checkpoint_and_resumes(
@@ -82,7 +68,7 @@ def test_training_keeps_the_last_checkpoint_and_resumes(
 
 
 def test_record_says_which_result_and_keeps_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Callable[..., tuple[Any, str, str]]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fl_meta: Command
 ) -> None:
     @contextmanager
     def threads(_: int) -> Iterator[ThreadPoolExecutor]:
@@ -96,7 +82,7 @@ def test_record_says_which_result_and_keeps_the_others(
     monkeypatch.setattr("fl_meta.command_line.results.RECORDED_EXPERIMENTS", recorded)
     done = results.load_or_run(TINY, (0, 1), folder, progress=False)
     with files_of_at_most(100):
-        status, printed, errors = run("record", "--results", folder)
+        status, printed, errors = fl_meta("record", "--results", folder)
     assert (status, printed) == (2, f"[1/2] one: seeds 0 to 1 in {folder}\n")
     last = errors.splitlines()[-1]
     assert last.endswith(FULL)
@@ -140,7 +126,7 @@ def test_reproduce_prints_the_verdicts_that_it_cannot_write(
     tmp_path: Path,
     two_runs: tuple[NotebookRun, ...],
     monkeypatch: pytest.MonkeyPatch,
-    run: Callable[..., tuple[Any, str, str]],
+    fl_meta: Command,
 ) -> None:
     sources, folder = tmp_path / "sources", tmp_path / "report"
     sources.mkdir()
@@ -152,7 +138,7 @@ def test_reproduce_prints_the_verdicts_that_it_cannot_write(
 
     monkeypatch.setattr(runner, "run_all", full)
     with files_of_at_most(resource.RLIM_INFINITY):
-        status, printed, errors = run(
+        status, printed, errors = fl_meta(
             "reproduce", "--profile", "smoke", "--notebooks", sources, "--output", folder
         )
     assert status == 2 and "gain   toy       ✔ reproduced  +1.50" in printed
@@ -188,9 +174,9 @@ def test_a_notebook_that_cannot_be_written_fails_alone(
 
 
 def test_names_that_are_no_text_are_refused_before_anything_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Callable[..., tuple[Any, str, str]]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fl_meta: Command
 ) -> None:
     write_notebook(tmp_path / "01_gain.ipynb", ["1"])
     monkeypatch.setattr(runner, "run_all", Mock(side_effect=AssertionError))
-    status, _, errors = run("reproduce", "--notebooks", tmp_path, "--output", tmp_path / "caf\udce9")
-    assert status == 2 and "is no text in this locale; run it with PYTHONUTF8=1, or choose others" in errors
+    status, _, errors = fl_meta("reproduce", "--notebooks", tmp_path, "--output", tmp_path / "caf\udce9")
+    assert status == 2 and "is not text in this locale; run it with PYTHONUTF8=1, or choose others" in errors

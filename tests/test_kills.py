@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pty
 import random
@@ -15,14 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from killed_programs import (
-    FL_META,
-    Program,
-    has_ended,
-    listen_to_signals,
-    record_program,
-    wait_until,
-)
+from killed_programs import FL_META, Program, has_ended, listen_to_signals, record_program, wait_until
 from small_notebooks import write_notebook
 from small_results import TINY
 
@@ -80,16 +74,14 @@ def timeless(result: results.Result) -> results.Result:
 def finished(folder: Path) -> dict[int, results.Result]:
     """The results that are in a folder; but for what is being written, nothing else may be in it."""
     paths = {seed: folder / file_name(CONFIG, seed) for seed in SEEDS}
+    lock = f".{file_name(CONFIG, 0).removesuffix('-seed0.json')}.lock"
     names = {path.name for path in folder.glob("*") if ".unfinished" not in path.suffixes}
-    assert names <= {path.name for path in paths.values()} | LOCKS
+    assert names <= {path.name for path in paths.values()} | {lock}
     return {seed: timeless(read_result(path)) for seed, path in paths.items() if path.exists()}
 
 
-LOCKS = {f".{file_name(CONFIG, 0).removesuffix('-seed0.json')}.lock"}
-
-
-def computed(folder: Path, seeds: range = SEEDS) -> bool:
-    return all((folder / f"computed{seed}").exists() for seed in seeds)
+def computed(folder: Path) -> bool:
+    return all((folder / f"computed{seed}").exists() for seed in SEEDS)
 
 
 REPRODUCE = [*FL_META, "reproduce", "--output", "report"]
@@ -164,7 +156,6 @@ def test_ctrl_c_again_and_again_ends_at_once_without_a_traceback(tmp_path: Path)
     assert program.left() == ([], [])
 
 
-@pytest.mark.slow
 def test_ctrl_c_where_python_cannot_raise_is_not_lost() -> None:
     code = """if True:
         import signal, sys, time
@@ -233,7 +224,6 @@ assert ended("02"), "of the second"
     assert "Traceback" not in printed and program.left() == ([], [])
 
 
-@pytest.mark.slow
 def test_play_leaves_nothing_when_its_server_is_killed(tmp_path: Path) -> None:
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks/08_playground.ipynb").touch()
@@ -344,6 +334,18 @@ def test_the_folder_of_another_user_stays(temporary: Path) -> None:
     os.chown(theirs, 12345, 12345)
     with run_folder():
         assert theirs.exists()
+
+
+def test_temporary_files_on_a_file_system_without_locks(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_lock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_lock)
+    with run_folder() as first, run_folder() as second:
+        assert set(temporary.iterdir()) == {first, second}, "one that lives is not taken for one left behind"
+    assert list(temporary.iterdir()) == []
 
 
 # At random ------------------------------------------------------------------------------------------------

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
-from tiny_tasks import assert_same_runs, quietly
+from tiny_tasks import assert_same_runs, content_of, quietly
 from torch import Tensor, nn
 
 from fl_meta.algorithms.optimizers import SGD, Adam
@@ -23,8 +22,9 @@ from fl_meta.data.federated import FederatedDataset
 from fl_meta.evaluation.personalization import Evaluation
 from fl_meta.models.images import logistic
 from fl_meta.models.model import Model
+from fl_meta.models.parameters import Params
 from fl_meta.training import checkpoints
-from fl_meta.training.checkpoints import Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
+from fl_meta.training.checkpoints import Checkpoint, CheckpointError, write_checkpoint
 from fl_meta.training.run import Run
 
 CLIENT = SGD(0.1, momentum=0.5)
@@ -32,19 +32,11 @@ STAGES = [
     Stage(fedavg(1, client=CLIENT, server=SGD(1.0, momentum=0.9), batch_size=6), 1, 2),
     Stage(fedavg(1, client=CLIENT, server=Adam(0.01), batch_size=6, keeps_momentum=True), 3, 2),
 ]
-Content = tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]  # tensors, config, progress
 
 
 def go(data: FederatedDataset, path: Path) -> Run:
     evaluation = Evaluation(data, 2, 1, client=CLIENT, keeps_momentum=True)
     return quietly(logistic(data), data, STAGES, evaluation=evaluation, checkpoint=Checkpoint(path, every=1))
-
-
-def content_of(path: Path) -> Content:
-    with safe_open(path, framework="pt") as file:
-        config = json.loads(file.metadata()["notes"])["config"]
-    tensors, progress = read_checkpoint(path, config)
-    return tensors, config, progress
 
 
 @pytest.fixture(scope="module")
@@ -236,10 +228,16 @@ class Scaled(nn.Module):
 
 
 def interrupted_runs_agree(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, model: Model, data: FederatedDataset, **options: Any
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    model: Model,
+    data: FederatedDataset,
+    stages: Sequence[Stage] = STAGES,
+    params: Params | None = None,
 ) -> None:
     """Resume from the checkpoint of every round."""
-    whole = quietly(model, data, STAGES, **options, checkpoint=Checkpoint(folder / "whole"))
+    train = partial(quietly, model, data, stages, params=params)
+    whole = train(checkpoint=Checkpoint(folder / "whole"))
     write = checkpoints.write_checkpoint
     for stop in range(4):
         checkpoint = Checkpoint(folder / f"{stop}", every=1)
@@ -251,8 +249,8 @@ def interrupted_runs_agree(
 
         with monkeypatch.context() as patch, pytest.raises(OSError, match="stopped"):
             patch.setattr("fl_meta.training.progress.write_checkpoint", stopping)
-            quietly(model, data, STAGES, **options, checkpoint=checkpoint)
-        assert_same_runs(quietly(model, data, STAGES, **options, checkpoint=checkpoint), whole)
+            train(checkpoint=checkpoint)
+        assert_same_runs(train(checkpoint=checkpoint), whole)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -327,5 +325,5 @@ def test_old_stages_are_not_refused_for_what_they_kept(
     tiny_images: FederatedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # In the other order: what the first stage keeps is gone in the second.
-    monkeypatch.setattr("test_progress.STAGES", [replace(STAGES[1], rounds=2), replace(STAGES[0], rounds=2)])
-    interrupted_runs_agree(tmp_path, monkeypatch, logistic(tiny_images), tiny_images)
+    stages = [replace(STAGES[1], rounds=2), replace(STAGES[0], rounds=2)]
+    interrupted_runs_agree(tmp_path, monkeypatch, logistic(tiny_images), tiny_images, stages)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import random
 import re
 import threading
@@ -15,12 +14,12 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
-from tiny_tasks import assert_same_runs, one_round, quietly, same_bits
+from tiny_tasks import assert_same_runs, content_of, one_round, quietly, same_bits
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -44,7 +43,7 @@ from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params, add, relative_error
 from fl_meta.training import rounds
 from fl_meta.training.baselines import train_centralized, train_local_only
-from fl_meta.training.checkpoints import Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
+from fl_meta.training.checkpoints import Checkpoint, CheckpointError, write_checkpoint
 
 FEATURES, CLASSES = 12, 3
 HEAVY = SGD(0.1, momentum=0.5, weight_decay=0.01)
@@ -81,7 +80,7 @@ def mlp(*middle: nn.Module) -> nn.Sequential:
 
 
 def frozen(module: nn.Module, *names: str) -> nn.Module:
-    """Freeze the parameters of these names, or all but those that have none of these prefixes."""
+    """The module with the parameters frozen whose names begin with one of these."""
     for name, parameter in module.named_parameters():
         if name.startswith(names):
             parameter.requires_grad_(False)
@@ -310,23 +309,21 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> E
     return StackedEngine(workers=2)
 
 
+def in_every_run(module: str, name: str) -> bool:
+    """All modules with two algorithms, and three modules with all; the campaign has the other pairs."""
+    return name in ("FedAvg, heavy", "MAML, heavy") or module in (
+        "body frozen",
+        "tied",
+        "weight frozen, bias not",
+    )
+
+
 @pytest.mark.filterwarnings("ignore:There is a performance drop")  # weight norm in a stack
 @pytest.mark.parametrize(
     ("module", "name"),
     [
-        *(
-            FEW := dict.fromkeys(
-                [
-                    *itertools.product(TRAINED, ["FedAvg, heavy", "MAML, heavy"]),
-                    *itertools.product(["body frozen", "tied", "weight frozen, bias not"], ALGORITHMS),
-                ]
-            )
-        ),
-        *(
-            pytest.param(*pair, marks=pytest.mark.campaign)
-            for pair in itertools.product(TRAINED, ALGORITHMS)
-            if pair not in FEW
-        ),
+        pytest.param(*pair, marks=[] if in_every_run(*pair) else [pytest.mark.campaign])
+        for pair in itertools.product(TRAINED, ALGORITHMS)
     ],
 )
 def test_engines_agree_and_frozen_parameters_are_constants(
@@ -391,18 +388,12 @@ def test_no_optimizer_moves_frozen_parameters(
         CheckpointError, match=r"frozen is .'0.weight', '0.bias', '2.weight', '2.bias'. in the"
     ):
         quietly(other, data, stages, params=params, engine=kind, checkpoint=checkpoint)
-    tensors, notes = read_checkpoint(Path(checkpoint.path), config := written_config(checkpoint.path))
+    tensors, config, notes = content_of(tmp_path / "run.safetensors")
     forged = tmp_path / "forged.safetensors"
     write_checkpoint(forged, tensors | {"params/0.bias": tensors["params/0.bias"] + 1}, config, notes)
     with pytest.raises(CheckpointError, match=r"params/0.bias is frozen, but is not what it was"):
         quietly(model, data, stages, params=params, engine=kind, checkpoint=Checkpoint(forged))
     assert_same_runs(quietly(model, data, stages, params=params, engine=kind, checkpoint=checkpoint), run)
-
-
-def written_config(path: Path | str) -> dict[str, object]:
-    with safe_open(path, framework="pt") as file:
-        config: dict[str, object] = json.loads(file.metadata()["notes"])["config"]
-    return config
 
 
 def stops_after(number: int, run_round: Callable[..., object]) -> Callable[..., object]:
@@ -1064,3 +1055,13 @@ def test_an_error_in_a_round_says_where(data: FederatedDataset, kind: str) -> No
         quietly(model, sound, [Stage(fedavg(1), 1, 3)], evaluation=evaluation, engine=kind)
     notes = "; ".join(caught.value.__notes__)
     assert "'client_3'" in notes and "in the evaluation after round 0, FedAvg(E=1)" in notes
+
+
+def test_a_thread_that_cannot_be_started_is_its_own_error(
+    data: FederatedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = Mock(side_effect=RuntimeError("can't start new thread"))
+    monkeypatch.setattr("fl_meta.engines.stacked.engine.ThreadPoolExecutor.submit", refused)
+    model = Model("convolution", backbone_of_images)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        quietly(model, data, [Stage(fedavg(1), 1, 5)], engine=StackedEngine(workers=2))

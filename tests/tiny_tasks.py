@@ -1,11 +1,15 @@
 """What the tests of models, engines and training share: tiny models, a round, spoiled data, comparisons."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from fl_meta.algorithms.table import Algorithm
@@ -15,6 +19,7 @@ from fl_meta.models.images import emnist_cnn, logistic, mlp, small_cnn
 from fl_meta.models.model import Model
 from fl_meta.models.parameters import Params
 from fl_meta.models.text import char_lstm, char_mlp
+from fl_meta.training.checkpoints import read_checkpoint
 from fl_meta.training.rounds import RoundInfo, pseudo_gradient
 from fl_meta.training.run import Run, train
 
@@ -77,6 +82,14 @@ def same_bits(a: Params, b: Params) -> bool:
         a[name].dtype == b[name].dtype and a[name].numpy().tobytes() == b[name].numpy().tobytes()
         for name in a
     )
+
+
+def content_of(checkpoint: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
+    """The tensors, the config and the progress in a checkpoint."""
+    with safe_open(checkpoint, framework="pt") as file:
+        config = json.loads(file.metadata()["notes"])["config"]
+    tensors, progress = read_checkpoint(checkpoint, config)
+    return tensors, config, progress
 
 
 def assert_same_runs(a: Run, b: Run) -> None:

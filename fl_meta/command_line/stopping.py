@@ -10,7 +10,6 @@ from pathlib import Path
 from threading import Timer
 from types import FrameType
 
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 _received: list[int] = []
@@ -23,11 +22,10 @@ class Stopped(KeyboardInterrupt):
 
 def stop_in_order() -> None:
     """Let signals end this program by an exception; what it ignores, as under nohup, stays ignored."""
-    for number in SIGNALS:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
-    if os.name == "posix":
-        sys.unraisablehook = _not_lost
+    sys.unraisablehook = _not_lost
     _terminals.extend(stream for stream in (1, 2) if os.isatty(stream))
     _end_with_make()
 
@@ -50,7 +48,7 @@ def last_moments() -> None:
 def _stop(number: int, _: FrameType | None) -> None:
     first = not _received
     _received.append(number)
-    if number == getattr(signal, "SIGHUP", None):
+    if number == signal.SIGHUP:
         # The terminal is gone; writing to it would be an error in whatever writes.
         for stream in _terminals:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream)

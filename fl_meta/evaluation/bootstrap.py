@@ -56,8 +56,8 @@ def bootstrap_mean(
 
     Source: Efron's percentile bootstrap.
     """
-    for name, given in (("values", values), ("weights", () if weights is None else weights)):
-        refuse_masked(name, given)
+    refuse_masked("values", values)
+    refuse_masked("weights", () if weights is None else weights)
     data = np.asarray(values, dtype=np.float64)
     weight = np.ones_like(data) if weights is None else np.asarray(weights, dtype=np.float64)
     if data.ndim != 1 or data.shape != weight.shape or len(data) == 0:

@@ -29,7 +29,7 @@ def alone(path: Path, awaited: Sequence[Path], progress: bool) -> Iterator[None]
                 with suppress(Timeout):
                     lock.acquire(timeout=1)
     try:
-        with suppress(OSError):  # Windows does not let anybody write or remove a locked file
+        with suppress(OSError):  # a full disk
             path.write_text(str(os.getpid()), encoding="utf-8")
         yield
     finally:
@@ -50,5 +50,5 @@ def remove_stale(path: Path) -> None:
 def _holder(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except OSError:  # it has just ended, or this is Windows
+    except OSError:  # it has just ended
         return "unknown"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import contextmanager, suppress
 from functools import cache, partial
-from multiprocessing import get_all_start_methods, get_context, parent_process, resource_tracker, util
+from multiprocessing import get_context, parent_process, resource_tracker, util
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
@@ -29,7 +29,7 @@ T = TypeVar("T")
 undisturbed = Lock()
 """Held by a process while it writes what it has computed: told to end, it ends after that."""
 
-_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_SIGNALS = [signal.SIGTERM, signal.SIGHUP]
 
 
 class ProcessEndedError(BrokenExecutor):
@@ -43,8 +43,8 @@ def processes(number: int) -> Iterator[Executor]:
     An exception in the block, Ctrl-C for example, ends the processes at once and silently. They also end with
     this process, whatever ends it. One that is killed fails its own task alone, with a `ProcessEndedError`.
 
-    The processes do not start as copies of this one: with a copy of its threads they would hang. Where the
-    system can, they are copies of a process that has imported everything and computed nothing.
+    The processes do not start as copies of this one: with a copy of its threads they would hang. They are
+    copies of a process that has imported everything and computed nothing.
     """
     executor = OwnProcesses(number, threads=max(1, torch.get_num_threads() // number))
     try:
@@ -60,10 +60,9 @@ class OwnProcesses(Executor):
 
     def __init__(self, number: int, threads: int) -> None:
         self._threads = threads
-        self._context: Any = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
-        if self._context.get_start_method() == "forkserver":
-            self._context.set_forkserver_preload([f"{__package__}.results"])
-            _guard_sockets()
+        self._context = get_context("forkserver")
+        self._context.set_forkserver_preload([f"{__package__}.results"])
+        _guard_sockets()
         self._tasks: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         self._running: set[BaseProcess] = set()
         self._changing = Lock()
@@ -102,9 +101,8 @@ class OwnProcesses(Executor):
     def _work(self) -> None:
         # The server that makes the copies inherits these: Ctrl-C in a terminal reaches every process of the
         # group, and in the server it would show a traceback. First the tracker, which unblocks them again.
-        if hasattr(signal, "pthread_sigmask"):
-            resource_tracker.ensure_running()
-            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, *_SIGNALS])
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, *_SIGNALS])
         while (task := self._tasks.get()) is not None:
             future, call = task
             if future.set_running_or_notify_cancel():
@@ -203,8 +201,7 @@ def _end_when_told() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, told)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the process that started this one
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     parent = parent_process()
     assert parent is not None
 

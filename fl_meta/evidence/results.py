@@ -201,20 +201,19 @@ def load_or_run(
         >>> results[0].model_named("FedAvg").accuracy_of("personalized").mean()  # doctest: +SKIP
     """
     results = _in_folder(config, seeds, folder)
-    if len(results) < len(seeds):
+    lock = folder / f".{file_name(config, 0).removesuffix('-seed0.json')}.lock"
+    if len(results) == len(seeds):
+        remove_stale(lock)
+    else:
         # Find out now, not after hours, whether the folder can be written to.
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
-    # Two notebooks may ask for the same results at the same time: one computes, the other waits for it.
-    lock = folder / f".{file_name(config, 0).removesuffix('-seed0.json')}.lock"
-    if len(results) < len(seeds):
+        # Two notebooks may ask for the same results at the same time: one computes, the other waits for it.
         awaited = [folder / file_name(config, seed) for seed in seeds]
         with alone(lock, awaited, progress):
             results = _in_folder(config, seeds, folder)
             if missing := [seed for seed in seeds if seed not in results]:
                 results |= _computed(config, missing, folder, executor, progress)
-    else:
-        remove_stale(lock)
     return [results[seed] for seed in seeds]
 
 

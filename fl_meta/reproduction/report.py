@@ -67,7 +67,7 @@ def prepare(folder: Path, sources: Path) -> Path:
         f"{folder.absolute()}{sources.absolute()}".encode()
     except UnicodeEncodeError as error:  # executed notebooks have both names in them
         raise ValueError(
-            f"the name of the folder {folder} or {sources} is no text in this locale; run it with "
+            f"the name of the folder {folder} or {sources} is not text in this locale; run it with "
             "PYTHONUTF8=1, or choose others with --notebooks and --output"
         ) from error
     notebooks = folder / NOTEBOOKS

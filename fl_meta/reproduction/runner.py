@@ -47,7 +47,7 @@ WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 PATTERN = "[0-9][0-9]_*"
 
-# What they would print about a kernel that has died, the report says.
+# The report says what they would print about a kernel that has died.
 for _logger in ("papermill", "traitlets"):
     logging.getLogger(_logger).addHandler(logging.NullHandler())
 
@@ -280,7 +280,7 @@ def _execute(
         failures.append(Failure(place, notebook_progress.source, type(error).__name__, message))
     verdicts: tuple[Verdict, ...] = ()
     if output.exists():
-        place = "executed notebook"  # a disk that is full
+        place = "executed notebook"  # the disk may be full
         try:
             notebook = nbformat.read(output, as_version=4)
             drop_progress_lines(notebook)

@@ -41,7 +41,7 @@ def plain_array(name: str, values: ArrayLike) -> Array:
         values: an array, a tensor, a table or nested lists, with at least one axis.
 
     Raises:
-        ValueError: if they are no such array, some are masked, or their type would lose digits in PyTorch.
+        ValueError: if they are not such an array, some are masked, or their type loses digits in PyTorch.
     """
     refuse_masked(name, values)
     try:

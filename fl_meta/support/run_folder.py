@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fl_meta.support.guard import MARK, clean_up, start_guard
-
-try:
-    import fcntl
-except ImportError:  # Windows: nothing tells whether the run of a folder still lives, so none is cleared
-    fcntl = None  # type: ignore[assignment]
 
 PREFIX = "fl_meta_run_"
 
@@ -29,60 +25,48 @@ def run_folder(also_after_exec: bool = False) -> Iterator[Path]:
 
     Whatever ends this process, SIGKILL for example, a guard then removes the folder and, on Linux, ends the
     processes that were started with the variables of `environment_of`. If the guard was killed as well, this
-    user's next run does both (not on Windows).
+    user's next run does both.
 
     Args:
         also_after_exec: the run goes on when this process becomes another program.
     """
     _clear_stale()
     folder, lock = _new_folder()
-    guard = start_guard(folder, () if lock is None else (lock,))
+    guard = start_guard(folder, (lock,))
     assert guard.stdin is not None
     if also_after_exec:
         for descriptor in (guard.stdin.fileno(), lock):
-            if descriptor is not None:
-                os.set_inheritable(descriptor, True)
+            os.set_inheritable(descriptor, True)
     try:
         yield folder
     finally:
         clean_up(folder)
         guard.communicate()
-        if lock is not None:
-            os.close(lock)
+        os.close(lock)
 
 
-def _new_folder() -> tuple[Path, int | None]:
+def _new_folder() -> tuple[Path, int]:
     """A new folder, and the descriptor that holds its lock."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-        lock = _locked(folder)
-        if fcntl is None or (lock is not None and folder.exists()):
-            return folder, lock
-        if lock is not None:  # before it was locked, another run took it for one that was left behind
-            os.close(lock)
-
-
-def _locked(folder: Path) -> int | None:
-    """A descriptor that holds the lock of a folder; None if another process holds it."""
-    if fcntl is None:
-        return None
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
+        # Before it is locked, another run may take it for one that was left behind.
+        with suppress(FileNotFoundError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            with suppress(OSError):  # a file system without locks: then nobody else can lock it either
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if folder.exists():
+                return folder, descriptor
+            os.close(descriptor)
 
 
 def _clear_stale() -> None:
     """Clean up after this user's runs that were killed together with their guards."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        lock = _locked(folder)
-        if lock is not None:
-            if os.fstat(lock).st_uid == os.getuid():
-                clean_up(folder)
-            os.close(lock)
+        with suppress(OSError):  # somebody else's, no folder, or locked by a run that lives
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(descriptor).st_uid == os.getuid():
+                    clean_up(folder)
+            finally:
+                os.close(descriptor)

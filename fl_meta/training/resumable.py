@@ -106,6 +106,7 @@ def _spoiled(title: str, tensor: Tensor, start: Params) -> bool:
 
 
 _Form: TypeAlias = "tuple[tuple[int, ...], tuple[torch.dtype, ...]]"  # a shape, and the types allowed
+_REAL = torch.float32, torch.float64, torch.float16, torch.bfloat16
 
 
 def _forms(run: Resumable, number: int) -> dict[str, _Form]:
@@ -119,9 +120,6 @@ def _forms(run: Resumable, number: int) -> dict[str, _Form]:
         for key in () if name in run.config["frozen"] else keys:
             forms[f"server/{name}/{key}"] = ((), _REAL) if key == "step" else form
     return forms
-
-
-_REAL = torch.float32, torch.float64, torch.float16, torch.bfloat16
 
 
 def _server_keys(optimizer: SGD | Adam) -> tuple[str, ...]:
@@ -158,16 +156,16 @@ def _history_problems(history: Any, number: int, run: Resumable) -> Iterator[str
         for name, value in place.items():
             if type(row.get(name)) is not type(value) or row[name] != value:
                 yield f"history[{i}].{name} is {short(row.get(name))}, not {value!r}"
-        for name in measured if i else ():
-            if name not in row:
-                yield f"history[{i}].{name} is missing"
-        for name in row.keys() - place.keys():
+        measured_here = measured if i else {}
+        for name in (name for name in measured_here if name not in row):
+            yield f"history[{i}].{name} is missing"
+        for name in (name for name in row if name not in place):
             scored = run.evaluation is not None and name.startswith("held_out_")
-            kind = measured.get(name) if i else None
-            if kind is None and not scored:
+            if name not in measured_here and not scored:
                 yield f"history[{i}].{name} is not part of this run"
-            if type(row[name]) is not (kind or float):
-                yield f"history[{i}].{name} is {short(row[name])}, not of type {(kind or float).__name__}"
+            kind = measured_here.get(name, float)
+            if type(row[name]) is not kind:
+                yield f"history[{i}].{name} is {short(row[name])}, not of type {kind.__name__}"
             least, most = 0 if kind is int else -math.inf, math.inf
             if scored and "accuracy" in name:
                 least, most = 0, 1

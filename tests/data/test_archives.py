@@ -234,13 +234,13 @@ def test_zeros_in_the_list_of_a_zip_do_not_mean_an_empty_file(
     assert_refused(path, target, "damaged, or not an archive .*two checksums of 'a.bin'")
 
 
-@pytest.mark.parametrize("name", [".", "in/..", "in/.", ""])
-@pytest.mark.parametrize("kind", ["x.tar.gz", "x.zip"])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("x.tar.gz", ""), *((kind, name) for kind in ("x.tar.gz", "x.zip") for name in (".", "in/..", "in/."))],
+)
 def test_a_file_without_a_name_is_refused_in_these_words(
     tmp_path: Path, target: Path, name: str, kind: str
 ) -> None:
-    if name == "" and kind == "x.zip":
-        pytest.skip("zipfile itself does not write one")
     archive = archive_of(tmp_path / kind, ("a.bin", TEXT), (name, b"x"))
     assert_refused(archive, target, "is not the name of a file|leads out of the folder")
 
@@ -253,7 +253,7 @@ def test_the_folder_itself_may_be_in_an_archive(
 ) -> None:
     """As `tar -C folder -czf x.tar.gz .` packs it; and a name that no disk takes harms nobody."""
     unpack(
-        archive_of(tmp_path / kind, folder, ("./a.bin", TEXT), ("b" * 99_0, b"x")), target, ["a.bin"], 10**6
+        archive_of(tmp_path / kind, folder, ("./a.bin", TEXT), ("b" * 990, b"x")), target, ["a.bin"], 10**6
     )
     assert [path.name for path in target.iterdir()] == ["a.bin"]
 

@@ -58,8 +58,7 @@ def unpack(archive: Path, target: Path, names: Sequence[str], limit: int) -> dic
         DataFileError: if the archive is damaged, unsafe, or lacks a file; nothing is unpacked.
         OSError: if the folder cannot be written to, or the disk is full.
     """
-    limit = content_limit(archive, limit)
-    total, checksums = 0, dict[str, str]()
+    checksums = dict[str, str]()
     try:
         with (
             locked(target) as alone,
@@ -78,9 +77,6 @@ def unpack(archive: Path, target: Path, names: Sequence[str], limit: int) -> dic
                 wanted, checksum = name in names, hashlib.sha256()
                 with Path(folder, name).open("wb") if wanted else nullcontext() as file:
                     for piece in pieces:
-                        total += len(piece)
-                        if total > limit:
-                            raise _too_much(archive, limit)
                         if file:
                             file.write(piece)
                             checksum.update(piece)
@@ -96,18 +92,38 @@ def unpack(archive: Path, target: Path, names: Sequence[str], limit: int) -> dic
         raise OSError(f"cannot unpack {archive} into {target}: {error.strerror or error}") from error
 
 
-def content_limit(archive: Path, limit: int) -> int:
-    """How many bytes may come out of an archive: at most `limit`, fewer if it is small."""
-    return min(limit, max(HARMLESS, LARGEST_RATIO * archive.stat().st_size))
+def most_content(size: int) -> int:
+    """How many bytes may come out of so many compressed ones."""
+    return max(HARMLESS, LARGEST_RATIO * size)
 
 
 def members(archive: Path, single: str, limit: int) -> Generator[tuple[str, Iterator[bytes]], None, None]:
     """The path and the content, piece by piece, of each regular file, in the order of the archive.
 
     The content must be read before the next file is asked for. Close the generator if you do not read it to
-    the end; only there is the archive known to be whole. Who reads the content counts it; what else a .tar
-    contains is bounded here, by `limit` and what is harmless.
+    the end; only there is the archive known to be whole.
+
+    Raises:
+        DataFileError: if the archive is damaged or unsafe, or if all that is read of the files is more than
+            `limit`, or more than so small an archive may hold.
     """
+    limit, total = min(limit, most_content(archive.stat().st_size)), 0
+
+    def counted(pieces: Iterator[bytes]) -> Iterator[bytes]:
+        nonlocal total
+        for piece in pieces:
+            total += len(piece)
+            if total > limit:
+                raise _too_much(archive, limit)
+            yield piece
+
+    with closing(_members(archive, single, limit)) as opened:
+        for path, pieces in opened:
+            yield path, counted(pieces)
+
+
+def _members(archive: Path, single: str, limit: int) -> Generator[tuple[str, Iterator[bytes]], None, None]:
+    """See `members`; only what a .tar contains besides the files is bounded here."""
     with reading(archive, "an archive of its kind"):
         if archive.suffix == ".zip":
             with zipfile.ZipFile(archive) as opened:

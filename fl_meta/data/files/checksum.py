@@ -32,7 +32,7 @@ class Known(TypedDict, total=False):
 
     bytes: int
     sha256: str
-    # Missing if it was too near to be trusted.
+    # Missing if it was too recent to be trusted.
     mtime_ns: int
 
 

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Generator
 from pathlib import Path
 
-from fl_meta.data.files.archives import HARMLESS, LARGEST_RATIO
+from fl_meta.data.files.archives import most_content
 from fl_meta.data.files.arrays import Columns, client_name, optional
 from fl_meta.data.files.errors import DataFileError, reading
 
@@ -22,7 +22,7 @@ def groups(path: Path, within: str) -> Generator[tuple[str, Columns], None, None
     """
     with optional("h5py"):
         import h5py
-    most = max(HARMLESS, LARGEST_RATIO * path.stat().st_size)
+    most = most_content(path.stat().st_size)
     heaps_are_checked = False
     with (
         reading(path, f"an HDF5 file with arrays in {within}/<client>/<key>"),

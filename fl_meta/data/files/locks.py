@@ -5,20 +5,19 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[bool]:
-    """Wait until no other process is in such a block for this folder; false if its disk knows no locks."""
+    """Wait for the lock of a folder and hold it; false on a network disk without locks."""
     descriptor = os.open(folder, os.O_RDONLY)
+    alone = False
     try:
-        try:
+        with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             alone = True
-        except OSError:  # a network disk
-            alone = False
         yield alone
     finally:
         os.close(descriptor)

@@ -26,11 +26,14 @@ def selecting(path: Path) -> Iterator[Select]:
                 f"{path}: a program that was writing it was stopped, and left {left.name} beside it: "
                 "open and close the file with the program sqlite3, or get it again"
             )
+    kind = "a SQLite file of this data set"
+    with reading(path, kind):
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
     # The cursors too are closed here: each keeps the file open, and an error's traceback keeps the cursor.
-    with closing(_connected(path)) as connection, ExitStack() as cursors:
+    with closing(connection), ExitStack() as cursors:
 
         def select(query: str, *values: Any) -> Generator[tuple[Any, ...], None, None]:
-            with reading(path, "a SQLite file of this data set"):
+            with reading(path, kind):
                 cursor = cursors.enter_context(closing(connection.execute(query, values)))
                 # Not "yield from", which would close the cursor, perhaps in another thread.
                 for row in cursor:  # noqa: UP028
@@ -43,8 +46,3 @@ def selecting(path: Path) -> Iterator[Select]:
                 f"{path}: damaged, cut off after {path.stat().st_size:,} of its {pages * size:,} bytes"
             )
         yield select
-
-
-def _connected(path: Path) -> sqlite3.Connection:
-    with reading(path, "a SQLite file of this data set"):
-        return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)

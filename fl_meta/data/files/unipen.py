@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fl_meta.data.files.archives import content_limit, members
+from fl_meta.data.files.archives import members
 from fl_meta.data.files.errors import DataFileError, reading
 from fl_meta.support.array_types import Array
 
@@ -107,16 +107,10 @@ class UnipenArchive:
         self.path = path
         self.statements = lru_cache(maxsize=8)(self._statements)
         self._texts = dict[str, bytes]()
-        limit, total = content_limit(path, limit), 0
         with closing(members(path, "", limit)) as opened:
             for name, pieces in opened:
                 held = zlib.compressobj(1)
-                compressed = list[bytes]()
-                for piece in pieces:
-                    total += len(piece)
-                    if total > limit:
-                        raise DataFileError(f"{path}: holds more than {limit:,} bytes")
-                    compressed.append(held.compress(piece))
+                compressed = [held.compress(piece) for piece in pieces]
                 # The archive has folders of its own above these two.
                 if place := re.search(r"(?:^|/)((?:data|include)/.*)", name):
                     self._texts[place[1]] = b"".join([*compressed, held.flush()])

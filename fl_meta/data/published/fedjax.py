@@ -11,7 +11,7 @@ import numpy as np
 
 from fl_meta.data.encoding import CHARACTERS
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.data.files.archives import HARMLESS, LARGEST_RATIO
+from fl_meta.data.files.archives import most_content
 from fl_meta.data.files.arrays import Columns, client_name, optional
 from fl_meta.data.files.checksum import verified_file
 from fl_meta.data.files.errors import DataFileError
@@ -91,7 +91,7 @@ def _columns(path: Path, client_id: str, blob: bytes) -> Columns:
         import msgpack
     try:
         stream = zlib.decompressobj()
-        content = stream.decompress(blob, max(HARMLESS, LARGEST_RATIO * len(blob)))
+        content = stream.decompress(blob, most_content(len(blob)))
         if not stream.eof:
             raise ValueError("it is cut off, or larger than it can be")
         columns = msgpack.unpackb(content, ext_hook=_array, raw=False)

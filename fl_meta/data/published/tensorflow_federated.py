@@ -231,7 +231,7 @@ def _sqlite_clients(path: Path, split: str) -> Clients:
             yield client_id, columns
         for client_id, number in expected.items():
             _check_number(path, split, client_id, 0, number)
-            # As in LEAF's files, a client may have no examples; which arrays they would have, others tell.
+            # As in LEAF's files, a client may have no examples; it has empty arrays of another's names.
             yield client_name(path, client_id), {key: np.empty(0) for key in columns}
 
 

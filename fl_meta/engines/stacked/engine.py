@@ -174,7 +174,6 @@ class StackedEngine:
         If it fails, `alone` is called for each client of the chunk, to find out which one it is.
         """
         own, stop = threading.local(), threading.Event()
-        failed: dict[int, Sequence[str]] = {}
         dual_allowed = allows_dual_layer(training, layers, second_order)
 
         def check() -> None:
@@ -186,12 +185,8 @@ class StackedEngine:
                 own.layers = spare.get_nowait()
             # Counted anew for each chunk, because other processes come and go.
             inside = min(workers, idle_cores()) if share and workers > 1 else 1
-            try:
-                with torch.no_grad():
-                    return run(Stack(training, own.layers, chunk, dual_allowed, inside), check)
-            except Exception as error:
-                failed[id(error)] = chunk
-                raise
+            with torch.no_grad():
+                return run(Stack(training, own.layers, chunk, dual_allowed, inside), check)
 
         workers = self.workers or allowed_threads()
         training.model.module.to(training.device).train()
@@ -224,21 +219,26 @@ class StackedEngine:
             return
         before = torch.get_num_threads()
         pool = ThreadPoolExecutor(outside, initializer=partial(torch.set_num_threads, 1))
-        running: deque[Future[T]] = deque()
+        running: deque[tuple[Sequence[str], Future[T]]] = deque()
+
+        def first_result() -> T:
+            chunk, future = running.popleft()
+            try:
+                return future.result()
+            except Exception as error:
+                stop.set()
+                pool.shutdown(cancel_futures=True)
+                _name_client(error, chunk, alone)
+                raise
+
         try:
             for chunk in chunks:
                 # Results wait in memory for those before them, so their number is bounded.
                 if len(running) == 2 * outside:
-                    yield running.popleft().result()
-                running.append(pool.submit(work, chunk))
+                    yield first_result()
+                running.append((chunk, pool.submit(work, chunk)))
             while running:
-                yield running.popleft().result()
-        except Exception as error:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-            if chunk_of_error := failed.get(id(error)):  # not, for example, if no thread can be started
-                _name_client(error, chunk_of_error, alone)
-            raise
+                yield first_result()
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
