@@ -21,7 +21,7 @@ from fl_meta.data.synthetic.strokes import IMAGE_SIZE
 from fl_meta.support.array_types import ByteArray, Float32Array, IntArray
 from fl_meta.support.atomic_files import write_atomically
 from fl_meta.support.folders import cache_folder, named_folder
-from fl_meta.support.validation import whole_number
+from fl_meta.support.validation import share, whole_number
 
 # Raise this when the same knobs and seed begin to give other images. Cached images are then drawn again, and
 # checkpoints of images on demand are refused.
@@ -68,8 +68,7 @@ def load_writers(
     """
     knobs = Knobs(seed, style, label_skew, size_skew, mean_examples)
     num_writers = whole_number("num_writers", num_writers)
-    if not 0 <= test_fraction < 1:
-        raise ValueError(f"test_fraction={test_fraction} is not in [0, 1)")
+    test_fraction = share("test_fraction", test_fraction)
     if on_demand and not isinstance(cache, bool):
         raise ValueError(
             f"cache={str(cache)!r}, but images on demand are not cached; leave out one of the two"
