@@ -125,8 +125,8 @@ class FederatedDataset:
         Args:
             x: inputs [examples, ...]; floating-point values must be finite.
             y: whole-number labels [examples], or [examples, positions] with `PADDING` where there is none.
-            client_ids: the client of each example [examples], of any type that has a distinct `str`; none may
-                be missing (None, NaN).
+            client_ids: the client of each example [examples]: text, bytes of it in UTF-8, or numbers or other
+                objects whose `str` differs if they do; none may be missing (None, NaN).
             test_fraction: share of each client's examples, drawn at random per client, for its test part
                 (rounded, but at least one example for each part); 0 leaves every test part empty.
             test_mask: booleans [examples] that say which are test examples; replaces `test_fraction`.
@@ -139,7 +139,8 @@ class FederatedDataset:
 
         Raises:
             ValueError: for arrays of unequal length, masked ones or such as PyTorch does not have, NaN or
-                infinity in `x`, a label out of range, or a client with too few examples to split.
+                infinity in `x`, a label out of range, a client with too few examples to split, or ids of
+                which two are the same in one way and different in another.
         """
         x, y, owners = plain_array("x", x), plain_array("y", y), _owners(client_ids)
         if not len(x) == len(y) == len(owners):
@@ -428,8 +429,8 @@ def _owners(client_ids: ArrayLike) -> Array:
             raise ValueError(f"different clients have the same name {name!r}; give each its own")
         if name_of[owner] != name:
             raise ValueError(
-                f"{name!r} and {name_of[owner]!r} in client_ids are equal, but have different names; give all "
-                "clients ids of one type"
+                f"{name!r} and {name_of[owner]!r} in client_ids are equal, but have different names; give "
+                "all clients ids of one type"
             )
         if name.endswith("\0"):
             raise ValueError(f"the client id {name!r} ends with a zero byte, which is lost; leave it out")

@@ -22,7 +22,6 @@ from fl_meta.data.files.locks import locked
 from fl_meta.support.atomic_files import write_atomically
 
 RECORD = "fetched.json"
-_FORGET = "if you meant to change it, delete {!r} from {}"
 # A disk's clock is coarse: a file could be changed again within this time, and its time not show it.
 _CLOCK_NS = 2 * 10**9
 
@@ -40,6 +39,11 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
     """The checksum of a file, in hexadecimal digits."""
     with reading(path, "a file that can be read"), path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def forgetting(folder: Path, key: str) -> str:
+    """What to do so that the record no longer counts for a file."""
+    return f"if you meant to change it, or what is recorded is wrong, delete {key!r} from {folder / RECORD}"
 
 
 def verify(path: Path, size: int | None, checksum: str | None, advice: str = "") -> None:
@@ -95,7 +99,7 @@ def check_nothing_is_gone(folder: Path, within: str) -> None:
     """Refuse to go on without a recorded file of a sub-folder, where the names are not fixed."""
     for key in read_record(folder):
         if key.startswith(f"{within}/") and not (folder / key).is_file():
-            forget = _FORGET.format(key, folder / RECORD)
+            forget = forgetting(folder, key)
             raise FileNotFoundError(f"{folder / key}: is no longer there; put it back, or {forget}")
 
 
@@ -104,8 +108,7 @@ def compare(name: str, path: Path) -> str:
     folder, key = _place(name, path)
     compared = ""
     if known := read_record(folder).get(key):
-        advice = f", or {_FORGET.format(key, folder / RECORD)}"
-        verify(path, known["bytes"], f"sha256:{known['sha256']}", advice)
+        verify(path, known["bytes"], f"sha256:{known['sha256']}", f", or {forgetting(folder, key)}")
         compared = "checksum as when it was fetched or checked"
     download = _published(name).get(path.name)
     if download and download.checksum:
