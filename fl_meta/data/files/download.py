@@ -87,7 +87,7 @@ def fetch(name: str, progress: Progress) -> list[Path]:
 def check_files(name: str) -> Iterator[tuple[Path, int, str]]:
     """Each file of a data set, its size in bytes, and what its checksum was compared with."""
     for path in located(name) or [existing(name, file) for file in CATALOGUE[name].forms[0].files]:
-        yield path, path.stat().st_size, compare(name, path) or UNKNOWN
+        yield path, path.stat().st_size, compare(name, path)[0] or UNKNOWN
 
 
 def _build(name: str, download: Download, archive: Path, progress: Progress) -> None:
@@ -117,8 +117,8 @@ def _retrieve(name: str, download: Download, path: Path, progress: Progress) -> 
     checksum = download.checksum or (f"sha256:{first['sha256']}" if first else None)
     forget = forgetting(path.parent, path.name) if first and not download.checksum else ""
     if path.is_file():
-        verify(path, download.bytes, checksum, forget and f", or {forget}")
-        remember(name, path)
+        sha256 = verify(path, download.bytes, checksum, forget and f", or {forget}")
+        remember(name, path, checksums={path.name: sha256})
         return
     part = path.with_name(f"{path.name}.part")
 
