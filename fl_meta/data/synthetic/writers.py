@@ -14,7 +14,7 @@ import numpy as np
 
 from fl_meta.data.encoding import CHARACTERS, as_floats
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.data.files.arrays import read_arrays
+from fl_meta.data.files.arrays import check_range, read_arrays
 from fl_meta.data.on_demand import OnDemand
 from fl_meta.data.synthetic.handwriting import Knobs, draw_labels, draw_writer
 from fl_meta.data.synthetic.strokes import IMAGE_SIZE
@@ -158,9 +158,13 @@ def _drawn_or_cached(num_writers: int, knobs: Knobs, cache: bool | str | Path) -
 
 def _read(path: Path, num_writers: int) -> Drawn:
     images, labels, counts = read_arrays(path, "images", "labels", "counts")
+    if labels.dtype != np.int64 or counts.dtype != np.int64:
+        raise ValueError(f"it holds labels of type {labels.dtype} and counts of type {counts.dtype}")
     shapes = (images.shape, labels.shape, counts.shape)
     examples = int(counts.sum())
     expected = ((examples, IMAGE_SIZE, IMAGE_SIZE), (examples,), (num_writers,))
     if shapes != expected or images.dtype != np.uint8:
         raise ValueError(f"it holds arrays of shape {shapes}, not {expected}")
+    check_range(path, "labels", labels, len(CHARACTERS))
+    check_range(path, "counts", counts, examples + 1)
     return images, labels, counts
