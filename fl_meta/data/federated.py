@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from fl_meta.data.on_demand import OnDemand
-from fl_meta.support.array_types import Array, IntArray, plain_array
+from fl_meta.support.array_types import Array, IntArray, as_array, plain_array, refuse_masked
 from fl_meta.support.random_streams import random_stream
+from fl_meta.support.validation import share, whole_number
 
 PADDING = -1  # in place of a label where there is none: the tail of a short text
 
@@ -123,8 +125,8 @@ class FederatedDataset:
         Args:
             x: inputs [examples, ...]; floating-point values must be finite.
             y: whole-number labels [examples], or [examples, positions] with `PADDING` where there is none.
-            client_ids: the client of each example [examples], of any type that has a distinct `str`; none may
-                be missing (None, NaN).
+            client_ids: the client of each example [examples]: text, bytes of it in UTF-8, or numbers or other
+                objects whose `str` differs if they do; none may be missing (None, NaN).
             test_fraction: share of each client's examples, drawn at random per client, for its test part
                 (rounded, but at least one example for each part); 0 leaves every test part empty.
             test_mask: booleans [examples] that say which are test examples; replaces `test_fraction`.
@@ -137,7 +139,8 @@ class FederatedDataset:
 
         Raises:
             ValueError: for arrays of unequal length, masked ones or such as PyTorch does not have, NaN or
-                infinity in `x`, a label out of range, or a client with too few examples to split.
+                infinity in `x`, a label out of range, a client with too few examples to split, or ids of
+                which two are the same in one way and different in another.
         """
         x, y, owners = plain_array("x", x), plain_array("y", y), _owners(client_ids)
         if not len(x) == len(y) == len(owners):
@@ -146,8 +149,7 @@ class FederatedDataset:
             )
         if len(x) == 0:
             raise ValueError("x is empty; give at least one example")
-        if not 0 <= test_fraction < 1:
-            raise ValueError(f"test_fraction={test_fraction} is not in [0, 1)")
+        test_fraction = share("test_fraction", test_fraction)
         num_classes = _check_values(x, y, num_classes)
         ids, owner_index = np.unique(owners, return_inverse=True)
         order = np.argsort(owner_index, kind="stable")
@@ -155,7 +157,11 @@ class FederatedDataset:
         starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
         if test_mask is not None:
             mask = plain_array("test_mask", test_mask)
-            if not np.isin(mask, (False, True)).all():
+            if not (
+                np.isin(mask, (False, True)).all()
+                if mask.dtype.kind in "biuf"
+                else all(isinstance(each, bool | np.bool_) for each in mask.flat)
+            ):
                 raise ValueError(f"test_mask has type {mask.dtype}; give True or False for each example")
             mask = mask.astype(bool)
             if mask.shape != (len(x),):
@@ -383,23 +389,58 @@ class FederatedDataset:
         return f"<b>{escape(self._headline())}</b><br>{escape(self.source)}{self.table().to_html()}"
 
 
+# What NumPy writes for a missing value when it makes one type of a list of text.
+_MISSING_AS_TEXT = ("nan", "NaN", "NaT", "None", "<NA>")
+
+
 def _owners(client_ids: ArrayLike) -> Array:
     """The client of each example as text [examples]."""
-    owners = plain_array("client_ids", client_ids)
-    if owners.ndim != 1:
-        raise ValueError(f"client_ids has shape {owners.shape}; give one client for each example")
-    if (missing := np.flatnonzero(pd.isna(owners))).size:
-        raise ValueError(f"the client of example {missing[0]} is missing; leave such examples out")
+    owners: list[Any]
+    kind = type(client_ids).__name__
+    if isinstance(client_ids, Sequence) and not isinstance(client_ids, str | bytes):
+        # One by one: NumPy would first give all of them one type, in which different ids can be equal.
+        refuse_masked("client_ids", client_ids)
+        owners = [_scalar(owner) for owner in client_ids]
+    else:
+        array = as_array("client_ids", client_ids)
+        if array.ndim != 1:
+            raise ValueError(f"client_ids has shape {array.shape}; give one client for each example")
+        owners, kind = list(array), f"{kind} ({array.dtype})"
+        for example, owner in enumerate(owners) if array.dtype.kind == "U" else ():
+            if owner in _MISSING_AS_TEXT:
+                raise ValueError(
+                    f"the client of example {example} is {str(owner)!r}, which NumPy writes for a missing "
+                    "value; leave such examples out, or give client_ids as a list if it is a client's name"
+                )
     try:
-        names = owners.astype(str)
+        names = [owner.decode() if isinstance(owner, bytes) else str(owner) for owner in owners]
         "".join(names).encode()
-        owner_of = dict(zip(names, owners, strict=True))
-        shared = {name for name, owner in zip(names, owners, strict=True) if owner_of[name] != owner}
+        name_of, owner_of = dict(zip(owners, names, strict=True)), dict(zip(names, owners, strict=True))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"client_ids of type {owners.dtype} cannot be read as text: {error}") from error
-    if shared:
-        raise ValueError(f"different clients have the same name {str(min(shared))!r}; give each its own")
-    return names
+        raise ValueError(f"client_ids of type {kind} cannot be read as text: {error}") from error
+    for owner in name_of:
+        if isinstance(owner, tuple):
+            raise ValueError(f"client_ids has a tuple, {owner!r}; give one text or number for each example")
+        if pd.isna(owner):
+            missing = next(example for example, other in enumerate(owners) if other is owner)
+            raise ValueError(f"the client of example {missing} is missing; leave such examples out")
+    for owner, name in zip(owners, names, strict=True):
+        if owner_of[name] != owner:
+            raise ValueError(f"different clients have the same name {name!r}; give each its own")
+        if name_of[owner] != name:
+            raise ValueError(
+                f"{name!r} and {name_of[owner]!r} in client_ids are equal, but have different names; give "
+                "all clients ids of one type"
+            )
+        if name.endswith("\0"):
+            raise ValueError(f"the client id {name!r} ends with a zero byte, which is lost; leave it out")
+    return np.array(names, dtype=str)
+
+
+def _scalar(owner: Any) -> Any:
+    """An id, taken out of the tensor or array without axes that it may be in."""
+    shape = getattr(owner, "shape", None)
+    return owner.item() if shape == () and not isinstance(owner, np.generic) else owner
 
 
 def _check_values(x: Array, y: Array, num_classes: int | None) -> int:
@@ -415,12 +456,9 @@ def _check_values(x: Array, y: Array, num_classes: int | None) -> int:
         raise ValueError(f"y has shape {y.shape}; give labels [examples], or [examples, positions]")
     if y.dtype.kind not in "iu":
         raise ValueError(f"y has type {y.dtype}; labels must be whole numbers of an integer type")
-    if num_classes is None:
-        num_classes = int(y.max()) + 1
-    if num_classes < 1 or y.max() == PADDING:
-        raise ValueError(
-            f"num_classes={num_classes} and the largest label {y.max()}: there is no label at all"
-        )
+    if y.max() == PADDING:
+        raise ValueError(f"the largest label is {PADDING}, which is no label: there is no label at all")
+    num_classes = int(y.max()) + 1 if num_classes is None else whole_number("num_classes", num_classes)
     lowest = PADDING if y.ndim > 1 else 0
     wrong = np.argwhere((y < lowest) | (y >= num_classes))
     if len(wrong):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,30 +19,34 @@ _WIDER: dict[str, type[np.signedinteger[Any]]] = {"uint16": np.int32, "uint32": 
 
 
 def refuse_masked(name: str, values: ArrayLike) -> None:
-    """Refuse an array of which some values are masked, or a list with such an array in it.
+    """Refuse an array of which some values are masked, or a list with such an array in it, however deep.
 
     Raises:
         ValueError: if some are; NumPy itself would drop the mask and use what is under it.
     """
-    parts = values if isinstance(values, list | tuple) else [values]
-    if any(isinstance(part, np.ma.MaskedArray) and np.ma.is_masked(part) for part in parts):
+    if _is_masked(values):
         raise ValueError(
             f"{name} has masked values, which would be used as if they were there; leave them out, or give "
             f"them a value with {name}.filled(…)"
         )
 
 
-def plain_array(name: str, values: ArrayLike) -> Array:
-    """Values as an array of NumPy's own class and this machine's byte order; no copy if they are one already.
+def _is_masked(values: object) -> bool:
+    if isinstance(values, np.ma.MaskedArray):
+        return bool(np.ma.is_masked(values))
+    return (
+        isinstance(values, Sequence) and not isinstance(values, str | bytes) and any(map(_is_masked, values))
+    )
 
-    Unsigned numbers of 16 bits or more become signed ones, because PyTorch can hardly compute with them.
+
+def as_array(name: str, values: ArrayLike) -> Array:
+    """Values as an array of whatever type NumPy gives them, with at least one axis.
 
     Args:
         name: what the error calls them.
-        values: an array, a tensor, a table or nested lists, with at least one axis.
 
     Raises:
-        ValueError: if they are not such an array, some are masked, or their type loses digits in PyTorch.
+        ValueError: if they are not such an array, or some are masked.
     """
     refuse_masked(name, values)
     try:
@@ -56,6 +61,22 @@ def plain_array(name: str, values: ArrayLike) -> Array:
             f"{name} is a single {type(values).__name__} without an axis of examples; give an array "
             "[examples, …], for a sparse matrix .toarray()"
         )
+    return array
+
+
+def plain_array(name: str, values: ArrayLike) -> Array:
+    """Values as an array of NumPy's own class and this machine's byte order; no copy if they are one already.
+
+    Unsigned numbers of 16 bits or more become signed ones, because PyTorch can hardly compute with them.
+
+    Args:
+        name: what the error calls them.
+        values: an array, a tensor, a table or nested lists, with at least one axis.
+
+    Raises:
+        ValueError: if they are not such an array, some are masked, or their type would lose digits in PyTorch.
+    """
+    array = as_array(name, values)
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         raise ValueError(f"{name} has type {array.dtype}, which PyTorch lacks; use {name}.astype(np.float64)")
     wider = _WIDER.get(array.dtype.newbyteorder("=").name)

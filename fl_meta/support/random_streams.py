@@ -18,8 +18,9 @@ def _word(part: int | str) -> int:
 
 
 def _entropy(seed: int, purpose: str, key: tuple[int | str, ...]) -> NDArray[np.uint32] | list[int]:
-    if seed < 0:
-        raise ValueError(f"seed={seed} is negative; use an integer of 0 or more")
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        problem = "negative" if isinstance(seed, int | np.integer) else "not a whole number"
+        raise ValueError(f"seed={seed!r} is {problem}; use an integer of 0 or more")
     # NumPy reads a list of integers as 32-bit words and pads it with zeros. The length and two words for each
     # number make sure that no two keys look alike.
     numbers = [int(seed), _word(purpose), len(key), *(_word(part) for part in key)]

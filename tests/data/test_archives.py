@@ -190,6 +190,20 @@ def test_every_stream_of_a_compressed_file_counts(tmp_path: Path, target: Path, 
     assert_refused(path, target, "damaged, or not an archive")
 
 
+@pytest.mark.parametrize("kind", ["x.xz", "x.lzma", "x.gz", "x.bz2", "x.tar.xz", "x.tar.lzma", "x.zip"])
+@pytest.mark.parametrize("size", [0, 1, 13, 1_000, 100_000])
+def test_zeros_are_not_an_empty_file(tmp_path: Path, target: Path, kind: str, size: int) -> None:
+    """What a lost disk leaves, or a download for which room was made; liblzma takes it for an empty file."""
+    (tmp_path / kind).write_bytes(bytes(size))
+    assert_refused(tmp_path / kind, target, "damaged, or not an archive")
+
+
+def test_an_xz_file_is_not_in_the_older_format(tmp_path: Path, target: Path) -> None:
+    """Which has no checksums."""
+    (tmp_path / "x.xz").write_bytes(lzma.compress(TEXT, format=lzma.FORMAT_ALONE))
+    assert_refused(tmp_path / "x.xz", target, "damaged, or not an archive")
+
+
 def test_a_list_of_files_that_breaks_off_is_refused(tmp_path: Path, target: Path) -> None:
     """tarfile itself takes a damaged header for the end, here before a second a.bin."""
     path = archive_of(tmp_path / "x.tar.gz", ("a.bin", TEXT), ("in/a.bin", TEXT))

@@ -30,13 +30,13 @@ def npz(small: Callable[..., Path]) -> Path:
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
     """The files of which a checksum was computed."""
-    paths, digest = list[Path](), checksum.digest
+    paths, digests = list[Path](), checksum.digests
 
-    def counted(path: Path, algorithm: str = "sha256") -> str:
+    def counted(path: Path, *algorithms: str) -> dict[str, str]:
         paths.append(path)
-        return digest(path, algorithm)
+        return digests(path, *algorithms)
 
-    monkeypatch.setattr(checksum, "digest", counted)
+    monkeypatch.setattr(checksum, "digests", counted)
     return paths
 
 
@@ -70,7 +70,7 @@ def test_another_time_alone_costs_one_reading(npz: Path, read: list[Path]) -> No
     os.utime(npz, (10**9 + 7,) * 2)
     read.clear()
     load_dataset("unipen62")
-    assert set(read) == {npz}
+    assert read == [npz]
     read.clear()
     load_dataset("unipen62")
     assert read == []
@@ -87,6 +87,48 @@ def test_another_size_or_content_is_refused_and_says_what_to_do(
         load_dataset("unipen62")
     assert f"delete 'unipen62.npz' from {npz.parent / RECORD}" in str(caught.value)
     assert record(npz) == before
+
+
+@pytest.mark.parametrize("key", ["unipen62", "cifar10"])
+def test_a_change_after_the_comparison_is_not_recorded_as_right(
+    small: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """A file with a record, and one with a published checksum: neither may vouch for what came after it."""
+    path = next(each for each in small(key).iterdir() if each.name != RECORD)
+    os.utime(path, OLD)
+    if key == "unipen62":
+        remember(key, path)
+    os.utime(path, (10**9 + 7,) * 2)
+    right, compared = hashlib.sha256(path.read_bytes()).hexdigest(), checksum.compare
+
+    def changed(name: str, file: Path) -> object:
+        result = compared(name, file)
+        flip(file)
+        return result
+
+    monkeypatch.setattr(checksum, "compare", changed)
+    verify_known(key, path)
+    monkeypatch.setattr(checksum, "compare", compared)
+    assert record(path)[path.name]["sha256"] == right
+    with pytest.raises(ValueError, match="does not match the checksum"):
+        compared(key, path)
+    assert record(path)[path.name].get("mtime_ns") != path.stat().st_mtime_ns
+
+
+def test_nothing_is_recorded_where_nobody_may_write(npz: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not even by root, for whom the system would let it pass."""
+    remember("unipen62", npz)
+    before = record(npz)
+    os.utime(npz, (10**9 + 7,) * 2)
+    npz.parent.chmod(0o555)
+    load_dataset("unipen62")
+    assert record(npz) == before
+    npz.parent.chmod(0o755)
+    (npz.parent / RECORD).unlink()
+    npz.parent.chmod(0o555)
+    assert main(["data", "check", "unipen62"]) == 0
+    assert "not recorded: " in capsys.readouterr().out and not (npz.parent / RECORD).exists()
+    npz.parent.chmod(0o755)
 
 
 def test_a_record_without_times_is_compared_once_and_gets_them(npz: Path, read: list[Path]) -> None:
@@ -140,7 +182,9 @@ def test_a_published_checksum_counts_for_a_file_put_there_by_hand(
     path = small("cifar10") / "cifar-10-binary.tar.gz"
     os.utime(path, OLD)
     load_dataset("cifar10")
-    assert record(path).keys() == {path.name}
+    known = record(path)
+    assert read == [path] and known.keys() == {path.name}
+    assert known[path.name]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     read.clear()
     load_dataset("cifar10")
     assert read == []

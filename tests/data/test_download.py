@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -299,8 +300,130 @@ def test_a_second_download_is_compared_with_the_first(site: Site, offer: Callabl
     fetch("toy", quiet)
     (folder / "toy.bin").unlink()
     site.files["toy.bin"] = OTHER
-    wrong("does not match .* that of the first download, in fetched.json")
+    said = wrong("does not match .* that of the first download, in fetched.json")
     assert names(folder) == {"fetched.json"}
+    assert f"delete 'toy.bin' from {folder / 'fetched.json'}" in said
+    (folder / "fetched.json").write_text("{}")
+    assert fetch("toy", quiet) == [folder / "toy.bin"]
+    assert (folder / "toy.bin").read_bytes() == OTHER
+
+
+def test_an_archive_put_there_by_hand_gets_the_same_advice(offer: Callable[..., Path]) -> None:
+    archives = [lzma.compress(content, preset=0) for content in (CONTENT, OTHER)]
+    folder = offer(archives[0], "toy.xz", unpacks_to=("toy.bin",), unpacked_bytes=2_000_000)
+    fetch("toy", quiet)
+    (folder / "toy.bin").unlink()
+    (folder / "toy.xz").write_bytes(archives[1])
+    assert f"delete 'toy.xz' from {folder / 'fetched.json'}" in wrong("does not match the checksum")
+    (folder / "fetched.json").unlink()
+    assert fetch("toy", quiet) == [folder / "toy.bin"]
+    assert (folder / "toy.bin").read_bytes() == OTHER
+
+
+# Servers that answer in other words than the file ----------------------------------------------------------
+
+
+@pytest.fixture
+def answering(offer: Callable[..., Path]) -> Iterator[Callable[..., Path]]:
+    """`answering(answer, …)`: a server that sends exactly these bytes, the last of them again and again."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        answers: list[bytes] = []
+
+        def serve() -> None:
+            while True:
+                connection, _ = server.accept()
+                with connection:
+                    request = b""
+                    while b"\r\n\r\n" not in request:
+                        if not (received := connection.recv(1 << 16)):
+                            return
+                        request += received
+                    connection.sendall(answers.pop(0) if len(answers) > 1 else answers[0])
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+
+        def answering(*given: bytes, **known: object) -> Path:
+            answers[:] = given
+            return offer(url=f"http://127.0.0.1:{server.getsockname()[1]}/toy.bin", **known)
+
+        yield answering
+        socket.create_connection(server.getsockname()).close()
+        thread.join()
+
+
+def answer(status: str, body: bytes = b"", **headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", "Connection: close"]
+    lines += [f"{key.replace('_', '-')}: {value}" for key, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+PACKED = gzip.compress(CONTENT, compresslevel=1)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (answer("202 Accepted", b"come back later"), "the server answers 202 Accepted"),
+        (answer("203 Non-Authoritative", b"changed on its way"), "the server answers 203"),
+        (answer("204 No Content"), "the server answers 204 No Content"),
+        (answer("300 Multiple Choices", b"choose"), "the server answers 300 Multiple Choices"),
+        (answer("302 Found", b"it has moved"), "the server answers 302 Found"),
+        (answer("200 OK", b"<html>", Content_Type="text/html; charset=utf-8"), "sends a web page instead"),
+        (
+            answer("206 Partial", CONTENT[9:], Content_Range="bytes 9-999999/1000000"),
+            "sends bytes 9-999999 instead of the whole",
+        ),
+        (answer("206 Partial", CONTENT), "sends a part instead of the whole"),
+        (answer("200 OK", PACKED[:5000], Content_Encoding="gzip"), "packs it with gzip, though"),
+        (answer("200 OK", PACKED, Content_Encoding="x-gzip"), "packs it with x-gzip"),
+        (answer("206 Partial", CONTENT[:9], Content_Range="bytes 0-8/1000000"), "the connection was lost"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.parametrize("size", [None, len(CONTENT)])
+def test_what_is_not_the_whole_file_is_not_kept_as_it(
+    answering: Callable[..., Path], given: bytes, reason: str, size: int | None
+) -> None:
+    folder = answering(given, bytes=size)
+    with pytest.raises(ConnectionError, match=reason):
+        fetch("toy", quiet)
+    assert names(folder) <= {"toy.bin.part"}
+
+
+@pytest.mark.parametrize("checksum", [None, sha256(CONTENT)])
+@pytest.mark.parametrize("length", [True, False])
+def test_a_server_that_sends_less_than_was_asked_for_is_asked_on(
+    answering: Callable[..., Path], checksum: str | None, length: bool
+) -> None:
+    """In pieces of 400,000 bytes; without a Content-Length a connection that is cut looks the same."""
+
+    def piece(start: int) -> bytes:
+        body = CONTENT[start : start + 400_000]
+        sizes = {"Content_Length": str(len(body))} if length else {}
+        covered = f"bytes {start}-{start + len(body) - 1}/{len(CONTENT)}"
+        return answer("206 Partial", body, Last_Modified=DATES[0], Content_Range=covered, **sizes)
+
+    folder = answering(*(piece(start) for start in (0, 400_000, 800_000)), checksum=checksum)
+    fetch("toy", quiet)
+    assert (folder / "toy.bin").read_bytes() == CONTENT
+
+
+def test_more_than_the_server_itself_says_is_not_kept(answering: Callable[..., Path]) -> None:
+    covered = "bytes 0-9/10"
+    folder = answering(answer("206 Partial", CONTENT, Content_Range=covered))
+    wrong("the server sends more than 10 bytes; they were not kept")
+    assert names(folder) == set()
+
+
+def test_a_part_is_not_completed_if_nobody_says_how_long_the_file_is(answering: Callable[..., Path]) -> None:
+    whole = answer("200 OK", CONTENT, Content_Length=str(len(CONTENT)))
+    rest = answer("206 Partial", CONTENT[9:99], Content_Range="bytes 9-98/*", Content_Length="90")
+    folder = answering(rest, whole, checksum=sha256(CONTENT))
+    folder.mkdir(parents=True)
+    (folder / "toy.bin.part").write_bytes(CONTENT[:9])
+    fetch("toy", quiet)
+    assert (folder / "toy.bin").read_bytes() == CONTENT
 
 
 def test_a_file_put_there_by_hand_is_verified_and_kept(site: Site, offer: Callable[..., Path]) -> None:
@@ -327,7 +450,7 @@ def test_without_a_network_it_says_what_to_download_and_where_to_put_it(offer: C
             fetch("toy", quiet)
     message = str(caught.value)
     assert f"{url} as {folder / 'toy.bin'}" in message and "`fl-meta data fetch toy`" in message
-    assert "\n" not in message and names(folder) == set()
+    assert "\n" not in message and not folder.exists()
 
 
 def test_what_the_server_refuses_is_said(site: Site, offer: Callable[..., Path]) -> None:

@@ -4,6 +4,9 @@ import gzip
 import os
 import re
 import shutil
+import tracemalloc
+import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +20,7 @@ from small_files import FORMATS, MNIST, UNIPEN, idx, mnist_table, npz_arrays, nu
 
 from fl_meta.data import load_dataset
 from fl_meta.data.federated import FederatedDataset
+from fl_meta.data.files import archives
 from fl_meta.data.files.arrays import read_arrays
 from fl_meta.data.files.idx import read_idx
 from fl_meta.data.published import unipen
@@ -225,6 +229,54 @@ def test_the_numbers_of_a_table_are_big_endian_and_signed(tmp_path: Path) -> Non
     (tmp_path / "numbers").write_bytes(idx(values, 12))
     read = read_idx(tmp_path / "numbers", (3,), "i4")
     assert read.dtype == np.int32 and np.array_equal(read, values)
+
+
+@pytest.mark.parametrize("numbers", [8, 10**9])
+def test_a_small_gz_does_not_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers: int
+) -> None:
+    """Whatever its header says."""
+    monkeypatch.setattr(archives, "HARMLESS", 1_000)
+    path = tmp_path / "numbers.gz"
+    header = bytes([0, 0, 8, 1]) + numbers.to_bytes(4, "big")
+    path.write_bytes(gzip.compress(header + bytes(10**6)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=re.escape(f"{path}: holds more than ")):
+            read_idx(path, ())
+        assert tracemalloc.get_traced_memory()[1] < 500_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_small_npz_does_not_fill_the_memory(
+    small: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = small("unipen62") / "unipen62.npz"
+    np.savez_compressed(path, **npz_arrays("unipen62") | {"images": np.zeros((10_000, 28, 28), np.uint8)})
+    monkeypatch.setattr(archives, "HARMLESS", 1_000)
+    with pytest.raises(ValueError, match=re.escape(f"{path}: holds 7,8") + ".* bytes, and may hold"):
+        load_dataset("unipen62")
+
+
+def test_an_npz_with_an_array_twice_is_refused(small: Callable[..., Path]) -> None:
+    path = small("unipen62") / "unipen62.npz"
+    with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        archive.writestr("labels.npy", archive.read("labels.npy"))
+    with pytest.raises(ValueError, match=re.escape(f"{path}: holds labels.npy twice")):
+        load_dataset("unipen62")
+
+
+@pytest.mark.parametrize("key", ["writer_codes", "classes"])
+def test_half_a_character_in_a_name_is_an_error_that_names_the_file(
+    small: Callable[..., Path], key: str
+) -> None:
+    path, arrays = small("unipen62") / "unipen62.npz", npz_arrays("unipen62")
+    arrays[key][0] = "\ud800"
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match=re.escape(f"{path}: damaged, or not an .npz file whose {key}")):
+        load_dataset("unipen62")
 
 
 # The real files -------------------------------------------------------------------------------------------

@@ -150,8 +150,31 @@ def other_arrays(_: bytes) -> bytes:
     return file.getvalue()
 
 
+def changed(key: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[bytes], bytes]:
+    """Another array of that name, with its right checksum."""
+
+    def harm(content: bytes) -> bytes:
+        with np.load(io.BytesIO(content)) as arrays:
+            file = io.BytesIO()
+            np.savez(file, **dict(arrays) | {key: change(arrays[key])})
+        return file.getvalue()
+
+    return harm
+
+
 @pytest.mark.parametrize(
-    "harm", [lambda content: content[: len(content) // 2], lambda _: b"no archive", flipped, other_arrays]
+    "harm",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda _: b"no archive",
+        flipped,
+        other_arrays,
+        changed("labels", lambda labels: labels + 999),
+        changed("labels", lambda labels: -1 - labels),
+        changed("labels", lambda labels: labels * 1.0),
+        changed("counts", lambda counts: counts * 1.0),
+        changed("counts", lambda counts: counts * [-1, 1, 1] + [0, 2 * counts[0], 0]),
+    ],
 )
 def test_a_damaged_cache_is_made_again(harm: Callable[[bytes], bytes], tmp_path) -> None:
     good = load_writers(3, mean_examples=20, cache=tmp_path)

@@ -14,6 +14,7 @@ import lzma
 import shutil
 import stat
 import struct
+import sys
 import tarfile
 import tempfile
 import zipfile
@@ -32,6 +33,7 @@ from fl_meta.data.files.locks import locked
 LARGEST_RATIO = 100
 HARMLESS = 32 << 20
 _CHUNK = 1 << 16
+_ZEROS = 13  # the length of the header of the older format of .lzma
 _UNPACKING = ".unpacking-"
 # A damaged header may ask for 4 GiB of memory; what `xz -9` writes needs 65 MiB.
 _LZMA_MEMORY = 1 << 29
@@ -40,7 +42,7 @@ _DECOMPRESSORS: dict[str, Callable[[], Any]] = {
     ".tgz": partial(zlib.decompressobj, zlib.MAX_WBITS + 16),
     ".bz2": bz2.BZ2Decompressor,
     ".lzma": partial(lzma.LZMADecompressor, memlimit=_LZMA_MEMORY),
-    ".xz": partial(lzma.LZMADecompressor, memlimit=_LZMA_MEMORY),
+    ".xz": partial(lzma.LZMADecompressor, lzma.FORMAT_XZ, memlimit=_LZMA_MEMORY),
 }
 
 
@@ -161,6 +163,10 @@ def decompressed(path: Path) -> Generator[bytes, None, None]:
         raise DataFileError(f"{path}: its name ends with none of {', '.join(_DECOMPRESSORS)}, .zip")
     data = b""
     with reading(path, "an archive of its kind"), path.open("rb") as file:
+        # The older format of .lzma takes them for an empty file.
+        if not file.read(_ZEROS).strip(b"\0"):
+            raise EOFError("it is empty, or begins with zeros alone")
+        file.seek(0)
         while True:
             stream = _DECOMPRESSORS[path.suffix]()
             while not stream.eof:
@@ -179,6 +185,17 @@ def decompressed(path: Path) -> Generator[bytes, None, None]:
                 if not data:
                     return
             data = data.lstrip(b"\0")
+
+
+def content(path: Path) -> bytes:
+    """All of a .gz, .bz2 or .lzma file, if it is not more than can come out of a file of its size."""
+    limit, total, pieces = content_limit(path, sys.maxsize), 0, list[bytes]()
+    for piece in decompressed(path):
+        total += len(piece)
+        if total > limit:
+            raise _too_much(path, limit)
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 def _pieces(archive: Path, content: IO[bytes]) -> Iterator[bytes]:

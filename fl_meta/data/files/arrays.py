@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fl_meta.data.files.archives import content_limit
 from fl_meta.data.files.errors import DataFileError, reading
 from fl_meta.support.array_types import Array
 
@@ -33,7 +35,12 @@ def optional(package: str) -> Iterator[None]:
 def read_arrays(path: Path, *keys: str) -> list[Array]:
     """The arrays of an .npz file with these names; anything pickled is refused, not read."""
     with reading(path, "an .npz file without pickled objects"), zipfile.ZipFile(path) as archive:
-        held = set(archive.namelist())
+        held = [info.filename for info in archive.infolist()]
+        if len(set(held)) < len(held):
+            raise DataFileError(f"{path}: holds {max(held, key=held.count)} twice; delete it")
+        size, limit = sum(info.file_size for info in archive.infolist()), content_limit(path, sys.maxsize)
+        if size > limit:
+            raise DataFileError(f"{path}: holds {size:,} bytes, and may hold {limit:,}; delete it")
         missing = [key for key in keys if f"{key}.npy" not in held]
         if missing:
             raise DataFileError(f"{path}: has no array {missing[0]!r}; it must have {', '.join(keys)}")

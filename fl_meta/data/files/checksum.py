@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from fl_meta.data.catalogue import CATALOGUE, Download, existing, folders_of
 from fl_meta.data.files.errors import DataFileError, reading
@@ -22,36 +22,55 @@ from fl_meta.data.files.locks import locked
 from fl_meta.support.atomic_files import write_atomically
 
 RECORD = "fetched.json"
-_FORGET = "if you meant to change it, delete {!r} from {}"
+_CHUNK = 1 << 18
 # A disk's clock is coarse: a file could be changed again within this time, and its time not show it.
 _CLOCK_NS = 2 * 10**9
 
 
-class Known(TypedDict, total=False):
+class Known(TypedDict):
     """What the record has of a file."""
 
     bytes: int
     sha256: str
     # Missing if it was too recent to be trusted.
-    mtime_ns: int
+    mtime_ns: NotRequired[int]
 
 
 def digest(path: Path, algorithm: str = "sha256") -> str:
     """The checksum of a file, in hexadecimal digits."""
+    return digests(path, algorithm)[algorithm]
+
+
+def digests(path: Path, *algorithms: str) -> dict[str, str]:
+    """The checksums of a file by each algorithm, from one reading."""
+    hashes = {algorithm: hashlib.new(algorithm) for algorithm in algorithms}
     with reading(path, "a file that can be read"), path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
+        while piece := file.read(_CHUNK):
+            for each in hashes.values():
+                each.update(piece)
+    return {algorithm: each.hexdigest() for algorithm, each in hashes.items()}
 
 
-def verify(path: Path, size: int | None, checksum: str | None, advice: str = "") -> None:
-    """Compare a file with a known size, and with a checksum such as "sha256:…"; None is not compared."""
+def forgetting(folder: Path, key: str) -> str:
+    """What to do so that the record no longer counts for a file."""
+    return f"if you meant to change it, or what is recorded is wrong, delete {key!r} from {folder / RECORD}"
+
+
+def verify(path: Path, size: int | None, checksum: str | None, advice: str = "") -> str:
+    """Compare a file with a known size, and with a checksum such as "sha256:…"; None is not compared.
+
+    Returns:
+        The file's sha256, from the same reading.
+    """
     actual = path.stat().st_size
     algorithm, _, expected = (checksum or "").partition(":")
     if size is not None and actual != size:
         problem = f"has {actual:,} bytes, but must have {size:,}"
-    elif checksum and digest(path, algorithm) != expected:
-        problem = f"does not match the checksum {checksum}"
     else:
-        return
+        found = digests(path, "sha256", algorithm or "sha256")
+        if not checksum or found[algorithm] == expected:
+            return found["sha256"]
+        problem = f"does not match the checksum {checksum}"
     raise DataFileError(
         f"{path}: {problem}; it is damaged, or another file: delete it and fetch it again{advice}"
     )
@@ -86,32 +105,40 @@ def verify_known(name: str, path: Path) -> None:
     known = read_record(folder).get(key)
     if known and (known["bytes"], known.get("mtime_ns")) == (status.st_size, status.st_mtime_ns):
         return
-    if compare(name, path) and os.access(folder, os.W_OK):
+    _, sha256 = compare(name, path)
+    if sha256:
         with suppress(OSError):
-            remember(name, path)
+            # What was compared, not what the file may be by now; and its time from before it was read.
+            _record(folder, {key: _known(status, sha256)})
 
 
 def check_nothing_is_gone(folder: Path, within: str) -> None:
     """Refuse to go on without a recorded file of a sub-folder, where the names are not fixed."""
     for key in read_record(folder):
         if key.startswith(f"{within}/") and not (folder / key).is_file():
-            forget = _FORGET.format(key, folder / RECORD)
+            forget = forgetting(folder, key)
             raise FileNotFoundError(f"{folder / key}: is no longer there; put it back, or {forget}")
 
 
-def compare(name: str, path: Path) -> str:
-    """Compare a file's checksum with all that is known of it, and say with what; "" if nothing is known."""
+def compare(name: str, path: Path) -> tuple[str, str]:
+    """Compare a file's checksum with all that is known of it.
+
+    Returns:
+        What it was compared with, in words, and its sha256; both "" if nothing is known.
+    """
     folder, key = _place(name, path)
-    compared = ""
+    compared = sha256 = ""
     if known := read_record(folder).get(key):
-        advice = f", or {_FORGET.format(key, folder / RECORD)}"
-        verify(path, known["bytes"], f"sha256:{known['sha256']}", advice)
+        forget = f", or {forgetting(folder, key)}"
+        sha256 = verify(path, known["bytes"], f"sha256:{known['sha256']}", forget)
         compared = "checksum as when it was fetched or checked"
     download = _published(name).get(path.name)
     if download and download.checksum:
-        verify(path, download.bytes, download.checksum)
+        # Already compared, if it is that of the record.
+        if download.checksum != f"sha256:{sha256}":
+            sha256 = verify(path, download.bytes, download.checksum)
         compared = "checksum as published"
-    return compared
+    return compared, sha256
 
 
 def remember(name: str, *paths: Path, checksums: Mapping[str, str] | None = None) -> None:
@@ -122,16 +149,29 @@ def remember(name: str, *paths: Path, checksums: Mapping[str, str] | None = None
     Raises:
         OSError: if the folder cannot be written to.
     """
-    folder = _place(name, paths[0])[0]
-    with locked(folder):  # the record is written by one process at a time
+    entries = dict[str, Known]()
+    for path in paths:
+        status = path.stat()  # before its bytes are read, so that a later change shows
+        entries[_place(name, path)[1]] = _known(status, (checksums or {}).get(path.name) or digest(path))
+    _record(_place(name, paths[0])[0], entries)
+
+
+def _known(status: os.stat_result, sha256: str) -> Known:
+    known = Known(bytes=status.st_size, sha256=sha256)
+    if time.time_ns() - status.st_mtime_ns > _CLOCK_NS:
+        known["mtime_ns"] = status.st_mtime_ns
+    return known
+
+
+def _record(folder: Path, entries: Mapping[str, Known]) -> None:
+    """Write these entries into the record of a folder."""
+    # Where nobody may write, root could.
+    if not folder.stat().st_mode & 0o222:
+        raise PermissionError(f"cannot write {RECORD} into {folder}: nobody may write there")
+    with locked(folder):  # by one process at a time
         record = read_record(folder)
         before = json.dumps(record)
-        for path in paths:
-            status = path.stat()  # before its bytes are read, so that a later change shows
-            known = Known(bytes=status.st_size, sha256=(checksums or {}).get(path.name) or digest(path))
-            if time.time_ns() - status.st_mtime_ns > _CLOCK_NS:
-                known["mtime_ns"] = status.st_mtime_ns
-            record[_place(name, path)[1]] = known
+        record |= entries
         if json.dumps(record) != before:
             text = json.dumps(record, indent=1) + "\n"
             write_atomically(folder / RECORD, lambda temporary: temporary.write_text(text, encoding="utf-8"))
@@ -148,8 +188,13 @@ def read_record(folder: Path) -> dict[str, Known]:
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise DataFileError(f"{path}: damaged ({error!r}); delete it") from error
+        raise DataFileError(f"{path}: damaged ({_what(error)}); delete it") from error
     return dict[str, Known](record)
+
+
+def _what(error: Exception) -> str:
+    """In words; the text of a KeyError is only the key."""
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
 
 
 def _published(name: str) -> dict[str, Download]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ import requests
 
 from fl_meta.data.catalogue import CATALOGUE, Download, existing, folder, folder_of, located
 from fl_meta.data.files.archives import unpack
-from fl_meta.data.files.checksum import RECORD, compare, read_record, remember, verify
+from fl_meta.data.files.checksum import RECORD, compare, forgetting, read_record, remember, verify
 from fl_meta.data.files.errors import DataFileError
 from fl_meta.support.atomic_files import write_atomically
 
@@ -29,6 +29,8 @@ Progress = Callable[[str, int, int | None], object]
 UNKNOWN = "checksum unknown"
 _CHUNK = 1 << 16
 _TIMEOUT = 30  # seconds without a byte
+# Those that requests would undo, and could not tell the whole from a part.
+_ENCODINGS = {"gzip", "x-gzip", "deflate", "br", "zstd"}
 
 
 def fetch(name: str, progress: Progress) -> list[Path]:
@@ -62,6 +64,8 @@ def fetch(name: str, progress: Progress) -> list[Path]:
         try:
             _retrieve(name, download, path, progress)
         except requests.RequestException as error:
+            with suppress(OSError):
+                target.rmdir()  # only if it is empty
             urls = " and ".join(f"{each.url} as {target / each.file}" for each in form.downloads)
             raise ConnectionError(
                 f"{name}: cannot fetch {download.url}: {_reason(error)}. Once you are online, run `fl-meta "
@@ -83,7 +87,7 @@ def fetch(name: str, progress: Progress) -> list[Path]:
 def check_files(name: str) -> Iterator[tuple[Path, int, str]]:
     """Each file of a data set, its size in bytes, and what its checksum was compared with."""
     for path in located(name) or [existing(name, file) for file in CATALOGUE[name].forms[0].files]:
-        yield path, path.stat().st_size, compare(name, path) or UNKNOWN
+        yield path, path.stat().st_size, compare(name, path)[0] or UNKNOWN
 
 
 def _build(name: str, download: Download, archive: Path, progress: Progress) -> None:
@@ -96,6 +100,8 @@ def _build(name: str, download: Download, archive: Path, progress: Progress) -> 
 
 
 def _reason(error: requests.RequestException) -> str:
+    if isinstance(error, _UnusableAnswerError):
+        return str(error)
     if error.response is not None:
         return f"the server answers {error.response.status_code} {error.response.reason}"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
@@ -109,9 +115,10 @@ def _retrieve(name: str, download: Download, path: Path, progress: Progress) -> 
     """Bring a file to its path, or verify the one that is there."""
     first = read_record(path.parent).get(path.name)
     checksum = download.checksum or (f"sha256:{first['sha256']}" if first else None)
+    forget = forgetting(path.parent, path.name) if first and not download.checksum else ""
     if path.is_file():
-        verify(path, download.bytes, checksum)
-        remember(name, path)
+        sha256 = verify(path, download.bytes, checksum, forget and f", or {forget}")
+        remember(name, path, checksums={path.name: sha256})
         return
     part = path.with_name(f"{path.name}.part")
 
@@ -126,7 +133,7 @@ def _retrieve(name: str, download: Download, path: Path, progress: Progress) -> 
         # pooch verifies the checksum and moves the file to its path in one step.
         pooch.retrieve(download.url, checksum, path.name, path.parent, downloader=resume)
     except ValueError as error:
-        hint = "" if download.checksum or not first else f" It is that of the first download, in {RECORD}."
+        hint = f" It is that of the first download, in {RECORD}; {forget}" if forget else ""
         raise DataFileError(f"{download.url}: {error}{hint}") from error
     remember(name, path)
 
@@ -136,6 +143,10 @@ def _retrieve(name: str, download: Download, path: Path, progress: Progress) -> 
 
 class _RemoteFileChangedError(Exception):
     """The partial file is not the beginning of the file that the server has now."""
+
+
+class _UnusableAnswerError(requests.RequestException):
+    """The server sends something, but not the bytes of the file."""
 
 
 @contextmanager
@@ -193,33 +204,52 @@ def _download_rest(
         covered, _, total = response.headers.get("Content-Range", "").partition("/")
         date = _last_modified(response)
         # A part may be of another file, unless a checksum will be compared or the date is that of the part.
-        same_file = has_checksum or (date is not None and os.fstat(file.fileno()).st_mtime == date)
+        vouched = has_checksum or (date is not None and os.fstat(file.fileno()).st_mtime == date)
+        same_file = not offset or vouched
         if offset and response.status_code == 416:
             # Nothing comes after the end of a complete file.
             if total != str(offset) or not same_file:
                 raise _RemoteFileChangedError
             return
-        response.raise_for_status()
-        if offset and response.status_code == 206:
-            if not covered.startswith(f"bytes {offset}-") or not same_file:
-                raise _RemoteFileChangedError
+        _refuse_unusable(response)
+        if response.status_code == 206:
+            # Without a total nobody could tell when the file is complete.
+            if not covered.startswith(f"bytes {offset}-") or not total.isdecimal() or not same_file:
+                if offset:
+                    raise _RemoteFileChangedError
+                raise _UnusableAnswerError(f"the server sends {covered or 'a part'} instead of the whole")
         else:  # the server sends the whole file, even if only the rest was requested
             file.truncate(0)
             total = response.headers.get("Content-Length", "")
         size = int(total) if total.isdecimal() else download.bytes
         if size is not None:
             _check_size(download, size)
+        arrived = file.seek(0, os.SEEK_END)
         try:
             for chunk in response.iter_content(_CHUNK):
                 file.write(chunk)
                 arrived = file.seek(0, os.SEEK_END)
-                if download.bytes is not None and arrived > download.bytes:
-                    _check_size(download, arrived)
+                if size is not None and arrived > size:
+                    raise ValueError(f"the server sends more than {size:,} bytes; they were not kept")
                 progress(download.file, arrived, size)
         finally:
             if date is not None:
                 file.flush()
                 os.utime(file.fileno(), (date, date))
+        if size is not None and arrived < size:  # a server may send less than was asked for
+            raise requests.exceptions.ChunkedEncodingError(f"{arrived:,} of {size:,} bytes")
+
+
+def _refuse_unusable(response: requests.Response) -> None:
+    """Refuse an answer that is an error, a note or a page, or that is packed for its way."""
+    response.raise_for_status()
+    if response.status_code not in (200, 206):
+        raise requests.HTTPError(response=response)
+    encodings = {each.strip().lower() for each in response.headers.get("Content-Encoding", "").split(",")}
+    if packed := encodings & _ENCODINGS:
+        raise _UnusableAnswerError(f"the server packs it with {min(packed)}, though it was asked not to")
+    if response.headers.get("Content-Type", "").lower().startswith("text/html"):
+        raise _UnusableAnswerError("the server sends a web page instead, perhaps to log in")
 
 
 def _last_modified(response: requests.Response) -> float | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fl_meta.data.files.archives import decompressed
+from fl_meta.data.files.archives import content
 from fl_meta.data.files.errors import DataFileError, reading
 from fl_meta.support.array_types import Array
 
@@ -21,7 +21,7 @@ def read_idx(path: Path, shape: tuple[int, ...], kind: str = "u1") -> Array:
     The file may be compressed with gzip.
     """
     with reading(path, "an IDX file"):
-        data = b"".join(decompressed(path)) if path.suffix == ".gz" else path.read_bytes()
+        data = content(path) if path.suffix == ".gz" else path.read_bytes()
     axes, stored = 1 + len(shape), np.dtype(f">{kind}")
     magic, header = data[:4], data[4 : 4 + 4 * axes]
     sizes = tuple(np.frombuffer(header[: len(header) // 4 * 4], ">u4").tolist())

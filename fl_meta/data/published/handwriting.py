@@ -13,7 +13,7 @@ from fl_meta.data.encoding import as_floats
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.data.files.arrays import check_images, check_range, check_whole_numbers, read_arrays
 from fl_meta.data.files.checksum import verified_file
-from fl_meta.data.files.errors import DataFileError
+from fl_meta.data.files.errors import DataFileError, reading
 from fl_meta.data.files.idx import read_idx
 from fl_meta.data.published.unipen import ARCHIVE, read_unipen
 from fl_meta.support.array_types import Array
@@ -77,6 +77,8 @@ def load_unipen62() -> FederatedDataset:
                 f"{path}: {key} must be a row of distinct strings; it has shape {names.shape} and type "
                 f"{names.dtype}"
             )
+        with reading(path, f"an .npz file whose {key} are text"):
+            "".join(names.tolist()).encode()
     _check_handwriting(path, images, labels, writers, classes=len(classes))
     check_range(path, "writers", writers, len(codes))
     return _by_writer(path, images, labels, owners=codes[writers], class_names=classes.tolist())

@@ -14,14 +14,14 @@ import numpy as np
 
 from fl_meta.data.encoding import CHARACTERS, as_floats
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.data.files.arrays import read_arrays
+from fl_meta.data.files.arrays import check_range, read_arrays
 from fl_meta.data.on_demand import OnDemand
 from fl_meta.data.synthetic.handwriting import Knobs, draw_labels, draw_writer
 from fl_meta.data.synthetic.strokes import IMAGE_SIZE
 from fl_meta.support.array_types import ByteArray, Float32Array, IntArray
 from fl_meta.support.atomic_files import write_atomically
 from fl_meta.support.folders import cache_folder, named_folder
-from fl_meta.support.validation import whole_number
+from fl_meta.support.validation import share, whole_number
 
 # Raise this when the same knobs and seed begin to give other images. Cached images are then drawn again, and
 # checkpoints of images on demand are refused.
@@ -68,8 +68,7 @@ def load_writers(
     """
     knobs = Knobs(seed, style, label_skew, size_skew, mean_examples)
     num_writers = whole_number("num_writers", num_writers)
-    if not 0 <= test_fraction < 1:
-        raise ValueError(f"test_fraction={test_fraction} is not in [0, 1)")
+    test_fraction = share("test_fraction", test_fraction)
     if on_demand and not isinstance(cache, bool):
         raise ValueError(
             f"cache={str(cache)!r}, but images on demand are not cached; leave out one of the two"
@@ -159,9 +158,13 @@ def _drawn_or_cached(num_writers: int, knobs: Knobs, cache: bool | str | Path) -
 
 def _read(path: Path, num_writers: int) -> Drawn:
     images, labels, counts = read_arrays(path, "images", "labels", "counts")
+    if labels.dtype != np.int64 or counts.dtype != np.int64:
+        raise ValueError(f"it holds labels of type {labels.dtype} and counts of type {counts.dtype}")
     shapes = (images.shape, labels.shape, counts.shape)
     examples = int(counts.sum())
     expected = ((examples, IMAGE_SIZE, IMAGE_SIZE), (examples,), (num_writers,))
     if shapes != expected or images.dtype != np.uint8:
         raise ValueError(f"it holds arrays of shape {shapes}, not {expected}")
+    check_range(path, "labels", labels, len(CHARACTERS))
+    check_range(path, "counts", counts, examples + 1)
     return images, labels, counts
