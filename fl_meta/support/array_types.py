@@ -74,7 +74,7 @@ def plain_array(name: str, values: ArrayLike) -> Array:
         values: an array, a tensor, a table or nested lists, with at least one axis.
 
     Raises:
-        ValueError: if they are not such an array, some are masked, or their type would lose digits in PyTorch.
+        ValueError: if they are not such an array, some are masked, or their type loses digits in PyTorch.
     """
     array = as_array(name, values)
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:

@@ -14,7 +14,6 @@ import lzma
 import shutil
 import stat
 import struct
-import sys
 import tarfile
 import tempfile
 import zipfile
@@ -189,7 +188,7 @@ def decompressed(path: Path) -> Generator[bytes, None, None]:
 
 def content(path: Path) -> bytes:
     """All of a .gz, .bz2 or .lzma file, if it is not more than can come out of a file of its size."""
-    limit, total, pieces = content_limit(path, sys.maxsize), 0, list[bytes]()
+    limit, total, pieces = most_content(path.stat().st_size), 0, list[bytes]()
     for piece in decompressed(path):
         total += len(piece)
         if total > limit:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fl_meta.data.files.archives import content_limit
+from fl_meta.data.files.archives import most_content
 from fl_meta.data.files.errors import DataFileError, reading
 from fl_meta.support.array_types import Array
 
@@ -38,7 +37,7 @@ def read_arrays(path: Path, *keys: str) -> list[Array]:
         held = [info.filename for info in archive.infolist()]
         if len(set(held)) < len(held):
             raise DataFileError(f"{path}: holds {max(held, key=held.count)} twice; delete it")
-        size, limit = sum(info.file_size for info in archive.infolist()), content_limit(path, sys.maxsize)
+        size, limit = sum(info.file_size for info in archive.infolist()), most_content(path.stat().st_size)
         if size > limit:
             raise DataFileError(f"{path}: holds {size:,} bytes, and may hold {limit:,}; delete it")
         missing = [key for key in keys if f"{key}.npy" not in held]
