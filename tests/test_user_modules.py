@@ -561,10 +561,10 @@ def test_a_loss_of_ones_own_is_that_of_both_engines(data: FederatedDataset) -> N
 
 
 def test_freezing_after_the_first_use_is_refused(data: FederatedDataset) -> None:
-    module = mlp()
+    module = mlp().eval()
     model, stages = Model("own", lambda: module), [Stage(fedavg(1), 1, 2)]
     quietly(model, data, stages)
-    assert all(part.training for part in module.modules())  # the caller's module is as it was
+    assert not any(part.training for part in module.modules())  # the caller's module is as it was
     module[0].requires_grad_(False)
     with pytest.raises(
         ValueError, match="were frozen, or trained again, after it was first used; make a new"

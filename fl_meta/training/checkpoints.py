@@ -58,8 +58,7 @@ def write_checkpoint(
         OSError: if the file cannot be written; what was there before is kept.
     """
     notes = json.dumps({"config": config, "progress": progress})
-    # Copies, because safetensors refuses tensors that share memory.
-    tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
     metadata = {"notes": notes, "sha256": _digest(tensors, notes)}
     # Not save_file, which puts another temporary file beside this one, and has its own error for a full disk.
     write_atomically(path, lambda temporary: temporary.write_bytes(save(tensors, metadata)))
