@@ -322,7 +322,11 @@ def located(name: str) -> list[Path]:
     """
     for parent in folders_of(name):
         for form in CATALOGUE[name].forms:
-            matches = [sorted(parent.glob(pattern)) for pattern in form.files]
+            # A name with a dot is macOS's note on a file, not the file.
+            matches = [
+                sorted(path for path in parent.glob(pattern) if not path.name.startswith("."))
+                for pattern in form.files
+            ]
             if all(matches):
                 return [path for paths in matches for path in paths]
     return []

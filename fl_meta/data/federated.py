@@ -45,6 +45,9 @@ class FederatedDataset:
     Client `i` trains on the examples `x[starts[i] : starts[i] + train_counts[i]]`, and is tested on the
     `test_counts[i]` examples after those. `subset` and `split_clients` share the arrays.
 
+    `from_arrays` looks for NaN in `x`; put together by hand, arrays are taken as they are, and examples on
+    demand are looked at when a client is read.
+
     Attributes:
         name: the data set's name, shown in tables and plots.
         x: inputs [examples, ...], in memory or made on demand, client by client.
@@ -242,7 +245,8 @@ class FederatedDataset:
         start, train, test = self.starts[i], self.train_counts[i], self.test_counts[i]
         both = slice(start, start + train + test)  # in one read: examples on demand are made once
         x, y = self.x[both], self.y[both]
-        _check_finite(x, f"of client {client_id!r}")
+        if isinstance(self.x, OnDemand):
+            _check_finite(x, f"of client {client_id!r}")
         return Client(client_id, x[:train], y[:train], x[train:], y[train:])
 
     def subset(self, client_ids: Sequence[str]) -> FederatedDataset:
@@ -272,8 +276,8 @@ class FederatedDataset:
         Raises:
             ValueError: if `held_out` is not between 0 and 1, or there is only one client.
         """
-        if not 0 < held_out < 1:
-            raise ValueError(f"held_out={held_out} is not between 0 and 1; it is a share of the clients")
+        if not (isinstance(held_out, int | float | np.number) and 0 < held_out < 1):
+            raise ValueError(f"held_out={held_out!r} is not between 0 and 1; it is a share of the clients")
         if len(self) < 2:
             raise ValueError(f"{self.name!r} has one client; a split into two groups needs at least two")
         count = min(max(round(held_out * len(self)), 1), len(self) - 1)

@@ -205,6 +205,11 @@ def test_files_in_sub_folders_have_their_own_entries(small: Callable[..., Path])
     with pytest.raises(ValueError, match=re.escape(f"{paths[0]}: does not match the checksum")):
         load_dataset("femnist_leaf")
     paths[0].write_text(text)
+    stray = paths[0].with_name("more.json")
+    stray.write_text(text)
+    with pytest.raises(ValueError, match=re.escape(f"{stray}: was not there when the data set was checked")):
+        load_dataset("femnist_leaf")
+    stray.unlink()
     paths[0].rename(paths[0].with_name("other.json"))
     with pytest.raises(FileNotFoundError, match=re.escape(f"{paths[0]}: is no longer there; put it back")):
         load_dataset("femnist_leaf")

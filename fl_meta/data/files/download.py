@@ -87,7 +87,8 @@ def fetch(name: str, progress: Progress) -> list[Path]:
 def check_files(name: str) -> Iterator[tuple[Path, int, str]]:
     """Each file of a data set, its size in bytes, and what its checksum was compared with."""
     for path in located(name) or [existing(name, file) for file in CATALOGUE[name].forms[0].files]:
-        yield path, path.stat().st_size, compare(name, path)[0] or UNKNOWN
+        compared = compare(name, path)[0] or UNKNOWN
+        yield path, path.stat().st_size, compared
 
 
 def _build(name: str, download: Download, archive: Path, progress: Progress) -> None:
