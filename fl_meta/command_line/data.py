@@ -117,7 +117,7 @@ def _fetch(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from fl_meta.data.catalogue import CATALOGUE
+    from fl_meta.data.catalogue import CATALOGUE, located_options
     from fl_meta.data.files.checksum import RECORD, remember
     from fl_meta.data.files.download import UNKNOWN, check_files
     from fl_meta.data.loading import load_dataset
@@ -131,7 +131,11 @@ def _check(options: argparse.Namespace) -> int:
                 if compared == UNKNOWN:
                     unknown.append(path)
         data = load_dataset(options.name)
+        # Files of its other splits are recorded too: they must be such that they can be loaded.
+        others = [load_dataset(options.name, **{option: True}) for option in located_options(options.name)]
     print(data)
+    for other in others:
+        print(other)
     if unknown:
         try:
             remember(options.name, *unknown)

@@ -9,7 +9,9 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from small_files import DIGITS, WRITER_COUNTS, papers, write_hdf5
 
 from fl_meta.command_line.main import main
 from fl_meta.data import load_dataset
@@ -248,6 +250,25 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(PermissionError, match=re.escape(str(npz))):
         load_dataset("unipen62")
+
+
+def test_data_check_looks_at_the_digits_too(
+    small: Callable[..., Path], expect: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A split of its own, which `only_digits=True` reads."""
+    folder = small("emnist_tff in HDF5")
+    paths = [folder / f"fed_emnist_digitsonly_{split}.h5" for split in ("train", "test")]
+    for path, labels in zip(paths, ([3, 8], [1]), strict=True):
+        write_hdf5(path, {"f0000_14": {"pixels": papers(labels), "label": np.array(labels)}})
+    expect("emnist_tff", **WRITER_COUNTS, **DIGITS)
+    assert main(["data", "check", "emnist_tff"]) == 0
+    said = capsys.readouterr().out
+    assert "2 clients" in said and "1 clients" in said and all(str(path) in said for path in paths)
+    assert {path.name for path in paths} < record(paths[0]).keys()
+    flip(paths[1], time=OLD)
+    with pytest.raises(SystemExit, match="1"):
+        main(["data", "check", "emnist_tff"])
+    assert f"{paths[1]}: does not match the checksum" in capsys.readouterr().err
 
 
 def test_data_check_records_what_nothing_was_known_of_once_it_is_loaded(

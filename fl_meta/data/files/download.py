@@ -16,7 +16,7 @@ import numpy as np
 import pooch
 import requests
 
-from fl_meta.data.catalogue import CATALOGUE, Download, existing, folder, folder_of, located
+from fl_meta.data.catalogue import CATALOGUE, Download, existing, folder, folder_of, located, located_options
 from fl_meta.data.files.archives import unpack
 from fl_meta.data.files.checksum import RECORD, compare, forgetting, read_record, remember, verify
 from fl_meta.data.files.errors import DataFileError
@@ -86,7 +86,8 @@ def fetch(name: str, progress: Progress) -> list[Path]:
 
 def check_files(name: str) -> Iterator[tuple[Path, int, str]]:
     """Each file of a data set, its size in bytes, and what its checksum was compared with."""
-    for path in located(name) or [existing(name, file) for file in CATALOGUE[name].forms[0].files]:
+    paths = located(name) or [existing(name, file) for file in CATALOGUE[name].forms[0].files]
+    for path in [*paths, *(path for each in located_options(name).values() for path in each)]:
         compared = compare(name, path)[0] or UNKNOWN
         yield path, path.stat().st_size, compared
 
