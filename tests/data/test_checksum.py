@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from small_files import DIGITS, WRITER_COUNTS, papers, write_hdf5
 
+from fl_meta.command_line.errors import explained
 from fl_meta.command_line.main import main
 from fl_meta.data import load_dataset
 from fl_meta.data.files import checksum
@@ -237,6 +238,12 @@ def test_a_damaged_record_is_one_error_that_names_it(npz: Path, content: bytes) 
         load_dataset("unipen62")
 
 
+def test_a_folder_in_place_of_the_record_is_said(npz: Path) -> None:
+    (npz.parent / RECORD).mkdir()
+    with pytest.raises(ValueError, match=re.escape(f"{npz.parent / RECORD}: is a folder; remove it")):
+        load_dataset("unipen62")
+
+
 def test_a_file_that_may_not_be_read_is_not_called_damaged(
     npz: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,8 +255,9 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(
         return opened(path, *args, **options)
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(PermissionError, match=re.escape(str(npz))):
+    with pytest.raises(PermissionError, match=re.escape(str(npz))) as caught:
         load_dataset("unipen62")
+    assert explained(caught.value) == f"{npz}: Permission denied; see who may read and write it"
 
 
 def test_data_check_looks_at_the_digits_too(

@@ -202,6 +202,8 @@ def read_record(folder: Path) -> dict[str, Known]:
                 raise TypeError("a size or a checksum is missing")
     except FileNotFoundError:
         return {}
+    except IsADirectoryError:
+        raise DataFileError(f"{path}: is a folder; remove it") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DataFileError(f"{path}: damaged ({_what(error)}); delete it") from error
     return dict[str, Known](record)

@@ -20,7 +20,7 @@ from fl_meta.data.catalogue import CATALOGUE, Download, existing, folder, folder
 from fl_meta.data.files.archives import unpack
 from fl_meta.data.files.checksum import RECORD, compare, forgetting, read_record, remember, verify
 from fl_meta.data.files.errors import DataFileError
-from fl_meta.support.atomic_files import write_atomically
+from fl_meta.support.atomic_files import ADVICE, write_atomically
 
 # Called with a file's name, how many of its bytes have arrived, and how many it has (None if unknown).
 Progress = Callable[[str, int, int | None], object]
@@ -73,7 +73,9 @@ def fetch(name: str, progress: Progress) -> list[Path]:
                 f"machine, and run the same command to verify and unpack what you put there"
             ) from error
         except OSError as error:
-            raise OSError(f"cannot fetch {download.file} into {target}: {error.strerror or error}") from error
+            advice = f"; {ADVICE[error.errno]}" if error.errno in ADVICE else ""
+            problem = f"cannot fetch {download.file} into {target}: {error.strerror or error}{advice}"
+            raise OSError(problem) from error
         if download.builder:
             _build(name, download, path, progress)
         elif download.unpacks_to:
