@@ -22,6 +22,7 @@ from filelock import FileLock
 from killed_programs import fail_as
 from small_results import RESULTS, TINY, rows, trained_model
 
+from fl_meta.command_line.errors import explained
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.evidence import results
 from fl_meta.evidence.json_records import from_json
@@ -256,7 +257,9 @@ def test_how_a_process_ended_is_the_error_of_its_task_alone(
             failing.result()
         assert other.result() is None and pool.submit(abs, -3).result() == 3
     if error is not ProcessEndedError:
-        assert ", in fail_as" in "".join(raised.value.__notes__), "it says where it was raised"
+        assert ", in fail_as" in str(raised.value.__cause__), "it says where it was raised"
+        # That is for a log: a message of one line is without it.
+        assert isinstance(raised.value, Exception) and "Traceback" not in explained(raised.value)
 
 
 def test_an_error_in_the_block_ends_the_processes_and_cancels_what_waits() -> None:

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from fl_meta.command_line.arguments import Subcommands, add_command
-from fl_meta.command_line.errors import bad_input
+from fl_meta.command_line.errors import bad_input, explained
 
 if TYPE_CHECKING:
     from fl_meta.data.catalogue import DataSet
@@ -49,14 +49,20 @@ def _list(options: argparse.Namespace) -> int:
     from fl_meta.data.catalogue import CATALOGUE, folder
 
     line = "{:20}{:>10}   {}".format
+    status = 0
     print(line("NAME", "SIZE", "HERE"))
     for name, data_set in CATALOGUE.items():
-        print(line(name, *_size_and_place(name, data_set)))
+        try:
+            size_and_place = _size_and_place(name, data_set)
+        except (OSError, ValueError) as error:  # of one folder; the others are still told
+            size_and_place, status = ("?", explained(error)), 1
+        print(line(name, *size_and_place))
         addresses = [download.url for form in data_set.forms[:1] for download in form.downloads]
         for text in (data_set.source, f"licence: {data_set.licence}", *addresses):
             print(f"    {text}")
-    print(f"\nfiles are fetched into {folder()}")
-    return 0
+    with bad_input(status=1):
+        print(f"\nfiles are fetched into {folder()}")
+    return status
 
 
 def _size_and_place(name: str, data_set: DataSet) -> tuple[str, str]:
@@ -111,7 +117,7 @@ def _fetch(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from fl_meta.data.catalogue import CATALOGUE
+    from fl_meta.data.catalogue import CATALOGUE, located_options
     from fl_meta.data.files.checksum import RECORD, remember
     from fl_meta.data.files.download import UNKNOWN, check_files
     from fl_meta.data.loading import load_dataset
@@ -125,7 +131,11 @@ def _check(options: argparse.Namespace) -> int:
                 if compared == UNKNOWN:
                     unknown.append(path)
         data = load_dataset(options.name)
+        # Files of its other splits are recorded too: they must be such that they can be loaded.
+        others = [load_dataset(options.name, **{option: True}) for option in located_options(options.name)]
     print(data)
+    for other in others:
+        print(other)
     if unknown:
         try:
             remember(options.name, *unknown)

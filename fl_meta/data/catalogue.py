@@ -57,6 +57,8 @@ class DataSet:
     counts: Mapping[str, int] = field(default_factory=dict)
     # The name of its folder, if it is not the data set's own name.
     folder: str = ""
+    # Files of other splits, by the option of the loader that reads them.
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     # The package that it is read from, if it has no files; empty if it is generated without one.
     package: str = ""
 
@@ -177,6 +179,7 @@ CATALOGUE: dict[str, DataSet] = {
             ),
         ),
         counts=_WRITERS_TFF | _DIGITS_TFF,
+        options={"only_digits": ("fed_emnist_digitsonly_train.h5", "fed_emnist_digitsonly_test.h5")},
     ),
     "shakespeare_tff": DataSet(
         source="TensorFlow Federated's Shakespeare by role, from LEAF's (Caldas et al. 2018)",
@@ -322,10 +325,24 @@ def located(name: str) -> list[Path]:
     """
     for parent in folders_of(name):
         for form in CATALOGUE[name].forms:
-            matches = [sorted(parent.glob(pattern)) for pattern in form.files]
+            # A name with a dot is macOS's note on a file, not the file.
+            matches = [
+                sorted(path for path in parent.glob(pattern) if not path.name.startswith("."))
+                for pattern in form.files
+            ]
             if all(matches):
                 return [path for paths in matches for path in paths]
     return []
+
+
+def located_options(name: str) -> dict[str, list[Path]]:
+    """The files of a data set's other splits, where all of a split are there, by the loader's option."""
+    splits = dict[str, list[Path]]()
+    for option, files in CATALOGUE[name].options.items():
+        for parent in folders_of(name):
+            if all((parent / file).is_file() for file in files):
+                splits.setdefault(option, [parent / file for file in files])
+    return splits
 
 
 def existing(name: str, file: str) -> Path:

@@ -45,6 +45,9 @@ class FederatedDataset:
     Client `i` trains on the examples `x[starts[i] : starts[i] + train_counts[i]]`, and is tested on the
     `test_counts[i]` examples after those. `subset` and `split_clients` share the arrays.
 
+    `from_arrays` looks for NaN in `x`; put together by hand, arrays are taken as they are, and examples on
+    demand are looked at when a client is read.
+
     Attributes:
         name: the data set's name, shown in tables and plots.
         x: inputs [examples, ...], in memory or made on demand, client by client.
@@ -82,6 +85,8 @@ class FederatedDataset:
         for name in ("x", "y"):
             if not isinstance(getattr(self, name), OnDemand):
                 object.__setattr__(self, name, plain_array(name, getattr(self, name)))
+        object.__setattr__(self, "client_ids", tuple(self.client_ids))
+        object.__setattr__(self, "num_classes", whole_number("num_classes", self.num_classes))
         clients = len(self.client_ids)
         if clients == 0:
             raise ValueError(f"data set {self.name!r} has no clients; give at least one")
@@ -94,14 +99,20 @@ class FederatedDataset:
         except (TypeError, UnicodeEncodeError) as error:
             raise ValueError(f"the client ids of {self.name!r} are not all text: {error}") from error
         for name in ("starts", "train_counts", "test_counts"):
-            if getattr(self, name).shape != (clients,):
-                raise ValueError(f"{name} has shape {getattr(self, name).shape}; expected ({clients},)")
+            numbers = plain_array(name, getattr(self, name))
+            if numbers.shape != (clients,):
+                raise ValueError(f"{name} has shape {numbers.shape}; expected ({clients},)")
+            if numbers.dtype.kind not in "iu":
+                raise ValueError(f"{name} has type {numbers.dtype}; give whole numbers")
+            object.__setattr__(self, name, numbers.astype(np.int64, copy=False))
         if len(self.x) != len(self.y):
             raise ValueError(f"x has {len(self.x)} examples but y has {len(self.y)}; they must be equal")
         if self.train_counts.min() < 0 or self.test_counts.min() < 0 or self.starts.min() < 0:
             raise ValueError("starts, train_counts and test_counts must be 0 or more")
         if int((self.starts + self.counts).max()) > len(self.x):
             raise ValueError(f"a client's examples end beyond the {len(self.x)} examples of x")
+        _check_type(self.x)
+        _check_labels(self.y, self.num_classes)
         object.__setattr__(self, "_index", index)
 
     @classmethod
@@ -150,7 +161,16 @@ class FederatedDataset:
         if len(x) == 0:
             raise ValueError("x is empty; give at least one example")
         test_fraction = share("test_fraction", test_fraction)
-        num_classes = _check_values(x, y, num_classes)
+        _check_type(x)
+        _check_finite(x)
+        if not y.size:
+            raise ValueError(f"y has shape {y.shape}; give labels [examples], or [examples, positions]")
+        if num_classes is None:
+            num_classes = max(int(y.max()), 0) + 1 if y.dtype.kind in "iu" else 1
+        num_classes = whole_number("num_classes", num_classes)
+        _check_labels(y, num_classes)
+        if y.max() == PADDING:
+            raise ValueError(f"y has only {PADDING} in it, which stands for none: there is no label at all")
         ids, owner_index = np.unique(owners, return_inverse=True)
         order = np.argsort(owner_index, kind="stable")
         counts = np.bincount(owner_index, minlength=len(ids)).astype(np.int64)
@@ -225,6 +245,8 @@ class FederatedDataset:
         start, train, test = self.starts[i], self.train_counts[i], self.test_counts[i]
         both = slice(start, start + train + test)  # in one read: examples on demand are made once
         x, y = self.x[both], self.y[both]
+        if isinstance(self.x, OnDemand):
+            _check_finite(x, f"of client {client_id!r}")
         return Client(client_id, x[:train], y[:train], x[train:], y[train:])
 
     def subset(self, client_ids: Sequence[str]) -> FederatedDataset:
@@ -254,8 +276,8 @@ class FederatedDataset:
         Raises:
             ValueError: if `held_out` is not between 0 and 1, or there is only one client.
         """
-        if not 0 < held_out < 1:
-            raise ValueError(f"held_out={held_out} is not between 0 and 1; it is a share of the clients")
+        if not (isinstance(held_out, int | float | np.number) and 0 < held_out < 1):
+            raise ValueError(f"held_out={held_out!r} is not between 0 and 1; it is a share of the clients")
         if len(self) < 2:
             raise ValueError(f"{self.name!r} has one client; a split into two groups needs at least two")
         count = min(max(round(held_out * len(self)), 1), len(self) - 1)
@@ -443,28 +465,29 @@ def _scalar(owner: Any) -> Any:
     return owner.item() if shape == () and not isinstance(owner, np.generic) else owner
 
 
-def _check_values(x: Array, y: Array, num_classes: int | None) -> int:
-    """The number of classes, after checking every value."""
+def _check_type(x: Array | OnDemand) -> None:
     if x.dtype.kind not in "fiub":
         raise ValueError(
             f"x has type {x.dtype}; give numbers, for example pixels as float32 or codes as uint8"
         )
-    if np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all():
+
+
+def _check_finite(x: Array, whose: str = "") -> None:
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
         bad = int(np.flatnonzero(~np.isfinite(x.reshape(len(x), -1)).all(axis=1))[0])
-        raise ValueError(f"x has NaN or infinity, first in example {bad}; remove or repair such examples")
-    if y.ndim > 2 or not y.size:
+        example = f"example {bad} {whose}".rstrip()
+        raise ValueError(f"x has NaN or infinity, first in {example}; remove or repair such examples")
+
+
+def _check_labels(y: Array, num_classes: int) -> None:
+    if y.ndim not in (1, 2):
         raise ValueError(f"y has shape {y.shape}; give labels [examples], or [examples, positions]")
     if y.dtype.kind not in "iu":
         raise ValueError(f"y has type {y.dtype}; labels must be whole numbers of an integer type")
-    if y.max() == PADDING:
-        raise ValueError(f"the largest label is {PADDING}, which is no label: there is no label at all")
-    num_classes = int(y.max()) + 1 if num_classes is None else whole_number("num_classes", num_classes)
     lowest = PADDING if y.ndim > 1 else 0
-    wrong = np.argwhere((y < lowest) | (y >= num_classes))
-    if len(wrong):
-        place = tuple(int(i) for i in wrong[0])
+    if y.size and not lowest <= y.min() <= y.max() < num_classes:
+        place = tuple(int(i) for i in np.argwhere((y < lowest) | (y >= num_classes))[0])
         raise ValueError(f"label {y[place]} of example {place[0]} is out of range [0, {num_classes})")
-    return num_classes
 
 
 def _test_counts(ids: Array, counts: IntArray, test_fraction: float) -> IntArray:

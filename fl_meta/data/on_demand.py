@@ -11,6 +11,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from fl_meta.support.array_types import Array, IntArray, plain_array
+from fl_meta.support.validation import whole_number
 
 MOST_BYTES = 2 * 2**30  # that are made at once; to ask for more is nearly always a mistake
 
@@ -30,8 +31,8 @@ class OnDemand:
         recipe: identifies the examples: two objects with the same recipe make the same ones.
 
     Raises:
-        ValueError: for a type that PyTorch does not have; in a read, if `make` returns anything else than was
-            announced.
+        ValueError: for a type that PyTorch does not have, or counts or lengths that are none; in a read, if
+            `make` returns anything else than was announced.
     """
 
     make: Callable[[int], Array]
@@ -41,6 +42,18 @@ class OnDemand:
     recipe: str
 
     def __post_init__(self) -> None:
+        counts = plain_array("counts", self.counts)
+        if counts.ndim != 1 or not counts.size or counts.dtype.kind not in "iu" or counts.min() < 0:
+            raise ValueError(
+                f"counts has shape {counts.shape} and type {counts.dtype}; give a whole number of 0 or more "
+                "for each client"
+            )
+        object.__setattr__(self, "counts", counts.astype(np.int64, copy=False))
+        object.__setattr__(self, "dtype", np.dtype(self.dtype))
+        if not isinstance(self.example_shape, tuple | list):
+            raise ValueError(f"example_shape={self.example_shape!r}; give a tuple, such as (28, 28)")
+        shape = tuple(whole_number("a length in example_shape", length, 0) for length in self.example_shape)
+        object.__setattr__(self, "example_shape", shape)
         known = plain_array("x", np.empty(1, self.dtype)).dtype
         if self.dtype.kind not in "fiub" or known != self.dtype:
             raise ValueError(

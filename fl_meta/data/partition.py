@@ -19,6 +19,7 @@ from fl_meta.support.random_streams import random_stream
 from fl_meta.support.validation import positive_number, whole_number
 
 LEAST_EXAMPLES = 2  # of a client: one to train on and one to test on
+LARGEST_CONCENTRATION = 1e100  # the sums in a draw of much larger ones would be infinite
 
 
 def by_labels_dirichlet(
@@ -60,7 +61,7 @@ def by_labels_dirichlet(
         >>> pooled = FederatedDataset.from_arrays(np.zeros((60, 2)), np.arange(60) % 3, ["pooled"] * 60)
         >>> data = by_labels_dirichlet(pooled, num_clients=4, alpha=10.0)
     """
-    alpha = positive_number("alpha", alpha)
+    alpha = _concentration("alpha", alpha)
     classes = data.num_classes
     num_groups = classes if num_groups is None else whole_number("num_groups", num_groups)
     if num_groups > classes:
@@ -120,8 +121,8 @@ def pachinko(
         >>> pooled = FederatedDataset.from_arrays(np.zeros((60, 2)), np.arange(60) % 4, ["pooled"] * 60)
         >>> data = pachinko(pooled, num_clients=3, coarse_of_class=[0, 0, 1, 1])
     """
-    alpha = positive_number("alpha", alpha)
-    beta = positive_number("beta", beta)
+    alpha = _concentration("alpha", alpha)
+    beta = _concentration("beta", beta)
     coarse = plain_array("coarse_of_class", coarse_of_class)
     if coarse.shape != (data.num_classes,) or coarse.dtype.kind not in "iu" or coarse.min() < 0:
         raise ValueError(
@@ -183,13 +184,23 @@ class _Shares:
             self._draw()
 
 
+def _concentration(name: str, value: float) -> float:
+    value = positive_number(name, value)
+    if value > LARGEST_CONCENTRATION:
+        raise ValueError(
+            f"{name}={value} must be a finite number above 0, and at most {LARGEST_CONCENTRATION:g}; then "
+            "all shares are equal"
+        )
+    return value
+
+
 def _examples(
     data: FederatedDataset, num_clients: int, fraction: float, random: np.random.Generator
 ) -> tuple[IntArray, Array]:
     """Positions in `data.x` of the examples to divide, and their labels."""
     num_clients = whole_number("num_clients", num_clients)
-    if not 0 < fraction <= 1:
-        raise ValueError(f"fraction={fraction} is not in (0, 1]; it is a share of the examples")
+    if not (isinstance(fraction, int | float | np.number) and 0 < fraction <= 1):
+        raise ValueError(f"fraction={fraction!r} is not in (0, 1]; it is a share of the examples")
     if data.y.ndim != 1:
         raise ValueError(
             f"{data.name!r} has labels of shape {data.y.shape[1:]} for each example; only examples with one "
@@ -200,9 +211,11 @@ def _examples(
     if fraction < 1:
         positions = np.sort(random.permutation(positions)[: int(fraction * len(positions))])
     if len(positions) < LEAST_EXAMPLES * num_clients:
+        most = len(positions) // LEAST_EXAMPLES
+        advice = f"choose at most {most} clients" if most else "choose a larger fraction"
         raise ValueError(
             f"num_clients={num_clients}, but there are {len(positions)} examples of {data.name!r} to divide; "
-            f"each client needs {LEAST_EXAMPLES}: choose at most {len(positions) // LEAST_EXAMPLES} clients"
+            f"each client needs {LEAST_EXAMPLES}: {advice}"
         )
     return positions, data.y[positions]
 

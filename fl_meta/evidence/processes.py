@@ -32,6 +32,10 @@ undisturbed = Lock()
 _SIGNALS = [signal.SIGTERM, signal.SIGHUP]
 
 
+class RemoteTracebackError(Exception):
+    """The cause of an error in a process of its own: its traceback there, as text."""
+
+
 class ProcessEndedError(BrokenExecutor):
     """A process was ended from outside, or crashed, before it had an answer."""
 
@@ -138,7 +142,7 @@ class OwnProcesses(Executor):
                     self._running.discard(process)
             process.join()
         if error is not None:
-            raise error
+            raise error from RemoteTracebackError(f"in a process of its own:\n{result}")
         return result
 
 
@@ -169,16 +173,14 @@ def _guard_sockets() -> None:
 
 
 def _serve(connection: Connection, threads: int, call: Callable[[], Any]) -> None:
-    """What a process does: send an error and a result, one of them None."""
+    """What a process does: send None and a result, or an error and its traceback as text."""
     _end_when_told()
     torch.set_num_threads(threads)
     answer: tuple[BaseException | None, Any]
     try:
         answer = None, call()
     except BaseException as error:
-        sent = _picklable(error)
-        sent.add_note(f"in a process of its own:\n{''.join(traceback.format_exception(error))}")
-        answer = sent, None
+        answer = _picklable(error), "".join(traceback.format_exception(error))
     with suppress(BrokenPipeError):
         connection.send(answer)
 

@@ -27,7 +27,7 @@ def refuse_masked(name: str, values: ArrayLike) -> None:
     if _is_masked(values):
         raise ValueError(
             f"{name} has masked values, which would be used as if they were there; leave them out, or give "
-            f"them a value with {name}.filled(…)"
+            "them a value with .filled(…)"
         )
 
 

@@ -283,7 +283,7 @@ def test_a_full_disk_is_no_damage(tmp_path: Path, target: Path, monkeypatch: pyt
         patched.setattr(Path, "open", full)
         with pytest.raises(OSError, match="No space left") as caught:
             unpack(path, target, ["a.bin"], 10**6)
-    assert f"cannot unpack {path} into {target}: No space left on device" in str(caught.value)
+    assert f"cannot unpack {path} into {target}: No space left on device; make room" in str(caught.value)
     assert list(target.iterdir()) == []
 
 

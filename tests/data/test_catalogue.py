@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fl_meta.command_line.main import main
 from fl_meta.data import LOADERS
 from fl_meta.data.catalogue import CATALOGUE, check_counts, existing, folder, located
 
@@ -107,3 +108,29 @@ def test_other_counts_than_published_are_an_error_that_names_the_file() -> None:
 def test_the_counts_of_one_data_set_agree_in_all_its_forms() -> None:
     for name in ("emnist", "shakespeare"):
         assert CATALOGUE[f"{name}_fedjax"].counts.items() <= CATALOGUE[f"{name}_tff"].counts.items()
+
+
+@pytest.mark.parametrize("trouble", ["link", "name", "home"])
+def test_the_list_goes_on_after_a_folder_that_cannot_be_looked_at(
+    places: tuple[Path, Path],
+    trouble: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if trouble == "link":
+        put(places[0] / "femnist_leaf/test/a.json")
+        (places[0] / "femnist_leaf/train").mkdir()
+        (places[0] / "femnist_leaf/train/a.json").symlink_to("nothing")
+    elif trouble == "name":
+        monkeypatch.setenv("FL_META_DATA", "/" + "long" * 1_000)
+    else:
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setenv("HOME", "not/absolute")
+        monkeypatch.delenv("FL_META_DATA")
+    try:
+        status = main(["data", "list"])
+    except SystemExit as error:
+        status = error.code
+    said = capsys.readouterr().out
+    assert status == 1 and all(f"\n{name} " in said for name in CATALOGUE)
+    assert {"link": "train/a.json: No such file", "name": "too long", "home": "no home"}[trouble] in said

@@ -9,8 +9,11 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from small_files import DIGITS, WRITER_COUNTS, papers, write_hdf5
 
+from fl_meta.command_line.errors import explained
 from fl_meta.command_line.main import main
 from fl_meta.data import load_dataset
 from fl_meta.data.files import checksum
@@ -205,6 +208,11 @@ def test_files_in_sub_folders_have_their_own_entries(small: Callable[..., Path])
     with pytest.raises(ValueError, match=re.escape(f"{paths[0]}: does not match the checksum")):
         load_dataset("femnist_leaf")
     paths[0].write_text(text)
+    stray = paths[0].with_name("more.json")
+    stray.write_text(text)
+    with pytest.raises(ValueError, match=re.escape(f"{stray}: was not there when the data set was checked")):
+        load_dataset("femnist_leaf")
+    stray.unlink()
     paths[0].rename(paths[0].with_name("other.json"))
     with pytest.raises(FileNotFoundError, match=re.escape(f"{paths[0]}: is no longer there; put it back")):
         load_dataset("femnist_leaf")
@@ -230,6 +238,12 @@ def test_a_damaged_record_is_one_error_that_names_it(npz: Path, content: bytes) 
         load_dataset("unipen62")
 
 
+def test_a_folder_in_place_of_the_record_is_said(npz: Path) -> None:
+    (npz.parent / RECORD).mkdir()
+    with pytest.raises(ValueError, match=re.escape(f"{npz.parent / RECORD}: is a folder; remove it")):
+        load_dataset("unipen62")
+
+
 def test_a_file_that_may_not_be_read_is_not_called_damaged(
     npz: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,8 +255,28 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(
         return opened(path, *args, **options)
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(PermissionError, match=re.escape(str(npz))):
+    with pytest.raises(PermissionError, match=re.escape(str(npz))) as caught:
         load_dataset("unipen62")
+    assert explained(caught.value) == f"{npz}: Permission denied; see who may read and write it"
+
+
+def test_data_check_looks_at_the_digits_too(
+    small: Callable[..., Path], expect: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A split of its own, which `only_digits=True` reads."""
+    folder = small("emnist_tff in HDF5")
+    paths = [folder / f"fed_emnist_digitsonly_{split}.h5" for split in ("train", "test")]
+    for path, labels in zip(paths, ([3, 8], [1]), strict=True):
+        write_hdf5(path, {"f0000_14": {"pixels": papers(labels), "label": np.array(labels)}})
+    expect("emnist_tff", **WRITER_COUNTS, **DIGITS)
+    assert main(["data", "check", "emnist_tff"]) == 0
+    said = capsys.readouterr().out
+    assert "2 clients" in said and "1 clients" in said and all(str(path) in said for path in paths)
+    assert {path.name for path in paths} < record(paths[0]).keys()
+    flip(paths[1], time=OLD)
+    with pytest.raises(SystemExit, match="1"):
+        main(["data", "check", "emnist_tff"])
+    assert f"{paths[1]}: does not match the checksum" in capsys.readouterr().err
 
 
 def test_data_check_records_what_nothing_was_known_of_once_it_is_loaded(

@@ -258,7 +258,9 @@ def test_a_full_disk_is_said_with_the_file_and_the_folder(offer: Callable[..., P
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match=f"cannot fetch toy.bin into {folder}: No space left on device"):
+    with pytest.raises(
+        OSError, match=f"cannot fetch toy.bin into {folder}: No space left on device; make room"
+    ):
         fetch("toy", full)
 
 

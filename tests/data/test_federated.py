@@ -201,7 +201,7 @@ IN_THIRD = np.eye(4, 2, k=-2)  # 1 in the third example first
         *(
             (
                 {name: np.ma.array(GOOD[name], mask=IN_THIRD if name == "x" else IN_THIRD[:, 0])},
-                rf"{name} has masked values, .*{name}\.filled",
+                rf"{name} has masked values, .*with \.filled",
             )
             for name in ("x", "y", "client_ids")
         ),
@@ -326,6 +326,15 @@ def test_a_data_set_put_together_by_hand_has_plain_arrays_too(
         ({"train_counts": np.array([0, -1, 0, 0, 0, 0])}, r"must be 0 or more"),
         ({"test_counts": np.array([0, -1, 0, 0, 0, 0])}, r"must be 0 or more"),
         ({"starts": np.array([0, 0, 0, 0, 0, 71])}, r"end beyond the 90 examples of x"),
+        ({"train_counts": np.full(6, 1.5)}, r"train_counts has type float64; give whole"),
+        ({"x": np.full((90, 1), None)}, r"x has type object; give numbers"),
+        ({"x": np.full((90, 1), "1")}, r"x has type <U1; give numbers"),
+        ({"y": np.full(90, 5)}, r"label 5 of example 0 is out of range \[0, 4\)"),
+        ({"y": np.arange(90) - 80}, r"label -80 of example 0 is out of range"),
+        ({"y": np.full(90, PADDING)}, r"label -1 of example 0 is out of range"),
+        ({"y": np.full(90, 0.6)}, r"y has type float64; labels must be whole numbers"),
+        ({"y": np.zeros((90, 1, 1), int)}, r"y has shape \(90, 1, 1\); give labels"),
+        ({"num_classes": None}, r"num_classes=None must be a whole number"),
     ],
 )
 def test_a_data_set_that_contradicts_itself_is_refused(
@@ -337,6 +346,17 @@ def test_a_data_set_that_contradicts_itself_is_refused(
 
 
 # Choosing clients -----------------------------------------------------------------------------------------
+
+
+def test_lists_and_small_types_of_counts_are_whole_numbers(tiny_images: FederatedDataset) -> None:
+    parts = {name: getattr(tiny_images, name) for name in ("starts", "train_counts", "test_counts")}
+    lists: dict[str, Any] = {name: values.tolist() for name, values in parts.items()}
+    other = replace(tiny_images, **lists, client_ids=list(tiny_images.client_ids))  # type: ignore[arg-type]
+    assert other.fingerprint == tiny_images.fingerprint and other.client_ids == tiny_images.client_ids
+    # 200 and 100 together are 44 in one byte.
+    ids, numbers = ("a",), (np.zeros(1, np.uint8), np.array([200], np.uint8), np.array([100], np.uint8))
+    small = FederatedDataset("small", np.zeros((300, 1)), np.zeros(300, int), ids, *numbers, num_classes=1)
+    assert len(small["a"].test_y) == 100
 
 
 def test_clients_by_id(tiny_images: FederatedDataset) -> None:

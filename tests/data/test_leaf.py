@@ -1,3 +1,4 @@
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ def test_writers_of_all_files_have_their_images_with_ink_as_one(femnist: Path) -
 
 W = {"w": leaf_images(5)}
 DAMAGED = "damaged, or not LEAF's JSON"
+JSON = f"{DAMAGED} with users, num_samples and user_data"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +58,7 @@ DAMAGED = "damaged, or not LEAF's JSON"
         (leaf_content(W, num_samples=[1, 2]), DAMAGED),
         (
             leaf_content(W, users=["w", "v"], num_samples=[1, 1]),
-            f"{DAMAGED} with users, num_samples and user_data (KeyError('v'))",
+            "user 'v' is listed in users, but is not in user_data",
         ),
         (
             leaf_content(W | {"v": leaf_images(6)}, users=["w"], num_samples=[1]),
@@ -64,6 +66,18 @@ DAMAGED = "damaged, or not LEAF's JSON"
         ),
         (leaf_content(W, users=["w", "w"], num_samples=[1, 1]), "lists a user twice among its 2"),
         ([1, 2], DAMAGED),
+        (
+            leaf_content({"w": leaf_images(5) | {"x": [["0.25"] * 784]}}),
+            f"{JSON} (ValueError('a pixel",
+        ),
+        (
+            leaf_content({"w": leaf_images(5) | {"x": [[True] * 783 + [0.5]]}}),
+            f"{JSON} (ValueError('a pixel",
+        ),
+        (
+            leaf_content({"w": leaf_images(5, 6) | {"y": [5, True]}}),
+            f"{JSON} (ValueError('a label",
+        ),
         (leaf_content(W, users=[None], num_samples=[1]), "the client id None is not UTF-8 text"),
         (leaf_content(W, users=[True], num_samples=[1]), "the client id True is not UTF-8 text"),
         (leaf_content({"\ud800": leaf_images(5)}), r"the client id '\ud800' is not UTF-8 text"),
@@ -79,6 +93,32 @@ def test_a_wrong_file_is_an_error_that_names_it(femnist: Path, written: object, 
     path = write_json(femnist / "test/all_data_0_keep_0_test_9.json", written)
     with pytest.raises(ValueError, match=re.escape(f"{path}: {problem}")):
         load_femnist_leaf()
+
+
+@pytest.mark.parametrize("key", ["w", "x"])
+def test_a_name_that_is_there_twice_is_an_error(femnist: Path, key: str) -> None:
+    """Python's json would take the second."""
+    path = write_json(femnist / "test/all_data_0_keep_0_test_9.json", leaf_content(W))
+    text = path.read_text()
+    at = text.index(f'"{key}": ', text.index("user_data"))
+    other = json.dumps(leaf_images(7)) if key == "w" else "[]"
+    path.write_text(f'{text[:at]}"{key}": {other}, {text[at:]}')
+    with pytest.raises(
+        ValueError, match=re.escape(f"{path}: {JSON} (ValueError('an object has a name twice')")
+    ):
+        load_femnist_leaf()
+
+
+def test_what_is_no_file_of_the_data_set_is_said_or_passed_over(femnist: Path) -> None:
+    expected = load_femnist_leaf().fingerprint
+    (femnist / "train/._all_data_0_keep_0_train_9.json").write_bytes(b"\0\5\x16\7")  # by macOS
+    assert load_femnist_leaf().fingerprint == expected
+    for make in (Path.mkdir, lambda path: path.symlink_to(femnist / "nothing")):
+        path = femnist / "train/x.json"
+        make(path)
+        with pytest.raises(ValueError, match=re.escape(f"{path}: is a folder, or a link that leads nowhere")):
+            load_femnist_leaf()
+        path.unlink() if path.is_symlink() else path.rmdir()
 
 
 def test_a_user_in_two_files_of_one_part_is_an_error(femnist: Path) -> None:

@@ -107,6 +107,45 @@ def test_other_examples_than_announced_are_refused(made: np.ndarray, problem: st
             read()
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_is_found_when_a_client_is_read(bad: float) -> None:
+    _, lazy, _ = both([2, 3])
+    x = lazy.x
+    assert isinstance(x, OnDemand)
+    made = x.make
+
+    def make(client: int) -> np.ndarray:
+        examples = made(client)
+        examples[-1, 0, 0] = bad if client == 1 else 0
+        return examples
+
+    data = replace(lazy, x=replace(x, make=make))
+    assert len(data["client_0"].test_x) == 1
+    with pytest.raises(ValueError, match=r"x has NaN or infinity, first in example 2 of client 'client_1'"):
+        data["client_1"]
+
+
+def test_lists_and_the_name_of_a_type_will_do() -> None:
+    array, lazy, _ = pair([2, 1])
+    other = replace(lazy, counts=[2, 1], example_shape=list(SHAPE), dtype=np.float32)  # type: ignore[arg-type]
+    assert np.array_equal(other[:], array) and other.shape == array.shape and repr(other) == repr(lazy)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"counts": np.array([-5, 45])}, r"counts has shape \(2,\) and type int64; give a whole number of 0"),
+        ({"counts": np.array([1.0])}, r"type float64; give a whole number"),
+        ({"counts": []}, r"counts has shape \(0,\)"),
+        ({"example_shape": 3}, r"example_shape=3; give a tuple"),
+        ({"example_shape": (2, -3)}, r"a length in example_shape=-3 must be a whole number"),
+    ],
+)
+def test_counts_and_shapes_that_are_none_are_refused(change: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        replace(pair([2, 1])[1], **change)
+
+
 def test_examples_in_the_other_byte_order_arrive_in_this_one() -> None:
     array, lazy, _ = pair([2, 1])
     swapped = replace(lazy, make=lambda client: lazy.make(client).astype(array.dtype.newbyteorder()))

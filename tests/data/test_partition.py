@@ -268,9 +268,13 @@ WRONG: list[tuple[int, dict[str, Any], str]] = [
     *((count, {}, f"num_clients={count}") for count in (0, -2, 2.0, True)),
     *((2, {"fraction": share}, f"fraction={share} is not in") for share in (0, -0.1, 1.01, float("nan"))),
     *(
-        (2, {"alpha": alpha}, f"alpha={alpha} must be a finite number above 0")
-        for alpha in (0, -1.0, float("nan"), float("inf"))
+        (2, {"alpha": alpha}, f"alpha={alpha!r} must be a finite number above 0")
+        for alpha in (0, -1.0, float("nan"), float("inf"), "x", None)
     ),
+    (2, {"alpha": 1e308}, r"alpha=1e\+308 must be .* at most 1e\+100"),
+    (2, {"fraction": "0.5"}, "fraction='0.5' is not in"),
+    (2, {"fraction": 0.01}, "num_clients=2, but there are 0 examples .* choose a larger fraction"),
+    (2, {"seed": 1.5}, "seed=1.5 is not a whole number"),
     (2, {"seed": -1}, "seed=-1 is negative"),
 ]
 
@@ -301,3 +305,9 @@ def test_what_cannot_be_divided(
 def test_text_has_no_label_to_divide_by(tiny_text: FederatedDataset) -> None:
     with pytest.raises(ValueError, match=r"'tiny text' has labels of shape \(6,\)"):
         by_labels_dirichlet(tiny_text, 2)
+
+
+@pytest.mark.parametrize("divide", [by_labels_dirichlet, divide_coarsely])
+def test_the_largest_concentration_gives_equal_shares(divide: Callable[..., FederatedDataset]) -> None:
+    data = divide(pooled(np.arange(400) % 8), 4, alpha=1e100)
+    assert len(data) == 4 and data.counts.min() >= 60

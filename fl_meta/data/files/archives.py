@@ -26,6 +26,7 @@ from typing import IO, Any
 
 from fl_meta.data.files.errors import DataFileError, reading
 from fl_meta.data.files.locks import locked
+from fl_meta.support.atomic_files import ADVICE
 
 # At most this many times an archive's own size may come out of it; TFF's archives have less than 30. An
 # amount that does no harm is allowed whatever the ratio.
@@ -90,7 +91,10 @@ def unpack(archive: Path, target: Path, names: Sequence[str], limit: int) -> dic
                 Path(folder, name).replace(target / name)
             return checksums
     except OSError as error:
-        raise OSError(f"cannot unpack {archive} into {target}: {error.strerror or error}") from error
+        reading_it = error.filename == str(archive)
+        advice = f"; {ADVICE[error.errno]}" if error.errno in ADVICE and not reading_it else ""
+        problem = f"cannot unpack {archive} into {target}: {error.strerror or error}{advice}"
+        raise OSError(problem) from error
 
 
 def most_content(size: int) -> int:

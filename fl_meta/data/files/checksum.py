@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NotRequired, TypedDict
@@ -99,6 +99,7 @@ def verify_known(name: str, path: Path) -> None:
         DataFileError: if the file has changed, or is not what was published.
         OSError: if it cannot be read.
     """
+    _require_file(path)
     with path.open("rb") as file:  # whoever may not read it is told so here
         status = os.fstat(file.fileno())
     folder, key = _place(name, path)
@@ -112,12 +113,25 @@ def verify_known(name: str, path: Path) -> None:
             _record(folder, {key: _known(status, sha256)})
 
 
-def check_nothing_is_gone(folder: Path, within: str) -> None:
-    """Refuse to go on without a recorded file of a sub-folder, where the names are not fixed."""
-    for key in read_record(folder):
-        if key.startswith(f"{within}/") and not (folder / key).is_file():
+def check_same_files(paths: Sequence[Path]) -> None:
+    """Compare the files of one sub-folder, where the names are not fixed, with those in the record.
+
+    Raises:
+        DataFileError: if one is new; nothing is compared while the record has none of them.
+        FileNotFoundError: if one is gone.
+    """
+    within, folder = paths[0].parent.name, paths[0].parents[1]
+    keys = [key for key in read_record(folder) if key.startswith(f"{within}/")]
+    for key in keys:
+        if not (folder / key).is_file():
             forget = forgetting(folder, key)
             raise FileNotFoundError(f"{folder / key}: is no longer there; put it back, or {forget}")
+    for path in paths:
+        if keys and path.relative_to(folder).as_posix() not in keys:
+            raise DataFileError(
+                f"{path}: was not there when the data set was checked; take it away or, if it belongs there, "
+                f"delete {folder / RECORD} and check again"
+            )
 
 
 def compare(name: str, path: Path) -> tuple[str, str]:
@@ -128,6 +142,7 @@ def compare(name: str, path: Path) -> tuple[str, str]:
     """
     folder, key = _place(name, path)
     compared = sha256 = ""
+    _require_file(path)
     if known := read_record(folder).get(key):
         forget = f", or {forgetting(folder, key)}"
         sha256 = verify(path, known["bytes"], f"sha256:{known['sha256']}", forget)
@@ -187,6 +202,8 @@ def read_record(folder: Path) -> dict[str, Known]:
                 raise TypeError("a size or a checksum is missing")
     except FileNotFoundError:
         return {}
+    except IsADirectoryError:
+        raise DataFileError(f"{path}: is a folder; remove it") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DataFileError(f"{path}: damaged ({_what(error)}); delete it") from error
     return dict[str, Known](record)
@@ -195,6 +212,11 @@ def read_record(folder: Path) -> dict[str, Known]:
 def _what(error: Exception) -> str:
     """In words; the text of a KeyError is only the key."""
     return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise DataFileError(f"{path}: is a folder, or a link that leads nowhere; remove it")
 
 
 def _published(name: str) -> dict[str, Download]:

@@ -16,11 +16,11 @@ import numpy as np
 import pooch
 import requests
 
-from fl_meta.data.catalogue import CATALOGUE, Download, existing, folder, folder_of, located
+from fl_meta.data.catalogue import CATALOGUE, Download, existing, folder, folder_of, located, located_options
 from fl_meta.data.files.archives import unpack
 from fl_meta.data.files.checksum import RECORD, compare, forgetting, read_record, remember, verify
 from fl_meta.data.files.errors import DataFileError
-from fl_meta.support.atomic_files import write_atomically
+from fl_meta.support.atomic_files import ADVICE, write_atomically
 
 # Called with a file's name, how many of its bytes have arrived, and how many it has (None if unknown).
 Progress = Callable[[str, int, int | None], object]
@@ -73,7 +73,9 @@ def fetch(name: str, progress: Progress) -> list[Path]:
                 f"machine, and run the same command to verify and unpack what you put there"
             ) from error
         except OSError as error:
-            raise OSError(f"cannot fetch {download.file} into {target}: {error.strerror or error}") from error
+            advice = f"; {ADVICE[error.errno]}" if error.errno in ADVICE else ""
+            problem = f"cannot fetch {download.file} into {target}: {error.strerror or error}{advice}"
+            raise OSError(problem) from error
         if download.builder:
             _build(name, download, path, progress)
         elif download.unpacks_to:
@@ -86,8 +88,10 @@ def fetch(name: str, progress: Progress) -> list[Path]:
 
 def check_files(name: str) -> Iterator[tuple[Path, int, str]]:
     """Each file of a data set, its size in bytes, and what its checksum was compared with."""
-    for path in located(name) or [existing(name, file) for file in CATALOGUE[name].forms[0].files]:
-        yield path, path.stat().st_size, compare(name, path)[0] or UNKNOWN
+    paths = located(name) or [existing(name, file) for file in CATALOGUE[name].forms[0].files]
+    for path in [*paths, *(path for each in located_options(name).values() for path in each)]:
+        compared = compare(name, path)[0] or UNKNOWN
+        yield path, path.stat().st_size, compared
 
 
 def _build(name: str, download: Download, archive: Path, progress: Progress) -> None:

@@ -13,7 +13,7 @@ from fl_meta.data.catalogue import existing, folder, folder_of, located
 from fl_meta.data.encoding import CHARACTERS, VOCABULARY, encode
 from fl_meta.data.federated import PADDING, FederatedDataset
 from fl_meta.data.files.arrays import Columns, client_name, column
-from fl_meta.data.files.checksum import check_nothing_is_gone, verify_known
+from fl_meta.data.files.checksum import check_same_files, verify_known
 from fl_meta.data.files.errors import DataFileError, reading
 from fl_meta.data.published.assembly import Examples, Parse, assembled, handwriting
 
@@ -66,8 +66,9 @@ def _read(
         paths = [path for path in files if path.parent.name == part]
         if not paths and not any(folder_of(name, folder()).glob(f"{part}/*.json")):
             existing(name, f"{part}/*.json")  # raises: no file has that name
+        if paths:
+            check_same_files(paths)
         for path in paths:
-            check_nothing_is_gone(path.parents[1], part)
             verify_known(name, path)
             for user, columns in _users(path, convert):
                 if user in clients:
@@ -81,18 +82,23 @@ def _read(
 def _users(path: Path, convert: Callable[[Any, Any], Columns]) -> Iterator[tuple[str, Columns]]:
     """The users of a file, after comparing their numbers of examples with num_samples."""
 
-    def shrink(read: dict[str, Any]) -> Any:
+    def shrink(pairs: list[tuple[str, Any]]) -> Any:
         # Called at the end of each object, so that only one user's lists are in memory at a time.
+        read = dict(pairs)
+        if len(read) != len(pairs):
+            raise ValueError("an object has a name twice")
         return convert(read["x"], read["y"]) if isinstance(read.get("x"), list) and "y" in read else read
 
     with reading(path, "LEAF's JSON with users, num_samples and user_data"):
         # json finds out itself whether bytes are UTF-8 or UTF-16, and whether they begin with a mark of it.
-        content = json.loads(path.read_bytes(), object_hook=shrink)
+        content = json.loads(path.read_bytes(), object_pairs_hook=shrink)
         names, numbers, columns = (content[key] for key in ("users", "num_samples", "user_data"))
         # The names of an object are text in JSON; those of a list may be numbers.
         users = [
             client_name(path, json.dumps(user) if type(user) in (int, float) else user) for user in names
         ]
+        if lost := [user for user in users if user not in columns]:
+            raise DataFileError(f"{path}: user {lost[0]!r} is listed in users, but is not in user_data")
         said = dict(zip(users, numbers, strict=True))
         held = {user: len(columns[user]["y"]) for user in users}
         # LEAF leaves users with a single example in user_data, but without that example.
@@ -110,6 +116,11 @@ def _users(path: Path, convert: Callable[[Any, Any], Columns]) -> Iterator[tuple
 
 
 def _as_images(x: list[Any], y: list[Any]) -> Columns:
+    # NumPy would also take text and truth values for numbers.
+    if not set[type]().union(*(map(type, pixels) for pixels in x)) <= {int, float}:
+        raise ValueError("a pixel is not a number")
+    if bool in map(type, y):
+        raise ValueError("a label is true or false")
     return {"x": np.array(x, dtype=np.float32), "y": np.array(y)}
 
 
