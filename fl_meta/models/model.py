@@ -29,6 +29,18 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def in_training(module: nn.Module) -> Iterator[None]:
+    """Training mode for a module that may be the caller's own, whose mode is given back."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.train()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
 def draws_random_numbers(part: nn.Module) -> bool:
     """Whether a module itself, apart from its children, draws random numbers in training."""
     if isinstance(part, nn.modules.dropout._DropoutNd):
@@ -139,17 +151,14 @@ class Model:
                     f"model {self.name!r}: the parameter {name!r} of a lazy module has no shape yet; give "
                     "the module its sizes, for example nn.Linear(784, 62) instead of nn.LazyLinear(62)"
                 )
-        modes = [(part, part.training) for part in module.modules()]
-        module.train()
-        for title, part in module.named_modules():
-            statistics = isinstance(part, nn.modules.batchnorm._NormBase) and part.track_running_stats
-            if statistics and part.training:  # a module may keep it in evaluation mode
-                raise ValueError(
-                    f"model {self.name!r}: {type(part).__name__} {title!r} keeps running statistics between "
-                    "batches; use GroupNorm, or track_running_stats=False"
-                )
-        for part, mode in modes:  # it may be the caller's own module
-            part.training = mode
+        with in_training(module):
+            for title, part in module.named_modules():
+                statistics = isinstance(part, nn.modules.batchnorm._NormBase) and part.track_running_stats
+                if statistics and part.training:  # a module may keep it in evaluation mode
+                    raise ValueError(
+                        f"model {self.name!r}: {type(part).__name__} {title!r} keeps running statistics "
+                        "between batches; use GroupNorm, or track_running_stats=False"
+                    )
         return module
 
     @cached_property

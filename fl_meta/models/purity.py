@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fl_meta.models.model import Model, draws_random_numbers, mean_loss, seeded
+from fl_meta.models.model import Model, draws_random_numbers, in_training, mean_loss, seeded
 from fl_meta.models.parameters import Params
 
 # Mode, whether dropout and the like draw random numbers, and whether the inputs are other ones. What a call
@@ -110,8 +110,8 @@ def check_gradients(model: Model, params: Params, x: Tensor, y: Tensor, *, secon
         order = "first"
         torch.manual_seed(0)
         try:
-            with torch.enable_grad():
-                loss = mean_loss(functional_call(module.train(), params | own, (x.clone(),)), y)
+            with torch.enable_grad(), in_training(module):
+                loss = mean_loss(functional_call(module, params | own, (x.clone(),)), y)
                 states = _random_states()
                 found = torch.autograd.grad(
                     loss, list(own.values()), create_graph=second_order, materialize_grads=True

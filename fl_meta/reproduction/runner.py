@@ -199,20 +199,31 @@ def run_all(
         _private_jupyter(),
         _environment({**(environment or {}), "OMP_NUM_THREADS": threads}),
         Progress(len(plan.paths)) as progress,
-        ThreadPoolExecutor(AT_ONCE) as lanes,
+        _lanes(AT_ONCE, stopped) as lanes,
     ):
+        running = {
+            lanes.submit(
+                _execute, path, output / path.name, plan.given, profile, progress, path.parent, stopped
+            ): parameters
+            for path, parameters in zip(plan.paths, plan.parameters, strict=True)
+        }
+        for future in as_completed(running):
+            yield replace(future.result(), parameters=running[future])
 
-        def lane(path: Path, parameters: Mapping[str, Any]) -> NotebookRun:
-            try:
-                run = _execute(path, output / path.name, plan.given, profile, progress, path.parent, stopped)
-            finally:
-                ensure_event_loop().close()  # this thread's own, which nobody else closes
-            return replace(run, parameters=parameters)
 
-        running = [lanes.submit(lane, *pair) for pair in zip(plan.paths, plan.parameters, strict=True)]
+def run_one(path: Path, output: Path, profile: str, folder: Path) -> NotebookRun:
+    """Execute one notebook in `folder` with its own parameters, otherwise as in `run_all`."""
+    stopped = Event()
+    with _private_jupyter(), Progress(1) as progress, _lanes(1, stopped) as lanes:
+        return lanes.submit(_execute, path, output, {}, profile, progress, folder, stopped).result()
+
+
+@contextmanager
+def _lanes(number: int, stopped: Event) -> Iterator[ThreadPoolExecutor]:
+    """Threads that execute notebooks; at the end, kernels that still run are killed."""
+    with ThreadPoolExecutor(number) as lanes:
         try:
-            for future in as_completed(running):
-                yield future.result()
+            yield lanes
         finally:
             stopped.set()
             lanes.shutdown(wait=False, cancel_futures=True)
@@ -220,13 +231,19 @@ def run_all(
                 asyncio.run(kernel.kill())
 
 
-def run_one(path: Path, output: Path, profile: str, folder: Path) -> NotebookRun:
-    """Execute one notebook in `folder` with its own parameters, otherwise as in `run_all`."""
-    with _private_jupyter(), Progress(1) as progress:
-        return _execute(path, output, {}, profile, progress, folder, Event())
+def _execute(*arguments: Any) -> NotebookRun:
+    """`_executed` with an event loop of its own, in a thread that has none.
+
+    A loop that goes on after a kernel may hold one of its closed sockets for a socket of the next kernel that
+    has the same number, and then it waits for ever.
+    """
+    try:
+        return _executed(*arguments)
+    finally:
+        ensure_event_loop().close()
 
 
-def _execute(
+def _executed(
     path: Path,
     output: Path,
     given: Mapping[str, Any],
