@@ -32,8 +32,10 @@ from small_files import (
 )
 
 from fl_meta.data import load_dataset
+from fl_meta.data.catalogue import located
 from fl_meta.data.encoding import BLANK, VOCABULARY, decode, encode
 from fl_meta.data.federated import PADDING, FederatedDataset
+from fl_meta.data.files.download import check_files
 from fl_meta.data.files.tf_example import features
 from fl_meta.data.published.cifar import CIFAR100_CLASSES
 from fl_meta.data.published.shakespeare import read_roles
@@ -82,7 +84,11 @@ def test_a_packed_file_is_unpacked_beside_it_once(emnist: Path, publish: Callabl
     publish("emnist_tff", packed)
     whole = emnist.read_bytes()
     emnist.unlink()
+    # It is known to `data list` and `data check` too.
+    assert located("emnist_tff") == [packed]
+    assert [told for *_, told in check_files("emnist_tff")] == ["checksum as published"]
     assert_emnist_is_read()
+    assert located("emnist_tff") == [emnist]
     assert emnist.read_bytes() == whole
     packed.write_bytes(b"no longer read")
     assert_emnist_is_read()
