@@ -359,17 +359,6 @@ def test_lists_and_small_types_of_counts_are_whole_numbers(tiny_images: Federate
     assert len(small["a"].test_y) == 100
 
 
-def test_nan_in_a_test_part_is_found_when_the_client_is_read(tiny_images: FederatedDataset) -> None:
-    """Else its accuracy would be 0; `subset` shares the arrays, and does not look at them again."""
-    x, i = np.array(tiny_images.x), 2
-    x[tiny_images.starts[i] + tiny_images.train_counts[i]] = np.nan
-    data = replace(tiny_images, x=x)
-    good, bad = tiny_images.client_ids[0], tiny_images.client_ids[i]
-    assert len(data[good].train_x)
-    with pytest.raises(ValueError, match=f"first in example 0 of the test part of client '{bad}'"):
-        data[bad]
-
-
 def test_clients_by_id(tiny_images: FederatedDataset) -> None:
     assert [client.client_id for client in tiny_images] == list(tiny_images.client_ids)
     assert "client_3" in tiny_images and "nobody" not in tiny_images and 3 not in tiny_images

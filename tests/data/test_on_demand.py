@@ -108,8 +108,7 @@ def test_other_examples_than_announced_are_refused(made: np.ndarray, problem: st
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize(("place", "where"), [(-1, "0 of the test"), (1, "1 of the train")])
-def test_nan_is_found_when_a_client_is_read(bad: float, place: int, where: str) -> None:
+def test_nan_is_found_when_a_client_is_read(bad: float) -> None:
     _, lazy, _ = both([2, 3])
     x = lazy.x
     assert isinstance(x, OnDemand)
@@ -117,14 +116,12 @@ def test_nan_is_found_when_a_client_is_read(bad: float, place: int, where: str) 
 
     def make(client: int) -> np.ndarray:
         examples = made(client)
-        examples[place, 0, 0] = bad if client == 1 else 0
+        examples[-1, 0, 0] = bad if client == 1 else 0
         return examples
 
     data = replace(lazy, x=replace(x, make=make))
     assert len(data["client_0"].test_x) == 1
-    with pytest.raises(
-        ValueError, match=f"x has NaN or infinity, first in example {where} part of client 'client_1'"
-    ):
+    with pytest.raises(ValueError, match=r"x has NaN or infinity, first in example 2 of client 'client_1'"):
         data["client_1"]
 
 
