@@ -180,7 +180,7 @@ def test_another_broken_pipe_is_not_taken_for_a_reader_that_has_gone() -> None:
         ),
         (
             PermissionError(13, "Permission denied", "/x"),
-            "/x: Permission denied; choose a folder you may write",
+            "/x: Permission denied; see who may read and write it",
         ),
         (FileNotFoundError(2, "No such file or directory", "/x"), "/x: No such file or directory\n"),
         (OSError("two\n  lines"), "two lines\n"),
