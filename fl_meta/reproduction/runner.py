@@ -27,10 +27,11 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import ensure_event_loop
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
-from traitlets import Instance
+from traitlets import Instance, Type
 
 from fl_meta.evidence.verdicts import Verdict, collect
 from fl_meta.experiments.settings import RECORDED
+from fl_meta.reproduction.kernel_client import AttentiveClient
 from fl_meta.reproduction.progress import Progress, is_progress_line, plain
 from fl_meta.support.atomic_files import write_atomically
 from fl_meta.support.guard import MARK, clean_up
@@ -100,6 +101,7 @@ class _InterpretersOwnKernel(AsyncKernelManager):
     """
 
     kernel_spec_manager = Instance(KernelSpecManager, args=(), kw={"kernel_dirs": []})
+    client_factory = Type(AttentiveClient)
     existing: ClassVar[WeakSet[_InterpretersOwnKernel]] = WeakSet()
     _folder: Path | None = None
 
@@ -199,31 +201,20 @@ def run_all(
         _private_jupyter(),
         _environment({**(environment or {}), "OMP_NUM_THREADS": threads}),
         Progress(len(plan.paths)) as progress,
-        _lanes(AT_ONCE, stopped) as lanes,
+        ThreadPoolExecutor(AT_ONCE) as lanes,
     ):
-        running = {
-            lanes.submit(
-                _execute, path, output / path.name, plan.given, profile, progress, path.parent, stopped
-            ): parameters
-            for path, parameters in zip(plan.paths, plan.parameters, strict=True)
-        }
-        for future in as_completed(running):
-            yield replace(future.result(), parameters=running[future])
 
+        def lane(path: Path, parameters: Mapping[str, Any]) -> NotebookRun:
+            try:
+                run = _execute(path, output / path.name, plan.given, profile, progress, path.parent, stopped)
+            finally:
+                ensure_event_loop().close()  # this thread's own, which nobody else closes
+            return replace(run, parameters=parameters)
 
-def run_one(path: Path, output: Path, profile: str, folder: Path) -> NotebookRun:
-    """Execute one notebook in `folder` with its own parameters, otherwise as in `run_all`."""
-    stopped = Event()
-    with _private_jupyter(), Progress(1) as progress, _lanes(1, stopped) as lanes:
-        return lanes.submit(_execute, path, output, {}, profile, progress, folder, stopped).result()
-
-
-@contextmanager
-def _lanes(number: int, stopped: Event) -> Iterator[ThreadPoolExecutor]:
-    """Threads that execute notebooks; at the end, kernels that still run are killed."""
-    with ThreadPoolExecutor(number) as lanes:
+        running = [lanes.submit(lane, *pair) for pair in zip(plan.paths, plan.parameters, strict=True)]
         try:
-            yield lanes
+            for future in as_completed(running):
+                yield future.result()
         finally:
             stopped.set()
             lanes.shutdown(wait=False, cancel_futures=True)
@@ -231,19 +222,13 @@ def _lanes(number: int, stopped: Event) -> Iterator[ThreadPoolExecutor]:
                 asyncio.run(kernel.kill())
 
 
-def _execute(*arguments: Any) -> NotebookRun:
-    """`_executed` with an event loop of its own, in a thread that has none.
-
-    A loop that goes on after a kernel may hold one of its closed sockets for a socket of the next kernel that
-    has the same number, and then it waits for ever.
-    """
-    try:
-        return _executed(*arguments)
-    finally:
-        ensure_event_loop().close()
+def run_one(path: Path, output: Path, profile: str, folder: Path) -> NotebookRun:
+    """Execute one notebook in `folder` with its own parameters, otherwise as in `run_all`."""
+    with _private_jupyter(), Progress(1) as progress:
+        return _execute(path, output, {}, profile, progress, folder, Event())
 
 
-def _executed(
+def _execute(
     path: Path,
     output: Path,
     given: Mapping[str, Any],
