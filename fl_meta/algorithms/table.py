@@ -143,6 +143,11 @@ class Algorithm:
         return self.steps + self.sends_last
 
     @property
+    def second_order(self) -> bool:
+        """Whether what a client sends has second derivatives in it, as MAML's does."""
+        return self.sends is SentGradients.LAST_THROUGH_STEPS
+
+    @property
     def local_work(self) -> LocalWork:
         """What a client does in a round, apart from what it sends."""
         return LocalWork(self.client, self.batch_size, self.epochs, self.planned_steps, self.proximal)

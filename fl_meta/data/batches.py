@@ -75,6 +75,21 @@ def batch_plan(
         >>> [len(batch) for batch in plan]
         [2, 2, 1]
     """
+    bounds = batch_bounds(client_id, num_examples, batch_size=batch_size, epochs=epochs, steps=steps)
+    num_epochs = -(-int(bounds[-1]) // num_examples)
+    generator = random_stream(seed, "local batches", round_number, client_id)
+    indices = np.concatenate([generator.permutation(num_examples) for _ in range(num_epochs)])
+    return BatchPlan(indices[: bounds[-1]].astype(np.int64, copy=False), bounds)
+
+
+def batch_bounds(
+    client_id: str, num_examples: int, *, batch_size: int | None, epochs: int | None, steps: int | None
+) -> IntArray:
+    """The `bounds` of a client's `batch_plan`, which are the same in every round [steps + 1].
+
+    Raises:
+        ValueError: as `batch_plan`.
+    """
     if (epochs is None) == (steps is None):
         raise ValueError(f"give either epochs or steps, not both or neither (epochs={epochs}, steps={steps})")
     size = num_examples if batch_size is None else batch_size
@@ -85,11 +100,7 @@ def batch_plan(
     size = min(size, num_examples)
     steps_per_epoch = -(-num_examples // size)
     num_steps = steps if steps is not None else steps_per_epoch * amount  # type: ignore[operator]
-    num_epochs = -(-num_steps // steps_per_epoch)
-    generator = random_stream(seed, "local batches", round_number, client_id)
-    indices = np.concatenate([generator.permutation(num_examples) for _ in range(num_epochs)])
-    bounds = _bounds(num_examples, size, num_steps)
-    return BatchPlan(indices[: bounds[-1]].astype(np.int64, copy=False), bounds)
+    return _bounds(num_examples, size, num_steps)
 
 
 @lru_cache(maxsize=1024)  # many clients have equally many examples

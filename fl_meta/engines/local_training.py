@@ -16,7 +16,7 @@ import torch
 from fl_meta.algorithms.optimizers import SGD
 from fl_meta.algorithms.sent import Batch, LocalStep, SentGradients, WeightedGradients, formula_of
 from fl_meta.algorithms.table import Algorithm, LocalWork
-from fl_meta.data.batches import BatchPlan, batch_plan
+from fl_meta.data.batches import BatchPlan, batch_bounds, batch_plan
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.engines.client_momentum import ClientMomentum
 from fl_meta.models.model import Model
@@ -249,11 +249,13 @@ class LocalTraining:
 
 def smallest_batch(data: FederatedDataset, work: LocalWork) -> int:
     """The number of examples in the smallest batch that any client of this data has."""
-    # Only the sizes matter here, which are the same in every round and epoch.
+    # All epochs have batches of the same sizes.
     sizes = {"batch_size": work.batch_size, "epochs": work.epochs and 1, "steps": work.steps}
-    _, clients = np.unique(data.train_counts, return_index=True)
-    plans = (batch_plan(0, 0, data.client_ids[i], int(data.train_counts[i]), **sizes) for i in clients)
-    return min(int(np.diff(plan.bounds).min()) for plan in plans)
+    counts, clients = np.unique(data.train_counts, return_index=True)
+    return min(
+        int(np.diff(batch_bounds(data.client_ids[i], int(count), **sizes)).min())
+        for count, i in zip(counts, clients, strict=True)
+    )
 
 
 def client_update(
@@ -278,7 +280,7 @@ def client_update(
         KeyError: if the client is not in `data`.
         ValueError: if the client has no train examples, or `check_model` finds something wrong.
     """
-    check_model(model, params, data, second_order=algorithm.sends is SentGradients.LAST_THROUGH_STEPS)
+    check_model(model, params, data, second_order=algorithm.second_order)
     training = LocalTraining(model, params, data, algorithm.local_work, seed, round_number)
     update = client_update_in(training, client_id, algorithm)
     return replace(update, gradient=with_zeros(update.gradient, params))
@@ -302,7 +304,7 @@ def client_update_in(training: LocalTraining, client_id: str, algorithm: Algorit
         if rule and not trajectory:
             # The rule may write into the tensors that it gets, and these are everybody's.
             step = replace(step, params=map_params(torch.clone, step.params))
-        if rule or sends is SentGradients.LAST_THROUGH_STEPS:
+        if rule or algorithm.second_order:
             trajectory.append(step)
         elif weights:
             sent = add(sent, step.gradient, weights[number])

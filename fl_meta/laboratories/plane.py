@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_meta.algorithms.optimizers import SGD, Adam
-from fl_meta.algorithms.sent import SentGradients
 from fl_meta.algorithms.table import Algorithm, fedavg, fedsgd, fomaml, maml, reptile
 from fl_meta.support.array_types import FloatArray
 from fl_meta.support.validation import whole_number
@@ -144,7 +143,7 @@ def round_in_plane(
         sent = gradients[-1]
     else:
         sent = np.sum(gradients, axis=0)
-    if algorithm.sends is SentGradients.LAST_THROUGH_STEPS:
+    if algorithm.second_order:
         for _ in points[1:]:
             sent = sent - rate * clients.curved(sent)
     weights = np.array([algorithm.weight(int(number)) for number in clients.examples])

@@ -203,24 +203,25 @@ class Model:
         def inside(name: str, part: str) -> bool:
             return name == part or name.startswith(f"{part}.")
 
+        def within(name: str) -> bool:
+            return any(inside(name, part) for part in parts)
+
         def build() -> nn.Module:
             # The caller's own module may be what `build` returns.
             module = Model(self.name, self.build).copied_module({})
-            parameters = module.named_parameters()
-            for name, parameter in parameters:
-                if not any(inside(name, part) for part in parts):
+            for name, parameter in module.named_parameters():
+                if not within(name):
                     parameter.requires_grad_(False)
             return module
 
         everywhere = list(self._built.named_parameters(remove_duplicate=False))
-        for name, parameter in everywhere:
-            for other, same in everywhere:
-                within = [any(inside(each, part) for part in parts) for each in (name, other)]
-                if parameter is same and within == [True, False]:
-                    raise ValueError(
-                        f"model {self.name!r}: {name!r} and {other!r} are one parameter, so it cannot be "
-                        "trained in one place and frozen in the other; name both parts"
-                    )
+        kept = {id(parameter): name for name, parameter in everywhere if within(name)}
+        for other, parameter in everywhere:
+            if id(parameter) in kept and not within(other):
+                raise ValueError(
+                    f"model {self.name!r}: {kept[id(parameter)]!r} and {other!r} are one parameter, so it "
+                    "cannot be trained in one place and frozen in the other; name both parts"
+                )
         trainable = [name for name, parameter in everywhere if parameter.requires_grad]
         for part in parts or [""]:
             if not any(inside(name, part) for name in trainable):

@@ -6,7 +6,7 @@ Otherwise a client's result would depend on what ran before it, and engines woul
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,14 +18,8 @@ from torch.func import functional_call
 from fl_meta.models.model import Model, draws_random_numbers, in_training, mean_loss, seeded
 from fl_meta.models.parameters import Params
 
-# Mode, whether dropout and the like draw random numbers, and whether the inputs are other ones. What a call
-# keeps may show only in another mode, and only after other inputs.
-_CALLS = [
-    *((False, False, False), (True, False, False), (True, True, False)),
-    *((True, True, True), (True, False, True), (False, False, True)),
-    *((False, False, False), (True, False, False), (True, True, False)),
-]
-
+# Training mode or not, and whether dropout and the like draw random numbers.
+_MODES = ((False, False), (True, False), (True, True))
 
 _DRAWS = (
     "model {!r}: {} draws random numbers by itself, which cannot be seeded for each client and step; draw "
@@ -44,17 +38,25 @@ def check_calls(model: Model, params: Params, x: Tensor) -> None:
     """
     module = model.copied_module(_copies(dict(model.module.named_parameters()))).to(x.device)
     other = x[:1].expand_as(x)
-    outputs = [
-        _watched_call(model, module, params, other if others else x, training=training, drawing=drawing)
-        for training, drawing, others in _CALLS
-    ]
+
+    def outputs(
+        module: nn.Module, params: Params, x: Tensor, modes: Iterable[tuple[bool, bool]]
+    ) -> list[Tensor]:
+        return [
+            _watched_call(model, module, params, x, training=training, drawing=drawing)
+            for training, drawing in modes
+        ]
+
+    # What a call keeps may show only in another mode, and only after other inputs.
+    first = outputs(module, params, x, _MODES)
+    outputs(module, params, other, reversed(_MODES))
+    again = outputs(module, params, x, _MODES)
     # The same in a module that has seen neither these inputs nor these parameters.
     scaled = {name: t if name in model.frozen else t * 1.5 for name, t in params.items()}
     for given, inputs in ((params, other), (scaled, x)):
-        for each in (module, model.copied_module({}).to(x.device)):
-            outputs.append(_watched_call(model, each, given, inputs, training=False, drawing=False))
-    same = [(0, 6), (1, 7), (2, 8), (9, 10), (11, 12)]
-    if not all(_equal(outputs[one], outputs[again]) for one, again in same):
+        first += outputs(module, given, inputs, _MODES[:1])
+        again += outputs(model.copied_module({}).to(x.device), given, inputs, _MODES[:1])
+    if not all(map(_equal, first, again)):
         raise ValueError(
             f"model {model.name!r}: forward returns something else when it is called again with the same "
             "parameters and inputs; it must keep nothing between calls"

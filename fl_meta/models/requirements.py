@@ -44,18 +44,16 @@ def check_model(
     """
     check_surroundings()
     _check_params(model, params)
-    first = next(iter(params.values()))
+    trained = next(tensor for name, tensor in params.items() if name not in model.frozen)
     examples = (data.x.shape[1:], data.x.dtype, data.y.shape[1:], data.num_classes)
-    tried = (*examples, first.dtype, first.device, train_batch, test_batch, second_order)
+    tried = (*examples, trained.dtype, trained.device, train_batch, test_batch, second_order)
     # A subclass with a loss of its own may need no logits.
     if tried in model.passed or has_own_methods(model):
         return
     x, y = (torch.from_numpy(np.array(array[:_TRIED])) for array in (data.x, data.y))
-    x = x.to(first.device)
-    if x.is_floating_point():
-        x = x.to(next(tensor.dtype for name, tensor in params.items() if name not in model.frozen))
+    x = x.to(trained.device, trained.dtype if x.is_floating_point() else x.dtype)
     with random_states_are_kept():
-        _check_outputs(model, params, x, y, data.num_classes)
+        _check_outputs(model, params, x, y, data.num_classes, trained.dtype)
         check_calls(model, params, x)
         check_gradients(model, params, x, y.to(x.device), second_order=second_order)
         _check_small_batch(model, params, x, train_batch, training=True)
@@ -122,7 +120,9 @@ def _check_params(model: Model, params: Params) -> None:
         raise ValueError(f"params of the model {model.name!r} must be on one device, but {found}")
 
 
-def _check_outputs(model: Model, params: Params, x: Tensor, y: Tensor, num_classes: int) -> None:
+def _check_outputs(
+    model: Model, params: Params, x: Tensor, y: Tensor, num_classes: int, dtype: torch.dtype
+) -> None:
     try:
         with torch.no_grad():
             # Copies, because forward may change whatever it is given.
@@ -138,7 +138,6 @@ def _check_outputs(model: Model, params: Params, x: Tensor, y: Tensor, num_class
             f"the model {model.name!r} returns a {type(logits).__name__}; it must return the logits as one "
             "tensor: wrap the module in one whose forward does so"
         )
-    dtype = next(tensor.dtype for name, tensor in params.items() if name not in model.frozen)
     if logits.dtype != dtype:
         raise ValueError(
             f"the model {model.name!r} returns {logits.dtype}; logits must be of the parameters' type, "

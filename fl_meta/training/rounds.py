@@ -9,7 +9,6 @@ from itertools import accumulate
 from torch import Tensor
 
 from fl_meta.algorithms.optimizers import OptimizerState, server_step
-from fl_meta.algorithms.sent import SentGradients
 from fl_meta.algorithms.stages import Stage
 from fl_meta.algorithms.table import Algorithm
 from fl_meta.data.batches import sample_clients
@@ -121,8 +120,7 @@ def aggregate(
     """
     if not client_ids:
         raise ValueError("client_ids is empty; a round needs at least one client")
-    second_order = algorithm.sends is SentGradients.LAST_THROUGH_STEPS
-    check_model(task.model, params, task.data, second_order=second_order)
+    check_model(task.model, params, task.data, second_order=algorithm.second_order)
     training = task.local_training(params, algorithm.local_work, round_number, momentum)
     total, buffers = flatten(zeros_like(training.params)), dict[str, Tensor]()
     weight, loss, left_out, local_gradients, places, padding = 0.0, 0.0, 0, 0, 0, 0

@@ -12,7 +12,6 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from fl_meta.algorithms.sent import SentGradients
 from fl_meta.algorithms.stages import Stage
 from fl_meta.algorithms.table import Algorithm
 from fl_meta.data.federated import FederatedDataset
@@ -130,7 +129,7 @@ def train(
             start,
             data,
             train_batch=smallest_batch(data, stage.algorithm.local_work),
-            second_order=stage.algorithm.sends is SentGradients.LAST_THROUGH_STEPS,
+            second_order=stage.algorithm.second_order,
         )
     saver = _Saver(checkpoint, run_config(task, stages, start, evaluation) if checkpoint else {})
     # Not Path.exists, which has an error of its own for a name that is too long.

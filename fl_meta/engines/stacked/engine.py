@@ -101,7 +101,7 @@ class StackedEngine:
             return LoopEngine().collect(training, client_ids, algorithm)
         sends = algorithm.sends
         rule = sends if isinstance(sends, WeightedGradients) else None
-        second_order = sends is SentGradients.LAST_THROUGH_STEPS
+        second_order = algorithm.second_order
         last_only = second_order or sends is SentGradients.LAST
 
         def collected(stack: Stack, check: Callable[[], None]) -> Collected:
