@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 RecordT = TypeVar("RecordT")
 # What is allowed in words, and as types of JSON values. An int in a float field stays an int, so that it is
@@ -31,7 +31,7 @@ class FieldError(ValueError):
 def from_json(record: type[RecordT], value: object) -> RecordT:
     """Build a dataclass from a JSON value: the inverse of `dataclasses.asdict` and `json.dumps`.
 
-    Fields may be str, int, float, None, dataclasses, tuples, dicts with string keys, and unions of these.
+    Fields may be str, int, float, None, literals, dataclasses, tuples, dicts with string keys, and unions of these.
 
     Raises:
         FieldError: if a field is missing, unknown or of another type.
@@ -52,6 +52,10 @@ def _parse(kind: Any, value: Any, field: str) -> Any:
         allowed, types = _SCALARS[kind]
         if type(value) not in types:
             raise FieldError(field, allowed, value)
+        return value
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise FieldError(field, " or ".join(map(repr, get_args(kind))), value)
         return value
     if isinstance(kind, UnionType):
         return _parse_union(get_args(kind), value, field)

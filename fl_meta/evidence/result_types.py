@@ -5,19 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fl_meta.experiments.comparison_settings import Comparison
+from fl_meta.experiments.crossed_settings import Crossed, Design
 from fl_meta.experiments.heterogeneity_settings import Heterogeneity
 from fl_meta.experiments.outcomes import (
     BenchmarkOutcome,
     ComparisonOutcome,
+    CrossedOutcome,
     HeterogeneityOutcome,
     TableOneOutcome,
+    TuningOutcome,
 )
 from fl_meta.experiments.published_settings import Benchmark
 from fl_meta.experiments.table_one_settings import TableOne
 
 USUAL_MODELS = ("mlp", "char_mlp")
 
-Experiment = TableOne | Comparison | Benchmark | Heterogeneity
+Experiment = TableOne | Comparison | Benchmark | Heterogeneity | Design | Crossed
 """The configuration of an experiment."""
 
 
@@ -88,3 +91,17 @@ class HeterogeneityResult(HeterogeneityOutcome, Result):
     """The grid of different writers for one seed."""
 
     config: Heterogeneity
+
+
+@dataclass(frozen=True)
+class TuningResult(TuningOutcome, Result):
+    """The tuning of one fold of the crossed design; the seed is the fold."""
+
+    config: Design
+
+
+@dataclass(frozen=True)
+class CrossedResult(CrossedOutcome, Result):
+    """One cell of the crossed design: a fold and a replicate."""
+
+    config: Crossed

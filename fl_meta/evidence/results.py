@@ -35,15 +35,20 @@ from fl_meta.evidence.processes import OwnProcesses, ProcessEndedError, processe
 from fl_meta.evidence.result_types import (
     BenchmarkResult,
     ComparisonResult,
+    CrossedResult,
     DataFingerprint,
     Experiment,
     HeterogeneityResult,
     Result,
     TableOneResult,
+    TuningResult,
 )
 from fl_meta.experiments.clients import clients_of
 from fl_meta.experiments.comparison import compare
 from fl_meta.experiments.comparison_settings import Comparison
+from fl_meta.experiments.crossed import crossed
+from fl_meta.experiments.crossed_settings import Crossed, Design
+from fl_meta.experiments.crossed_tuning import tune
 from fl_meta.experiments.heterogeneity import heterogeneity
 from fl_meta.experiments.heterogeneity_settings import Heterogeneity
 from fl_meta.experiments.outcomes import Accuracies
@@ -82,6 +87,8 @@ EXPERIMENTS = {
     "benchmark": ExperimentKind(Benchmark, BenchmarkResult, clients_of_row, benchmark),
     # Its cells have many data sets. The result names the one in which all knobs are 1.
     "heterogeneity": ExperimentKind(Heterogeneity, HeterogeneityResult, _clients, heterogeneity),
+    "tuning": ExperimentKind(Design, TuningResult, _clients, tune),
+    "crossed": ExperimentKind(Crossed, CrossedResult, _clients, crossed),
 }
 
 
@@ -346,6 +353,10 @@ def _accuracies(result: Result) -> list[Accuracies]:
     match result:
         case TableOneResult() | HeterogeneityResult():
             return [cell.accuracy for cell in result.cells]
+        case CrossedResult():
+            return [arm.accuracy for arm in result.arms]
+        case TuningResult():
+            return [((choice.validation,),) for tried in result.search.values() for choice in tried]
         case ComparisonResult():
             return [model.accuracy for model in result.models]
         case BenchmarkResult():

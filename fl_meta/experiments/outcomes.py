@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fl_meta.experiments.crossed_settings import Choice
 from fl_meta.support.array_types import FloatArray
 
 Accuracies = tuple[tuple[float, ...], ...]
@@ -165,6 +166,71 @@ class ComparisonOutcome:
             if model.name == name:
                 return model
         raise KeyError(f"no model {name!r}; there are {', '.join(model.name for model in self.models)}")
+
+
+@dataclass(frozen=True)
+class TriedRate:
+    """A rate that tuning tried for an arm of the crossed design.
+
+    Attributes:
+        rate: of the client, the server or centralized training, as in `Choice`.
+        work: share of FedAvg's local work.
+        validation: the validation clients' mean accuracy by which rates are compared; 0 after divergence.
+        rounds: rounds or steps until training ended by the rule; 0 where their number is set beforehand.
+    """
+
+    rate: float
+    work: float
+    validation: float
+    rounds: int
+
+
+@dataclass(frozen=True)
+class TuningOutcome:
+    """What tuning chose for one fold of the crossed design.
+
+    Attributes:
+        clients: ids of the validation clients.
+        choices: the arms in the order in which they are trained.
+        search: by arm everything that was tried.
+        curves: by arm the round (or step) and the validation clients' mean initial accuracy.
+    """
+
+    clients: tuple[str, ...]
+    choices: tuple[Choice, ...]
+    search: dict[str, tuple[TriedRate, ...]]
+    curves: dict[str, tuple[tuple[int, float], ...]]
+
+
+@dataclass(frozen=True)
+class CrossedArm(Personalized):
+    """A trained model of one cell of the crossed design.
+
+    Attributes:
+        rounds: rounds (or centralized steps) since the beginning of training.
+        local_gradients: batch gradients that training evaluated.
+        accuracy: initial and personalized accuracy of the held-out clients [2, clients].
+    """
+
+    name: str
+    rounds: int
+    local_gradients: int
+    accuracy: Accuracies
+
+
+@dataclass(frozen=True)
+class CrossedOutcome:
+    """One cell of the crossed design.
+
+    Attributes:
+        clients: ids of the held-out clients.
+        arms: the trained models.
+        curves: by arm the round (or step), mean initial and mean personalized accuracy.
+    """
+
+    clients: tuple[str, ...]
+    arms: tuple[CrossedArm, ...]
+    curves: dict[str, tuple[tuple[int, float, float], ...]]
 
 
 @dataclass(frozen=True)
