@@ -31,7 +31,8 @@ class FieldError(ValueError):
 def from_json(record: type[RecordT], value: object) -> RecordT:
     """Build a dataclass from a JSON value: the inverse of `dataclasses.asdict` and `json.dumps`.
 
-    Fields may be str, int, float, None, literals, dataclasses, tuples, dicts with string keys, and unions of these.
+    Fields may be str, int, float, None, literals, dataclasses, tuples, dicts with string keys, and unions
+    of these.
 
     Raises:
         FieldError: if a field is missing, unknown or of another type.
