@@ -125,7 +125,7 @@ def crossed_mean(values: Sequence[ArrayLike]) -> CrossedEffect:
     Example:
         >>> effect = crossed_mean([[[1, 2, 3], [2, 2, 5], [0, 2, 4]], [[2, 4], [1, 3], [2, 3]]])
         >>> print(effect.interval(), round(effect.p, 3))
-        2.4 [0.3796, 4.42] 0.032
+        2.4 [0.4326, 4.367] 0.029
     """
     folds = _checked(values)
     number, replicates = len(folds), len(folds[0])
@@ -145,8 +145,10 @@ def crossed_mean(values: Sequence[ArrayLike]) -> CrossedEffect:
     effective_folds = float((share @ share) ** 2 / (share**2 @ share**2))
     run_squares = float(share**2 @ run_means.var(axis=1, ddof=1))
     run = _Part(run_squares / replicates, effective_folds * run_freedom)
-    total, fold_excess, agree, differ = _clients_and_runs(client, run, rest), 0.0, False, False
+    total = _clients_and_runs(client, run, rest)
+    agree, differ, fold_excess = False, False, 0.0
     if number > 1:
+        # The runs' squares are those of the replicates' means over all folds, and what is apart from them.
         common = _Part(float((share @ run_means).var(ddof=1)) / replicates, run_freedom)
         apart_value = max(number * run.value - common.value, 0.0) / (number - 1)
         apart = _Part(apart_value, (number - 1) * run_freedom)
