@@ -10,10 +10,21 @@ from .comparison_verdicts import (
     in_points,
     not_run,
 )
+from .crossed_results import crossed_table, record_design, recorded_cells
+from .crossed_rules import CLAIM_TESTS, differences, is_precise
 from .crossed_statistics import CrossedEffect, crossed_mean
+from .crossed_tables import arm_table, cause_table, evidence_table
 from .first_claim_verdicts import decide_claim_one
 from .recorded_table import recorded_table
-from .result_types import BenchmarkResult, ComparisonResult, HeterogeneityResult, Result, TableOneResult
+from .result_types import (
+    BenchmarkResult,
+    ComparisonResult,
+    CrossedResult,
+    HeterogeneityResult,
+    Result,
+    TableOneResult,
+    TuningResult,
+)
 from .results import ResultError, file_name, load_or_run, own_folder, read_result, recorded
 from .statistics import holm, sign_flip_p, smallest_effect
 from .table_one_verdicts import decide_table_one, table_one_cells
@@ -21,33 +32,44 @@ from .verdicts import Verdict, VerdictTable
 
 __all__ = [
     "CENTRALIZED",
+    "CLAIM_TESTS",
     "CONTRASTS",
     "PLANNED_SPREAD",
     "BenchmarkResult",
     "ComparisonResult",
     "Contrast",
     "CrossedEffect",
+    "CrossedResult",
     "HeterogeneityResult",
     "Result",
     "ResultError",
     "TableOneResult",
+    "TuningResult",
     "Verdict",
     "VerdictTable",
+    "arm_table",
+    "cause_table",
     "centralized",
     "client_differences",
     "crossed_mean",
+    "crossed_table",
     "decide_claim_one",
     "decide_comparison",
     "decide_recorded",
     "decide_table_one",
+    "differences",
+    "evidence_table",
     "file_name",
     "holm",
     "in_points",
+    "is_precise",
     "load_or_run",
     "not_run",
     "own_folder",
     "read_result",
+    "record_design",
     "recorded",
+    "recorded_cells",
     "recorded_table",
     "sign_flip_p",
     "smallest_effect",
