@@ -15,8 +15,9 @@ What is written here was fixed before the first recorded run:
   round and many local epochs (*unstable*); in both the server has momentum 0.9.
 - **The second stage taken apart**: FedAvg's update or Reptile's, with the server as before, with a smaller
   rate, or with Adam. FedAvg's update weighs clients by their examples and counts local work in epochs,
-  Reptile's weighs them equally and counts steps. Both do as much local work as FedAvg did before the fork, or
-  a third of it (tuned), so that no arm ever computes more gradients than FedAvg continued.
+  Reptile's weighs them equally and counts steps. Both do about as much local work as FedAvg did before the
+  fork, or about a third of it, which tuning decides. Work is in whole epochs and steps, at least one: of two
+  epochs, FedAvg's third is one, and Reptile's steps are up to 6 % more gradients than FedAvg's epochs.
 - **Claim 3** is about FedAvg at its best, so it is tested in the stable regime alone. Centralized SGD with
   momentum and the rate that is best for initial accuracy is what counts; a smaller and a larger rate, and
   Adam, are shown beside it.
