@@ -12,8 +12,8 @@
   and the 90 % interval lies within ± the margin (two one-sided tests). **Undecided**: anything else.
 - **Premise not met**: claim 2b is about a model that was tuned for global accuracy and is better in it. Where
   the rival's initial accuracy is not above Reptile's, there is nothing to test.
-- Where tuning chose the same amount of local work for Reptile as for FedAvg, in all folds, as many rounds are
-  as many gradients (within 6 %), and the comparison at equal gradients is left out: it would be counted twice.
+- Where tuning chose as much local work for Reptile as for FedAvg, in all folds, as many rounds are as many
+  gradients (within 6 %), and the comparison at equal gradients is left out: it would be counted twice.
 - Replicates are added until every half-width of a claim's 95 % interval is below its margin (`is_precise`).
 """
 
