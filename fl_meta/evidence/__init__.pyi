@@ -10,6 +10,7 @@ from .comparison_verdicts import (
     in_points,
     not_run,
 )
+from .crossed_statistics import CrossedEffect, crossed_mean
 from .first_claim_verdicts import decide_claim_one
 from .recorded_table import recorded_table
 from .result_types import BenchmarkResult, ComparisonResult, HeterogeneityResult, Result, TableOneResult
@@ -25,6 +26,7 @@ __all__ = [
     "BenchmarkResult",
     "ComparisonResult",
     "Contrast",
+    "CrossedEffect",
     "HeterogeneityResult",
     "Result",
     "ResultError",
@@ -33,6 +35,7 @@ __all__ = [
     "VerdictTable",
     "centralized",
     "client_differences",
+    "crossed_mean",
     "decide_claim_one",
     "decide_comparison",
     "decide_recorded",
