@@ -245,7 +245,7 @@ def test_one_data_set_has_a_wider_margin(dataset: str) -> None:
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=10)
+@settings(max_examples=5)
 def test_the_cost_of_one_choice_for_both(seed: int) -> None:
     generator = np.random.default_rng(seed)
     truth = levels(*generator.normal(70, 2, (4, 4)).tolist())
@@ -277,7 +277,7 @@ def test_the_cost_of_one_choice_for_both(seed: int) -> None:
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=10)
+@settings(max_examples=5)
 def test_the_smallest_gain_and_the_fall(seed: int) -> None:
     generator = np.random.default_rng(seed)
     table = drawn(generator, levels((60, 60, 60, 60), (62, 62, 62, 62)), sizes=(4, 5, 6))
@@ -298,7 +298,7 @@ def test_the_smallest_gain_and_the_fall(seed: int) -> None:
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=10)
+@settings(max_examples=5)
 def test_what_the_findings_do_not_depend_on(seed: int) -> None:
     generator = np.random.default_rng(seed)
     truth = levels(*generator.normal(70, 2, (4, 4)).tolist())

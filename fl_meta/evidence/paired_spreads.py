@@ -65,19 +65,21 @@ def spread_ratio(ours: ArrayLike, theirs: ArrayLike, level: float = 0.95) -> Int
     without = (np.log(_squares_without(first) / _squares_without(second)) / 2).mean(axis=0)  # [folds, runs]
     error = math.sqrt((runs - 1) * without.var())
     half = error * float(stdtrit(folds * (replicates - 1), (1 + level) / 2))
-    return Interval(*(math.exp(value) for value in (estimate, estimate - half, estimate + half)), level)
+    return Interval(math.exp(estimate), math.exp(estimate - half), math.exp(estimate + half), level)
 
 
 def _squares(runs: FloatArray) -> FloatArray:
     """Squares around the means of folds, summed over folds and runs."""
-    return runs.var(axis=-1).sum(axis=-1) * runs.shape[-1]
+    squares: FloatArray = runs.var(axis=-1).sum(axis=-1) * runs.shape[-1]
+    return squares
 
 
 def _squares_without(runs: FloatArray) -> FloatArray:
     """The same without each run [cells, folds, runs]: the mean of its fold moves as well."""
     replicates = runs.shape[-1]
     share = (runs - runs.mean(axis=-1, keepdims=True)) ** 2 * replicates / (replicates - 1)
-    return _squares(runs)[:, None, None] - share
+    squares: FloatArray = _squares(runs)[:, None, None] - share
+    return squares
 
 
 def _checked(name: str, values: ArrayLike) -> FloatArray:

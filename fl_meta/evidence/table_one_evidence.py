@@ -16,9 +16,10 @@ The rules were fixed before the recorded runs. Each is applied twice, at equal r
   that could have brought it about (Bonferroni), and no comparison is chosen by what the data show. Different
   curves of the two accuracies over E, an interaction, would not be enough: they may have the same maximum.
 - **T1-largest-E.** At the largest E the initial accuracy is below that at the E before, as a mean over the
-  halves of the table.
+  halves of the table. The best of the smaller E would be one that the same data chose.
 
-An interval of accuracies knows of clients and of training runs (`crossed_mean`). Verdicts:
+An interval of accuracies knows of clients and of training runs (`crossed_mean`). The four statements are not
+corrected for each other. Verdicts:
 
 - *reproduced*: the 95 % interval is above 0 (above 1 for a ratio). *Contradicted*: it is below.
 - *…, but small*: besides, the 90 % interval lies within ± a margin: `MARGIN` points, or a factor of
@@ -96,7 +97,7 @@ def decide_crossed_table_one(
             replicates, or the table has fewer than two E.
 
     Example:
-        >>> config = fl_meta.experiments.table_one_settings.TABLE_ONE_DESIGNS["unipen62"]
+        >>> config = fl_meta.experiments.TABLE_ONE_DESIGNS["unipen62"]
         >>> results = load_or_run(config, range(4 * config.folds), folder)  # doctest: +SKIP
         >>> [one.verdict for one in decide_crossed_table_one(results, "equal_work")]  # doctest: +SKIP
     """
@@ -156,7 +157,8 @@ def word(effect: Interval, within: Interval, margin: float) -> str:
 
 def _ratio_word(effect: Interval, within: Interval) -> str:
     logarithms = [
-        Interval(*np.log([one.estimate, one.low, one.high]).tolist(), one.level) for one in (effect, within)
+        Interval(math.log(one.estimate), math.log(one.low), math.log(one.high), one.level)
+        for one in (effect, within)
     ]
     certain = effect.low > 1 or effect.high < 1
     return word(logarithms[0], logarithms[1], math.log(SEVERAL if certain else ALIKE))
