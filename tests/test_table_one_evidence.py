@@ -16,18 +16,25 @@ from hypothesis import strategies as st
 from small_results import header_of, rows
 
 from fl_meta.evaluation.bootstrap import Interval
+from fl_meta.evidence.crossed_rules import MARGIN
 from fl_meta.evidence.crossed_statistics import crossed_mean
 from fl_meta.evidence.recorded_table import recorded_table
 from fl_meta.evidence.result_types import CrossedTableOneResult, DataFingerprint
 from fl_meta.evidence.results import file_name, largest_difference, read_result, write_result
 from fl_meta.evidence.table_one_evidence import (
-    MARGIN,
     STATEMENTS,
     TableOneFinding,
     decide_crossed_table_one,
     table_one_effects,
 )
-from fl_meta.evidence.table_one_runs import MEASURES, Accuracies, Reading, accuracies_of, table_one_spreads
+from fl_meta.evidence.table_one_runs import (
+    MEASURES,
+    Accuracies,
+    Reading,
+    accuracies_of,
+    recorded_table_one,
+    table_one_spreads,
+)
 from fl_meta.experiments.outcomes import CrossedTableOneCell, TableOneReading
 from fl_meta.experiments.table_one import PAPER_TABLE_ONE
 from fl_meta.experiments.table_one_settings import TABLE_ONE_DESIGNS
@@ -151,7 +158,10 @@ def test_plain_tables(claim: str, truth: Levels, verdict: str, effect: float) ->
     assert one.effect.low < effect < one.effect.high
     assert one.effect.low < one.within.low <= one.effect.estimate <= one.within.high < one.effect.high
     assert (one.verdict, one.unit, one.dataset) == (verdict, "points", "toy (synthetic)")
-    assert one.statement == STATEMENTS[claim]
+    shown = one.as_verdict()
+    assert (shown.claim, shown.statement, shown.verdict) == (claim, STATEMENTS[claim], verdict)
+    assert (shown.effect, *shown.interval) == (one.effect.estimate, one.effect.low, one.effect.high)
+    assert (shown.regime, shown.profile) == ("equal rounds", "recorded")
 
 
 @pytest.mark.parametrize(
@@ -426,6 +436,11 @@ def test_a_result_file_keeps_both_readings(tmp_path: Path) -> None:
     row = table.loc["20 clients, E = 5, equal work"]
     assert (row.initial, row.clients) == (pytest.approx(other[20, 5]["initial"][1][1].mean()), 21)
     assert row.personalized == pytest.approx(other[20, 5]["personalized"][1][1].mean())
+    # Replicates are read until one is not whole.
+    for seed in (*range(7), 8):
+        write_result(results_of(TABLE, other)[seed], tmp_path / file_name(DESIGN, seed))
+    assert [one.seed for one in recorded_table_one(DESIGN, tmp_path)] == [0, 1, 2, 3, 4, 5]
+    assert recorded_table_one(TABLE_ONE_DESIGNS["unipen62"], tmp_path) == []
     # Results are compared at both readings.
     cell = result.cells[0]
     worse = replace(cell.equal_work, accuracy=rows(np.array(cell.equal_work.accuracy) - 0.25))

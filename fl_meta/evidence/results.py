@@ -192,6 +192,14 @@ def load_or_run(
 ) -> list[BenchmarkResult]: ...
 @overload
 def load_or_run(
+    config: Design, seeds: Seeds, folder: Path, *, executor: Executor | None = None, progress: bool = True
+) -> list[TuningResult]: ...
+@overload
+def load_or_run(
+    config: Crossed, seeds: Seeds, folder: Path, *, executor: Executor | None = None, progress: bool = True
+) -> list[CrossedResult]: ...
+@overload
+def load_or_run(
     config: Experiment, seeds: Seeds, folder: Path, *, executor: Executor | None = None, progress: bool = True
 ) -> Sequence[Result]: ...
 def load_or_run(

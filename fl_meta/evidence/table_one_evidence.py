@@ -22,10 +22,9 @@ An interval of accuracies knows of clients and of training runs (`crossed_mean`)
 corrected for each other. Verdicts:
 
 - *reproduced*: the 95 % interval is above 0 (above 1 for a ratio). *Contradicted*: it is below.
-- *…, but small*: besides, the 90 % interval lies within ± a margin: `MARGIN` points, or a factor of
-  `SEVERAL` for the ratio.
-- *no difference*: the 95 % interval has 0 in it, and the 90 % interval lies within ± the margin, or a factor
-  of `ALIKE` for the ratio.
+- Either is *but small* if the effect is smaller than the margin of `crossed_rules`, or if the ratio is not
+  more than `SEVERAL` times in its direction.
+- *no difference*: neither, and the 90 % interval lies within ± the margin, or a factor of `ALIKE`.
 - *undecided*: anything else.
 """
 
@@ -39,14 +38,15 @@ from itertools import product
 import numpy as np
 
 from fl_meta.evaluation.bootstrap import Interval
+from fl_meta.evidence.crossed_rules import MARGIN, WIDE_DATASETS, WIDE_MARGIN
 from fl_meta.evidence.crossed_statistics import CrossedEffect, crossed_mean
 from fl_meta.evidence.paired_spreads import spread, spread_ratio
 from fl_meta.evidence.result_types import CrossedTableOneResult
 from fl_meta.evidence.table_one_runs import MEASURES, Accuracies, Cell, Reading, accuracies_of, run_means
+from fl_meta.evidence.verdicts import Verdict
 from fl_meta.experiments.outcomes import Measure
+from fl_meta.experiments.settings import RECORDED
 
-MARGIN = 0.5  # points
-MARGINS = {"unipen62": 1.0}  # by data set, where it is another
 SEVERAL, ALIKE = 2.0, 1.25  # times
 Effect = tuple[Callable[[float], Interval], str, str]
 STATEMENTS = {
@@ -86,6 +86,24 @@ class TableOneFinding:
         """The claim in one sentence."""
         return STATEMENTS[self.claim]
 
+    def as_verdict(self) -> Verdict:
+        """The finding for a `VerdictTable`; the reading is where others have their regime.
+
+        Example:
+            >>> VerdictTable(tuple(one.as_verdict() for one in findings))  # doctest: +SKIP
+        """
+        return Verdict(
+            self.claim,
+            self.statement,
+            self.dataset,
+            self.verdict,
+            self.effect.estimate,
+            (self.effect.low, self.effect.high),
+            self.unit,
+            RECORDED,
+            regime=self.reading.replace("_", " "),
+        )
+
 
 def decide_crossed_table_one(
     results: Sequence[CrossedTableOneResult], reading: Reading
@@ -109,7 +127,8 @@ def decide_crossed_table_one(
         if unit == "times":
             verdict = _ratio_word(effect, within)
         else:
-            verdict = word(effect, within, MARGINS.get(dataset, MARGIN))
+            margin = WIDE_MARGIN if dataset in WIDE_DATASETS else MARGIN
+            verdict = word(effect, within, margin, margin)
         findings.append(TableOneFinding(claim, label, reading, verdict, effect, within, unit, detail))
     return findings
 
@@ -137,31 +156,30 @@ def table_one_effects(accuracies: Accuracies) -> dict[str, Effect]:
     }
 
 
-def word(effect: Interval, within: Interval, margin: float) -> str:
+def word(effect: Interval, within: Interval, small: float, alike: float) -> str:
     """The verdict on an effect that is positive if the paper is right; see the top of this module.
 
     Args:
         effect: 95 % interval.
-        within: 90 % interval, in the same unit as the margin.
+        within: 90 % interval.
+        small: below this an effect is small, whatever its sign.
+        alike: an effect within ± this makes no difference.
 
     Example:
-        >>> word(Interval(0.3, 0.1, 0.5), Interval(0.3, 0.14, 0.46, 0.9), margin=0.5)
+        >>> word(Interval(0.3, 0.1, 0.5), Interval(0.3, 0.14, 0.46, 0.9), small=0.5, alike=0.5)
         'reproduced, but small'
     """
-    small = -margin < within.low and within.high < margin
     if effect.low > 0 or effect.high < 0:
         verdict = "reproduced" if effect.low > 0 else "contradicted"
-        return f"{verdict}, but small" if small else verdict
-    return "no difference" if small else "undecided"
+        return f"{verdict}, but small" if abs(effect.estimate) < small else verdict
+    return "no difference" if -alike < within.low and within.high < alike else "undecided"
 
 
 def _ratio_word(effect: Interval, within: Interval) -> str:
-    logarithms = [
-        Interval(math.log(one.estimate), math.log(one.low), math.log(one.high), one.level)
-        for one in (effect, within)
-    ]
-    certain = effect.low > 1 or effect.high < 1
-    return word(logarithms[0], logarithms[1], math.log(SEVERAL if certain else ALIKE))
+    def logarithm(one: Interval) -> Interval:
+        return Interval(math.log(one.estimate), math.log(one.low), math.log(one.high), one.level)
+
+    return word(logarithm(effect), logarithm(within), math.log(SEVERAL), math.log(ALIKE))
 
 
 # --- the four effects -------------------------------------------------------------------------------------

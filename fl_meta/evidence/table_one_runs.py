@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from fl_meta.evidence.crossed_results import MOST_REPLICATES
 from fl_meta.evidence.crossed_statistics import crossed_mean
 from fl_meta.evidence.paired_spreads import spread, spread_ratio
 from fl_meta.evidence.result_types import CrossedTableOneResult
+from fl_meta.evidence.results import file_name, load_or_run
 from fl_meta.experiments.outcomes import Measure
 from fl_meta.experiments.table_one import PAPER_TABLE_ONE
+from fl_meta.experiments.table_one_settings import CrossedTableOne
 from fl_meta.support.array_types import FloatArray
 
 Reading = Literal["equal_rounds", "equal_work"]
@@ -23,6 +27,27 @@ Cell = tuple[int, int]
 """Clients a round and E."""
 Accuracies = dict[Cell, dict[Measure, list[FloatArray]]]
 """By cell and measure, for each fold accuracies in [0, 1], [replicates, clients of the fold]."""
+
+
+def recorded_table_one(design: CrossedTableOne, folder: Path) -> list[CrossedTableOneResult]:
+    """The results of a design that the folder has: all folds of replicate 0, of replicate 1, and so on.
+
+    A replicate of which a fold is missing ends the list.
+
+    Raises:
+        ResultError: if a file cannot be used.
+
+    Example:
+        >>> design = fl_meta.experiments.TABLE_ONE_DESIGNS["unipen62"]
+        >>> results = recorded_table_one(design, Path("data/results"))
+    """
+    results = list[CrossedTableOneResult]()
+    for replicate in range(MOST_REPLICATES):
+        seeds = range(replicate * design.folds, (replicate + 1) * design.folds)
+        if not all((folder / file_name(design, seed)).exists() for seed in seeds):
+            break
+        results += load_or_run(design, seeds, folder)
+    return results
 
 
 def accuracies_of(results: Sequence[CrossedTableOneResult], reading: Reading) -> Accuracies:

@@ -11,6 +11,7 @@ from .comparison_settings import (
     SMALL_E,
     Comparison,
 )
+from .crossed_settings import DESIGNS, Crossed, Design, cell_seed
 from .expansion import average_gradient, average_gradient_inner, expected_update, measure_expansion
 from .first_claim import CLAIM_ONE, expansion_rows, finite_difference_errors, fixed_batches, identity_errors
 from .heterogeneity_settings import RECORDED_HETEROGENEITY, Heterogeneity
@@ -35,6 +36,7 @@ __all__ = [
     "COMPARISON",
     "CONTINUED",
     "CONTINUED_GRADIENTS",
+    "DESIGNS",
     "FEDAVG",
     "FEDSGD",
     "FIRST_LOOK",
@@ -54,7 +56,9 @@ __all__ = [
     "TABLE_ONE_DESIGNS",
     "Benchmark",
     "Comparison",
+    "Crossed",
     "CrossedTableOne",
+    "Design",
     "Heterogeneity",
     "Setting",
     "Snapshot",
@@ -63,6 +67,7 @@ __all__ = [
     "average_gradient",
     "average_gradient_inner",
     "beside_published",
+    "cell_seed",
     "clients_of",
     "expansion_rows",
     "expected_update",
