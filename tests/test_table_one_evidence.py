@@ -185,7 +185,9 @@ def test_the_papers_own_table() -> None:
     findings = found(truth, run=(0.004, 0.001), rest=0.002)
     best, gain, fall = (findings[claim] for claim in ("T1-best-E", "T1-gain", "T1-largest-E"))
     assert best.effect.estimate == pytest.approx(1.08, abs=0.01)
-    assert best.detail == "5 clients: E = 5 and 10; 20 clients: E = 10 and 5"
+    assert best.detail == (
+        "5 clients: initial E = 5, personalized E = 10; 20 clients: initial E = 10, personalized E = 5"
+    )
     assert gain.effect.estimate == pytest.approx(5.52, abs=0.01)
     assert gain.detail == "smallest: 20 clients, E = 10"
     assert fall.effect.estimate == pytest.approx((4.49 + 0.89) / 2, abs=0.01)

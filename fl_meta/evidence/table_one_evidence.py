@@ -213,7 +213,8 @@ def _best_epochs(accuracies: Accuracies, halves: Sequence[int], epochs: Sequence
         for half in halves
     ]
     best = (
-        f"{half} clients: E = " + " and ".join(str(_best(accuracies, half, epochs, one)) for one in MEASURES)
+        f"{half} clients: "
+        + ", ".join(f"{measure} E = {_best(accuracies, half, epochs, measure)}" for measure in MEASURES)
         for half in halves
     )
     return lambda level: _cost_of_one_for_both(losses, level), "points", "; ".join(best)
