@@ -49,13 +49,14 @@ from fl_meta.experiments.comparison_settings import COMPARISON, RECORDED_COMPARI
 from fl_meta.experiments.heterogeneity_settings import RECORDED_HETEROGENEITY
 from fl_meta.experiments.outcomes import TableOneCell, TableOneOutcome
 from fl_meta.experiments.settings import Setting
-from fl_meta.experiments.table_one_settings import RECORDED_TABLE_ONE, TABLE_ONE, TableOne
+from fl_meta.experiments.table_one_settings import RECORDED_TABLE_ONE, TABLE_ONE, TABLE_ONE_DESIGNS, TableOne
 
 SMALL_COMPARISON = COMPARISON["smoke"]["writers"]
 ALL = [
     *[config for table in TABLE_ONE.values() for config in table.values()],
     *[config for table in COMPARISON.values() for config in table.values()],
     *RECORDED_TABLE_ONE.values(),
+    *TABLE_ONE_DESIGNS.values(),
     *RECORDED_COMPARISON.values(),
     RECORDED_HETEROGENEITY,
 ]

@@ -20,6 +20,7 @@ from .result_types import (
     BenchmarkResult,
     ComparisonResult,
     CrossedResult,
+    CrossedTableOneResult,
     HeterogeneityResult,
     Result,
     TableOneResult,
@@ -27,6 +28,8 @@ from .result_types import (
 )
 from .results import ResultError, file_name, load_or_run, own_folder, read_result, recorded
 from .statistics import holm, sign_flip_p, smallest_effect
+from .table_one_evidence import TableOneFinding, decide_crossed_table_one
+from .table_one_runs import recorded_table_one, table_one_spreads
 from .table_one_verdicts import decide_table_one, table_one_cells
 from .verdicts import Verdict, VerdictTable
 from .your_run import beside_recorded
@@ -41,9 +44,11 @@ __all__ = [
     "Contrast",
     "CrossedEffect",
     "CrossedResult",
+    "CrossedTableOneResult",
     "HeterogeneityResult",
     "Result",
     "ResultError",
+    "TableOneFinding",
     "TableOneResult",
     "TuningResult",
     "Verdict",
@@ -58,6 +63,7 @@ __all__ = [
     "crossed_table",
     "decide_claim_one",
     "decide_comparison",
+    "decide_crossed_table_one",
     "decide_recorded",
     "decide_table_one",
     "differences",
@@ -74,7 +80,9 @@ __all__ = [
     "recorded",
     "recorded_cells",
     "recorded_table",
+    "recorded_table_one",
     "sign_flip_p",
     "smallest_effect",
     "table_one_cells",
+    "table_one_spreads",
 ]

@@ -11,6 +11,7 @@ import pandas as pd
 from fl_meta.evidence.result_types import (
     BenchmarkResult,
     ComparisonResult,
+    CrossedTableOneResult,
     HeterogeneityResult,
     Result,
     TableOneResult,
@@ -26,10 +27,11 @@ COLUMNS = ("file", "kind", "dataset", "model", "seed", "entry", "initial", "pers
 def recorded_table(folder: str | Path) -> pd.DataFrame:
     """Every result file in a folder as rows of one table.
 
-    There is one row per file and trained model (comparison), cell (Table 1, heterogeneity) or method
-    (benchmark). The columns are file, kind, dataset, model (the network), seed, entry (which model, cell or
-    method), initial and personalized (mean accuracy by client, in [0, 1]; of a benchmark, of the clients seen
-    in training; NaN if it was not measured) and clients (how many the means are over).
+    There is one row per file and trained model (comparison), cell (Table 1, whose crossed cells have two;
+    heterogeneity) or method (benchmark). The columns are file, kind, dataset, model (the network), seed,
+    entry (which model, cell or method), initial and personalized (mean accuracy by client, in [0, 1]; of a
+    benchmark, of the clients seen in training; NaN if it was not measured) and clients (how many the means
+    are over).
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -57,6 +59,11 @@ def _entries(result: Result) -> Iterator[tuple[str, float, float, int]]:
         case TableOneResult():
             for cell in result.cells:
                 yield _means(f"{cell.clients_per_round} clients, E = {cell.local_epochs}", cell)
+        case CrossedTableOneResult():
+            for crossed_cell in result.cells:
+                entry = f"{crossed_cell.clients_per_round} clients, E = {crossed_cell.local_epochs}"
+                yield _means(f"{entry}, equal rounds", crossed_cell.equal_rounds)
+                yield _means(f"{entry}, equal work", crossed_cell.equal_work)
         case ComparisonResult():
             for model in result.models:
                 yield _means(model.name, model)

@@ -36,6 +36,7 @@ from fl_meta.evidence.result_types import (
     BenchmarkResult,
     ComparisonResult,
     CrossedResult,
+    CrossedTableOneResult,
     DataFingerprint,
     Experiment,
     HeterogeneityResult,
@@ -54,8 +55,8 @@ from fl_meta.experiments.heterogeneity_settings import Heterogeneity
 from fl_meta.experiments.outcomes import Accuracies
 from fl_meta.experiments.published_scores import benchmark, clients_of_row
 from fl_meta.experiments.published_settings import Benchmark
-from fl_meta.experiments.table_one import table_one
-from fl_meta.experiments.table_one_settings import TableOne
+from fl_meta.experiments.table_one import crossed_table_one, table_one
+from fl_meta.experiments.table_one_settings import CrossedTableOne, TableOne
 from fl_meta.support.atomic_files import write_atomically
 from fl_meta.support.folders import cache_folder, named_folder
 
@@ -89,6 +90,7 @@ EXPERIMENTS = {
     "heterogeneity": ExperimentKind(Heterogeneity, HeterogeneityResult, _clients, heterogeneity),
     "tuning": ExperimentKind(Design, TuningResult, _clients, tune),
     "crossed": ExperimentKind(Crossed, CrossedResult, _clients, crossed),
+    "crossed_table_one": ExperimentKind(CrossedTableOne, CrossedTableOneResult, _clients, crossed_table_one),
 }
 
 
@@ -171,6 +173,15 @@ Seeds = Sequence[int]
 def load_or_run(
     config: TableOne, seeds: Seeds, folder: Path, *, executor: Executor | None = None, progress: bool = True
 ) -> list[TableOneResult]: ...
+@overload
+def load_or_run(
+    config: CrossedTableOne,
+    seeds: Seeds,
+    folder: Path,
+    *,
+    executor: Executor | None = None,
+    progress: bool = True,
+) -> list[CrossedTableOneResult]: ...
 @overload
 def load_or_run(
     config: Comparison, seeds: Seeds, folder: Path, *, executor: Executor | None = None, progress: bool = True
@@ -361,6 +372,9 @@ def _accuracies(result: Result) -> list[Accuracies]:
     match result:
         case TableOneResult() | HeterogeneityResult():
             return [cell.accuracy for cell in result.cells]
+        case CrossedTableOneResult():
+            readings = [(cell.equal_rounds, cell.equal_work) for cell in result.cells]
+            return [reading.accuracy for both in readings for reading in both]
         case CrossedResult():
             return [arm.accuracy for arm in result.arms]
         case TuningResult():
