@@ -131,12 +131,24 @@ METHODS: dict[str, Method] = {
 }
 
 
-def coverage(method: Method, design: Design, draws: int, seed: int = 0) -> tuple[float, float]:
-    """The share of intervals that have the design's effect in them, and their mean width."""
+def intervals(method: Method, design: Design, draws: int, seed: int = 0) -> FloatArray:
+    """Lower and upper ends [draws, 2]."""
     generator = np.random.default_rng(seed)
-    ends = np.array([method(design.draw(generator), draw) for draw in range(draws)])
-    covered = (ends[:, 0] <= design.effect) & (design.effect <= ends[:, 1])
-    return float(covered.mean()), float((ends[:, 1] - ends[:, 0]).mean())
+    return np.array([method(design.draw(generator), draw) for draw in range(draws)])
+
+
+def coverage(method: Method, design: Design, draws: int, seed: int = 0) -> float:
+    """The share of intervals that have the design's effect in them."""
+    low, high = intervals(method, design, draws, seed).T
+    return float(((low <= design.effect) & (design.effect <= high)).mean())
+
+
+def relative_widths(design: Design, draws: int, seed: int = 0) -> tuple[float, float]:
+    """Width relative to that with mean squares alone: ratio of the means, and of the medians."""
+    ours, alone = (
+        np.diff(intervals(method, design, draws, seed)) for method in (crossed, plain_satterthwaite)
+    )
+    return float(ours.mean() / alone.mean()), float(np.median(ours) / np.median(alone))
 
 
 def power(effect: float, replicates: int, draws: int, seed: int = 0) -> dict[str, float]:
@@ -194,7 +206,7 @@ def main(draws: int) -> None:
     print("|---|" + "--:|" * len(METHODS))
     for case, parts in CASES.items():
         design = Design((84, 84, 84), 4, **parts)  # type: ignore[arg-type]
-        shares = [coverage(method, design, draws // 2)[0] for method in METHODS.values()]
+        shares = [coverage(method, design, draws // 2) for method in METHODS.values()]
         print(f"| {case} |", " | ".join(f"{100 * share:.1f}" for share in shares), "|", flush=True)
     replicates = (3, 4, 5, 7, 10)
     print("\n| crossed_mean, replicates |", " | ".join(map(str, replicates)), "|")
@@ -202,9 +214,14 @@ def main(draws: int) -> None:
     for case in CASES:
         cells = []
         for number in replicates:
-            shares = [100 * coverage(crossed, design, draws)[0] for design in grid(case, number)]
+            shares = [100 * coverage(crossed, design, draws) for design in grid(case, number)]
             cells.append(f"{min(shares):.1f}–{max(shares):.1f}")
         print(f"| {case} |", " | ".join(cells), "|", flush=True)
+    print("\n| width to that with mean squares alone: mean (median) | 4 replicates | 10 replicates |")
+    print("|---|--:|--:|")
+    for case in list(CASES)[:3]:
+        both = [relative_widths(Design((84,) * 3, number, **CASES[case]), draws) for number in (4, 10)]  # type: ignore[arg-type]
+        print(f"| {case} |", " | ".join(f"{mean:.2f} ({median:.2f})" for mean, median in both), "|")
     print("\n| true effect, replicates | different | of the wrong sign | equivalent | undecided |")
     print("|---|--:|--:|--:|--:|")
     for number in (4, 10):
