@@ -304,11 +304,11 @@ def test_folds_of_unequal_size() -> None:
 def test_decisions_about_three_effects() -> None:
     none = simulation.power(0.0, 4, 300)
     # At most 5 % of families have a false difference, so that at most 5 % of effects have.
-    assert none["different"] < 0.05 and none["equivalent"] > 0.5
+    assert none["wrong"] == none["different"] < 0.05 and none["equivalent"] > 0.5
     large = simulation.power(1.5, 4, 300)
-    assert large["different"] > 0.95 and large["equivalent"] == large["of the wrong sign"] == 0
+    assert large["different"] > 0.95 and large["equivalent"] == large["wrong"] == 0
     few, many = simulation.power(0.3, 4, 300), simulation.power(0.3, 10, 300)
-    assert few["of the wrong sign"] < 0.01 and many["undecided"] < few["undecided"]
+    assert few["wrong"] < 0.01 and many["undecided"] < few["undecided"]
 
 
 @pytest.mark.slow
