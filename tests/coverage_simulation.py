@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -158,7 +159,7 @@ def power(effect: float, replicates: int, draws: int, seed: int = 0) -> dict[str
     correction. Equivalent: within 0.5 points by two one-sided tests at 5 %. Wrong: different without an
     effect or with the wrong sign, or equivalent with an effect of 0.5 points or more.
     """
-    design = replace(Design((84, 84, 84), replicates), effect=effect)
+    design = Design((84, 84, 84), replicates, effect=effect)
     design = replace(design, luck=0.2 / design.unit)
     generator = np.random.default_rng(seed)
     decided = []
@@ -181,7 +182,7 @@ def power(effect: float, replicates: int, draws: int, seed: int = 0) -> dict[str
 # Client and rest spreads: alike, mostly the rest, mostly the clients.
 SPREADS = ((2.0, 2.5), (1.0, 9.0), (4.0, 2.0))
 SIZES = tuple((size,) * folds for folds in (3, 5) for size in (25, 85))
-CASES: dict[str, dict[str, float | bool | int]] = {
+CASES: dict[str, dict[str, Any]] = {
     "no run effects": {},
     "run effects of 1 luck": {"luck": 1.0},
     "run effects of 5 lucks": {"luck": 5.0},
@@ -196,7 +197,7 @@ CASES: dict[str, dict[str, float | bool | int]] = {
 def grid(case: str, replicates: int) -> list[Design]:
     """The designs of a case with so many replicates."""
     return [
-        Design(sizes, replicates, client=client, rest=rest, **CASES[case])  # type: ignore[arg-type]
+        Design(sizes, replicates, client=client, rest=rest, **CASES[case])
         for sizes in SIZES
         for client, rest in SPREADS
     ]
@@ -206,7 +207,7 @@ def main(draws: int) -> None:
     print("| 3 folds of 84 clients, 4 replicates |", " | ".join(METHODS), "|")
     print("|---|" + "--:|" * len(METHODS))
     for case, parts in CASES.items():
-        design = Design((84, 84, 84), 4, **parts)  # type: ignore[arg-type]
+        design = Design((84, 84, 84), 4, **parts)
         shares = [coverage(method, design, draws // 2) for method in METHODS.values()]
         print(f"| {case} |", " | ".join(f"{100 * share:.1f}" for share in shares), "|", flush=True)
     replicates = (3, 4, 5, 7, 10)
@@ -221,7 +222,7 @@ def main(draws: int) -> None:
     print("\n| width to that with mean squares alone: mean (median) | 4 replicates | 10 replicates |")
     print("|---|--:|--:|")
     for case in list(CASES)[:3]:
-        both = [relative_widths(Design((84,) * 3, number, **CASES[case]), draws) for number in (4, 10)]  # type: ignore[arg-type]
+        both = [relative_widths(Design((84,) * 3, number, **CASES[case]), draws) for number in (4, 10)]
         print(f"| {case} |", " | ".join(f"{mean:.2f} ({median:.2f})" for mean, median in both), "|")
     print("\n| true effect, replicates | different | wrong | equivalent | undecided |")
     print("|---|--:|--:|--:|--:|")
