@@ -263,8 +263,9 @@ def test_what_is_no_margin_is_refused(bad: float) -> None:
 
 # How often it is right ------------------------------------------------------------------------------------
 
-# The expected coverage is 93 to 97 %; where the data have no run effects, allowing for them may add one more.
-MOST = {"no run effects": 0.98}
+# The coverage must be 93 to 97 %. Allowing for run effects may add one more where there are none, or where
+# most differences are 0.
+MOST = {"no run effects": 0.98, "shares of 20 examples, run effects of 1 luck": 0.98}
 KNOWN = [case for case in simulation.CASES if not case.startswith("fold")]
 
 
