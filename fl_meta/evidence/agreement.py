@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import fmean, stdev
 
-from fl_meta.evidence.result_files import ResultError, file_name, read_result
+from fl_meta.evidence.result_files import ResultError, name_without_seed, read_result
 from fl_meta.evidence.result_types import (
     BenchmarkResult,
     ComparisonResult,
@@ -81,8 +81,8 @@ def recorded_replicates(path: Path, cell: Result) -> list[CrossedResult]:
     """
     if not isinstance(cell, CrossedResult):
         return []
-    any_seed = file_name(cell.config, 0).removesuffix("0.json")
-    beside = {one.seed: one for one in map(read_result, sorted(path.parent.glob(f"{any_seed}*.json")))}
+    paths = sorted(path.parent.glob(f"{name_without_seed(cell.config)}-seed*.json"))
+    beside = {one.seed: one for one in map(read_result, paths)}
     results = (beside | {cell.seed: cell}).values()
     fold, folds = cell.seed % cell.config.folds, cell.config.folds
     return [one for one in results if isinstance(one, CrossedResult) and one.seed % folds == fold]

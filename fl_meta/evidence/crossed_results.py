@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from fl_meta.evidence.result_files import file_name, read_result
+from fl_meta.evidence.crossed_rules import LEAST_REPLICATES
+from fl_meta.evidence.result_files import file_name, name_without_seed, read_result
 from fl_meta.evidence.result_types import CrossedResult, TuningResult
-from fl_meta.experiments.crossed_settings import Crossed, Design, cell_seed
+from fl_meta.experiments.crossed_settings import DESIGNS, Crossed, Design, cell_seed
 
 COLUMNS = (
     "dataset",
@@ -68,13 +69,26 @@ def recorded_cells(design: Design, folder: Path) -> list[CrossedResult]:
     """
     if not (tuning := recorded_tuning(design, folder)):
         return []
-    config, cells = with_choices(design, tuning), list[CrossedResult]()
+    name, cells = name_without_seed(with_choices(design, tuning)), list[CrossedResult]()
     for replicate in count():
-        paths = [folder / file_name(config, seed) for seed in seeds_of(design, [replicate])]
+        paths = [folder / f"{name}-seed{seed}.json" for seed in seeds_of(design, [replicate])]
         if not all(path.exists() for path in paths):
             break
         cells += [result for result in map(read_result, paths) if isinstance(result, CrossedResult)]
     return cells
+
+
+def recorded_designs(folder: Path) -> dict[str, list[CrossedResult]]:
+    """The cells of every design of which the folder has enough replicates for a verdict, by its name.
+
+    Raises:
+        ResultError: if a file cannot be used.
+
+    Example:
+        >>> evidence = evidence_table(recorded_designs(Path("data/results")).values())  # doctest: +SKIP
+    """
+    cells = {name: recorded_cells(design, folder) for name, design in DESIGNS.items()}
+    return {name: some for name, some in cells.items() if len(some) >= LEAST_REPLICATES * DESIGNS[name].folds}
 
 
 def crossed_table(folder: str | Path) -> pd.DataFrame:

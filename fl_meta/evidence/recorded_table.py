@@ -29,8 +29,9 @@ def recorded_table(folder: str | Path) -> pd.DataFrame:
 
     There is one row per file and trained model (comparison, crossed design), cell (Table 1, heterogeneity) or
     method (benchmark); a tuning has none. The columns are file, kind, dataset, model (the network), seed,
-    entry (which model, cell or method), initial and personalized (mean accuracy by client, in [0, 1]; of a benchmark, of the clients seen
-    in training; NaN if it was not measured) and clients (how many the means are over).
+    entry (which model, cell or method), initial and personalized (mean accuracy by client, in [0, 1]; of a
+    benchmark, of the clients seen in training; NaN if it was not measured) and clients (how many the means
+    are over).
 
     Raises:
         FileNotFoundError: if there is no such folder.

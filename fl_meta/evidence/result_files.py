@@ -54,8 +54,18 @@ def file_name(config: Experiment, seed: int) -> str:
         >>> file_name(fl_meta.experiments.RECORDED_COMPARISON["unipen62"], seed=0)
         'comparison-unipen62-mlp-3c231648-seed0.json'
     """
+    return f"{name_without_seed(config)}-seed{seed}.json"
+
+
+def name_without_seed(config: Experiment) -> str:
+    """How the names of an experiment's result files begin.
+
+    Example:
+        >>> name_without_seed(fl_meta.experiments.RECORDED_COMPARISON["unipen62"])
+        'comparison-unipen62-mlp-3c231648'
+    """
     digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:8]
-    return f"{kind_of(config)}-{config.setting.dataset}-{config.setting.model}-{digest}-seed{seed}.json"
+    return f"{kind_of(config)}-{config.setting.dataset}-{config.setting.model}-{digest}"
 
 
 def read_result(path: Path) -> Result:

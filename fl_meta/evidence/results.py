@@ -34,6 +34,7 @@ from fl_meta.evidence.result_files import (
     ResultError,
     file_name,
     kind_of,
+    name_without_seed,
     read_result,
     write_result,
 )
@@ -162,7 +163,7 @@ def load_or_run(
         >>> results[0].model_named("FedAvg").accuracy_of("personalized").mean()  # doctest: +SKIP
     """
     results = _in_folder(config, seeds, folder)
-    lock = folder / f".{file_name(config, 0).removesuffix('-seed0.json')}.lock"
+    lock = folder / f".{name_without_seed(config)}.lock"
     if len(results) == len(seeds):
         remove_stale(lock)
     else:

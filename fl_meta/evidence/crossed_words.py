@@ -1,0 +1,220 @@
+"""The evidence on claims 2 and 3 in words: a mark for each verdict, sentences, and small tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+
+from fl_meta.evidence.crossed_rules import CLAIM_TESTS, VERDICTS
+from fl_meta.experiments.settings import RECORDED
+from fl_meta.support.text_table import aligned, markdown_table, signed
+
+MARKS = {
+    "reproduced": "✔",
+    "reproduced, but small": "✔ (small)",
+    "no difference": "=",
+    "undecided": "?",
+    "premise not met": "∅",
+    "contradicted, but small": "✘ (small)",
+    "contradicted": "✘",
+}
+LEGEND = (
+    "✔ reproduced, ✘ contradicted (either is *small* if the effect is too small to matter), = no difference, "
+    "? undecided (± half the width of the 95 % interval), ∅ the claim's premise is not met"
+)
+SUMMARY = {
+    "**2a.** Reptile with Adam after FedAvg beats as many more *rounds* of FedAvg: initial, personalized "
+    "model": ("2a-initial", "2a-personalized"),
+    "**2a.** The same for as many more *gradients*": ("2a-gradients-initial", "2a-gradients-personalized"),
+    "**2b.** Tuning for global accuracy alone weakens the personalized model: FedSGD, FedAvg(E=1)": (
+        "2b-FedSGD",
+        "2b-small-E",
+    ),
+    "**3.** A centrally trained model gains less from equal accuracy, and ends lower, each at its best": (
+        "3-matched",
+        "3-best",
+    ),
+}
+REGIMES = ("stable", "unstable")
+NO_TEST = ("–", "as above")  # not recorded; recorded with as many gradients in as many rounds
+# What a sentence says of the tests with a verdict: of one of them, and of several.
+_COUNTED = {
+    "reproduced": ("reproduces it", "reproduce it"),
+    "reproduced, but small": ("shows it too small to matter", "show it too small to matter"),
+    "no difference": ("shows no difference", "show no difference"),
+    "undecided": ("is undecided", "are undecided"),
+    "premise not met": ("lacks its premise", "lack its premise"),
+    "contradicted, but small": (
+        "contradicts it by too little to matter",
+        "contradict it by too little to matter",
+    ),
+    "contradicted": ("contradicts it", "contradict it"),
+}
+
+
+def rows_of(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """The rows of a table by the names of its columns.
+
+    Example:
+        >>> [row["verdict"] for row in rows_of(evidence)]  # doctest: +SKIP
+        ['reproduced', 'no difference']
+    """
+    for row in table.to_dict("records"):
+        yield {str(name): value for name, value in row.items()}
+
+
+def short_label(dataset: str) -> str:
+    """The label of a data set without saying that it is synthetic.
+
+    Example:
+        >>> short_label("writers (synthetic)")
+        'writers'
+    """
+    return dataset.replace(" (synthetic)", "")
+
+
+def sentences(evidence: pd.DataFrame) -> dict[str, str]:
+    """For each claim that was tested a sentence: what it says, and where which verdict was found.
+
+    Example:
+        >>> print(sentences(evidence)["3-best"])  # doctest: +SKIP
+        Each at its best, …: no difference on unipen62; contradicted on writers, mnist_by_writer.
+    """
+    found = {}
+    for test in CLAIM_TESTS:
+        rows = _of(evidence, test.claim)
+        parts = [
+            f"{verdict.replace('but small', 'but too small to matter,')} on {_places(some, test.claim)}"
+            for verdict in VERDICTS
+            if (some := [row for row in rows if row["verdict"] == verdict])
+        ]
+        if parts:
+            found[test.claim] = f"{test.statement}: {'; '.join(parts)}."
+    return found
+
+
+def count_sentence(evidence: pd.DataFrame, claims: Sequence[str]) -> str:
+    """How many tests of some claims have which verdict.
+
+    Example:
+        >>> count_sentence(evidence, ["3-matched", "3-best"])  # doctest: +SKIP
+        'of 4 tests, 1 reproduces it, 2 show no difference and 1 contradicts it'
+    """
+    found = [row["verdict"] for claim in claims for row in _of(evidence, claim)]
+    counts = {verdict: found.count(verdict) for verdict in VERDICTS if verdict in found}
+    parts = [f"{number} {_COUNTED[verdict][number > 1]}" for verdict, number in counts.items()]
+    listed = " and ".join([part for part in (", ".join(parts[:-1]), parts[-1]) if part])
+    return f"of {len(found)} test{'s' if len(found) > 1 else ''}, {listed}"
+
+
+def entry(row: dict[str, Any]) -> str:
+    """A verdict's mark with the effect in points; what is undecided also says how uncertain it is.
+
+    Example:
+        >>> entry({"verdict": "undecided", "effect": 0.31, "low": -0.6, "high": 1.2})
+        '?\\xa0+0.3\\xa0±\\xa00.9'
+    """
+    parts = [MARKS[row["verdict"]]]
+    if row["verdict"] != "premise not met":
+        parts.append(signed(row["effect"]))
+    if row["verdict"] == "undecided":
+        parts.append(f"± {(row['high'] - row['low']) / 2:.1f}")
+    return " ".join(parts).replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def summary_table(evidence: pd.DataFrame) -> str:
+    """Claims × data sets in Markdown: the entries of the stable and, after a stroke, the unstable regime.
+
+    A regime that is not recorded is a dash. As many gradients are not tested where they are as many rounds.
+
+    Example:
+        >>> print(summary_table(evidence))  # doctest: +SKIP
+    """
+    datasets = list(dict.fromkeys(evidence.dataset))
+    entries = {(row["claim"], row["dataset"], row["regime"]): entry(row) for row in rows_of(evidence)}
+
+    def cell(claim: str, dataset: str) -> str:
+        regimes = REGIMES[:1] if claim.startswith("3") else REGIMES
+        other = claim.replace("-gradients", "")
+        found = [
+            entries.get((claim, dataset, regime), NO_TEST[(other, dataset, regime) in entries])
+            for regime in regimes
+        ]
+        return found[0] if found == [found[0]] * len(found) and found[0] in NO_TEST else " / ".join(found)
+
+    rows = [
+        [statement, *("<br>".join(cell(claim, dataset) for claim in claims) for dataset in datasets)]
+        for statement, claims in SUMMARY.items()
+    ]
+    return markdown_table(["claim", *(f"*{short_label(dataset)}*" for dataset in datasets)], rows)
+
+
+def evidence_text(evidence: pd.DataFrame) -> str:
+    """The verdict on every test as a table for a terminal, grouped by claim.
+
+    Example:
+        >>> print(evidence_text(evidence))  # doctest: +SKIP
+    """
+    head = (
+        "claim",
+        "data set",
+        "regime",
+        "verdict",
+        "effect",
+        "95 % interval",
+        "margin",
+        "replicates",
+    )
+    rows = []
+    for test in CLAIM_TESTS:
+        for number, row in enumerate(_of(evidence, test.claim)):
+            mark = MARKS[row["verdict"]].removesuffix(" (small)")
+            numbers = (signed(row["effect"], 2), interval_text(row), f"{row['margin']:g}")
+            label, verdict = row["dataset"], f"{mark} {row['verdict']}"
+            claim = "" if number else test.claim
+            rows.append((claim, label, row["regime"], verdict, *numbers, str(row["replicates"])))
+    return aligned(head, rows)
+
+
+def interval_text(row: dict[str, Any]) -> str:
+    """The 95 % interval of an effect, in points.
+
+    Example:
+        >>> interval_text({"low": -0.6, "high": 1.234})
+        '[−0.60, +1.23]'
+    """
+    return f"[{signed(row['low'], 2)}, {signed(row['high'], 2)}]"
+
+
+def evidence_json(evidence: pd.DataFrame) -> list[dict[str, Any]]:
+    """The evidence as JSON values: the fields of a verdict, and what else its table has.
+
+    Example:
+        >>> [one["verdict"] for one in evidence_json(evidence)]  # doctest: +SKIP
+        ['reproduced', 'no difference']
+    """
+    values = []
+    for test in CLAIM_TESTS:
+        for row in _of(evidence, test.claim):
+            low, high, premise = row.pop("low"), row.pop("high"), row.pop("premise")
+            value = row | {"interval": [low, high], "unit": "points", "profile": RECORDED, "notebook": ""}
+            values.append(value | {"premise": None if pd.isna(premise) else premise})
+    return values
+
+
+def _of(evidence: pd.DataFrame, claim: str) -> list[dict[str, Any]]:
+    return [row for row in rows_of(evidence) if row["claim"] == claim]
+
+
+def _places(rows: Sequence[dict[str, Any]], claim: str) -> str:
+    """The data sets of rows, with the regimes unless the claim is tested in one alone."""
+    regimes: dict[str, list[str]] = {}
+    for row in rows:
+        regimes.setdefault(short_label(row["dataset"]), []).append(row["regime"])
+    if claim.startswith("3"):
+        return ", ".join(regimes)
+    return ", ".join(
+        f"{label} ({'both regimes' if len(some) > 1 else some[0]})" for label, some in regimes.items()
+    )
