@@ -65,9 +65,8 @@ def add_commands(subcommands: Subcommands) -> None:
     add_folder(parser, "--notebooks", "notebooks", "folder of the notebooks")
     add_folder(parser, "--output", "build/report", "folder of the report")
 
-    parser = add_command(
-        subcommands, "verdicts", _verdicts, "show the recorded and the last report's verdicts", VERDICTS
-    )
+    summary = "show the recorded verdicts and those of the last report"
+    parser = add_command(subcommands, "verdicts", _verdicts, summary, VERDICTS)
     parser.add_argument(
         "--json",
         action="store_true",
@@ -137,10 +136,12 @@ def _verdicts(options: argparse.Namespace) -> int:
         from fl_meta.evidence.crossed_results import recorded_designs
         from fl_meta.evidence.crossed_tables import evidence_table
         from fl_meta.evidence.crossed_words import evidence_json, evidence_text
+        from fl_meta.evidence.verdicts import VerdictTable
         from fl_meta.reproduction import read_verdicts
 
         evidence = evidence_table(recorded_designs(options.results).values())
-        table, failed = None, ()
+        table: VerdictTable | None = None
+        failed: tuple[str, ...] = ()
         try:
             table, failed = read_verdicts(options.output)
         except FileNotFoundError as error:

@@ -70,8 +70,8 @@ def designs_table(designs: Designs) -> str:
     for name, cells in designs.items():
         design = cells[0].config.design
         clients = sum(len(cell.clients) for cell in cells if cell.seed < design.folds)
-        numbers = (clients, design.folds, design.clients_per_round, design.local_epochs, design.most_rounds)
-        numbers += (design.second_stage_rounds, len(cells) // design.folds)
+        numbers = [clients, design.folds, design.clients_per_round, design.local_epochs, design.most_rounds]
+        numbers += [design.second_stage_rounds, len(cells) // design.folds]
         hours = sum(cell.seconds for cell in cells) / 3600
         rows.append([f"`{name}`", *map(str, numbers), f"{hours:.1f}"])
     return markdown_table(head, rows)
@@ -207,7 +207,7 @@ def costs(designs: Designs, tuning: Mapping[str, Sequence[TuningResult]]) -> str
         >>> print(costs(designs, tuning))  # doctest: +SKIP
     """
     cells = [cell for some in designs.values() for cell in some]
-    tuned = [result for name in designs for result in tuning[name]]
+    tuned = [result for some in tuning.values() for result in some]
     machines = dict.fromkeys((one.machine, one.torch) for one in (*tuned, *cells))
     places = "; ".join(f"{machine}, PyTorch {torch}" for machine, torch in machines)
     hours = sum(one.seconds for one in (*tuned, *cells)) / 3600

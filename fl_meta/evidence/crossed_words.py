@@ -37,6 +37,19 @@ SUMMARY = {
         "3-best",
     ),
 }
+ANSWERS = {
+    "Claim 2a, that Reptile after FedAvg is better than more FedAvg": (
+        "2a-initial",
+        "2a-personalized",
+        "2a-gradients-initial",
+        "2a-gradients-personalized",
+    ),
+    "Claim 2b, that tuning for global accuracy alone weakens the personalized model": (
+        "2b-FedSGD",
+        "2b-small-E",
+    ),
+    "Claim 3, that a centrally trained model is harder to personalize": ("3-matched", "3-best"),
+}
 REGIMES = ("stable", "unstable")
 NO_TEST = ("–", "as above")  # not recorded; recorded with as many gradients in as many rounds
 # What a sentence says of the tests with a verdict: of one of them, and of several.
@@ -95,13 +108,20 @@ def sentences(evidence: pd.DataFrame) -> dict[str, str]:
     return found
 
 
-def count_sentence(evidence: pd.DataFrame, claims: Sequence[str]) -> str:
-    """How many tests of some claims have which verdict.
+def answers(evidence: pd.DataFrame) -> list[str]:
+    """For each of claims 2a, 2b and 3 that was tested, a sentence that counts the verdicts.
 
     Example:
-        >>> count_sentence(evidence, ["3-matched", "3-best"])  # doctest: +SKIP
-        'of 4 tests, 1 reproduces it, 2 show no difference and 1 contradicts it'
+        >>> answers(evidence)[-1]  # doctest: +SKIP
+        'Claim 3, …: of 4 tests, 1 reproduces it, 2 show no difference and 1 contradicts it.'
     """
+    tested = set(evidence.claim)
+    return [
+        f"{claim}: {_counted(evidence, tests)}." for claim, tests in ANSWERS.items() if tested & set(tests)
+    ]
+
+
+def _counted(evidence: pd.DataFrame, claims: Sequence[str]) -> str:
     found = [row["verdict"] for claim in claims for row in _of(evidence, claim)]
     counts = {verdict: found.count(verdict) for verdict in VERDICTS if verdict in found}
     parts = [f"{number} {_COUNTED[verdict][number > 1]}" for verdict, number in counts.items()]
