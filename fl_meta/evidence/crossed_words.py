@@ -22,7 +22,7 @@ MARKS = {
 }
 LEGEND = (
     "✔ reproduced, ✘ contradicted (either is *small* if the effect is too small to matter), = no difference, "
-    "? undecided (± half the width of the 95 % interval), ∅ the claim's premise is not met"
+    "? undecided (± half the 95 % interval), ∅ the claim's premise is not met"
 )
 SUMMARY = {
     "**2a.** Reptile with Adam after FedAvg beats as many more *rounds* of FedAvg: initial, personalized "
@@ -125,23 +125,22 @@ def _counted(evidence: pd.DataFrame, claims: Sequence[str]) -> str:
     found = [row["verdict"] for claim in claims for row in _of(evidence, claim)]
     counts = {verdict: found.count(verdict) for verdict in VERDICTS if verdict in found}
     parts = [f"{number} {_COUNTED[verdict][number > 1]}" for verdict, number in counts.items()]
-    listed = " and ".join([part for part in (", ".join(parts[:-1]), parts[-1]) if part])
-    return f"of {len(found)} test{'s' if len(found) > 1 else ''}, {listed}"
+    return f"of {len(found)} test{'s' if len(found) > 1 else ''}, {_listed(parts)}"
 
 
 def entry(row: dict[str, Any]) -> str:
-    """A verdict's mark with the effect in points; what is undecided also says how uncertain it is.
+    """A verdict's mark with the effect in points, or with how uncertain it is where it is undecided.
 
     Example:
         >>> entry({"verdict": "undecided", "effect": 0.31, "low": -0.6, "high": 1.2})
-        '?\\xa0+0.3\\xa0±\\xa00.9'
+        '? ±0.9'
     """
-    parts = [MARKS[row["verdict"]]]
-    if row["verdict"] != "premise not met":
-        parts.append(signed(row["effect"]))
+    mark = MARKS[row["verdict"]]
+    if row["verdict"] == "premise not met":
+        return mark
     if row["verdict"] == "undecided":
-        parts.append(f"± {(row['high'] - row['low']) / 2:.1f}")
-    return " ".join(parts).replace(" ", "\N{NO-BREAK SPACE}")
+        return f"{mark} ±{(row['high'] - row['low']) / 2:.1f}"
+    return f"{mark} {signed(row['effect'])}"
 
 
 def summary_table(evidence: pd.DataFrame) -> str:
@@ -234,7 +233,12 @@ def _places(rows: Sequence[dict[str, Any]], claim: str) -> str:
     for row in rows:
         regimes.setdefault(short_label(row["dataset"]), []).append(row["regime"])
     if claim.startswith("3"):
-        return ", ".join(regimes)
-    return ", ".join(
-        f"{label} ({'both regimes' if len(some) > 1 else some[0]})" for label, some in regimes.items()
-    )
+        return _listed(list(regimes))
+    groups: dict[str, list[str]] = {}
+    for label, some in regimes.items():
+        groups.setdefault("both regimes" if len(some) > 1 else some[0], []).append(label)
+    return ", ".join(f"{_listed(labels)} ({regime})" for regime, labels in groups.items())
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return " and ".join(part for part in (", ".join(parts[:-1]), parts[-1]) if part)
