@@ -83,8 +83,8 @@ def tuning_of(design: Design, fold: int, **fields: Any) -> TuningResult:
     """What tuning chose if every grid had its best rate in the middle, and how good that was."""
     arms = [FEDAVG, *(second_stage_arm(update, server) for update in UPDATES for server in SERVERS)]
     arms += [FEDSGD, SMALL_E, *(CENTRALIZED if design.centralized_rates else ())]
-    choices = tuple(Choice(arm, 0.1, 1.0, 60, "flat", 0.1) for arm in arms)
-    tried = tuple(TriedRate(rate, 1.0, 0.6 + (rate == 0.1) / 10, 60) for rate in (0.03, 0.1, 0.3))
+    choices = tuple(Choice(arm, 0.1, 60, "flat", 0.1) for arm in arms)
+    tried = tuple(TriedRate(rate, 0.6 + (rate == 0.1) / 10, 60) for rate in (0.03, 0.1, 0.3))
     outcome = {"choices": choices, "search": dict.fromkeys(arms, tried), "curves": {}}
     return TuningResult(**header_of("tuning", design, fold, ["v"]) | outcome | fields)
 

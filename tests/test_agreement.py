@@ -96,7 +96,7 @@ def test_cells_and_tuning_of_different_things_are_not_compared() -> None:
 
 def tuned(validation: float, rate: float = 0.1) -> TuningResult:
     result = tuning_of(DESIGN, 0)
-    tried = (TriedRate(0.1, 1.0, validation, 60), TriedRate(0.3, 1.0, 0.5, 60))
+    tried = (TriedRate(0.1, validation, 60), TriedRate(0.3, 0.5, 60))
     changed = [replace(one, rate=rate) if one.arm == FEDSGD else one for one in result.choices]
     return replace(result, choices=tuple(changed), search={**result.search, FEDSGD: tried})
 
@@ -114,7 +114,7 @@ def test_of_a_tuning_validation_and_choices_are_compared() -> None:
 def test_what_only_one_tuning_has_tried_is_not_compared() -> None:
     result = tuned(0.7)
     more = replace(
-        result, search={**result.search, FEDSGD: (*result.search[FEDSGD], TriedRate(1.0, 1.0, 0.9, 60))}
+        result, search={**result.search, FEDSGD: (*result.search[FEDSGD], TriedRate(1.0, 0.9, 60))}
     )
     assert agreement(result, more).agrees and agreement(more, result).agrees
     # An arm that only one of them has is another choice.

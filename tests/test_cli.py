@@ -99,7 +99,8 @@ def test_reproduce_ends_with_verdicts_and_the_path_of_the_report(
     assert "fl-meta reproduce --profile smoke --set seed=1.5" in html
 
     status, shown, note = fl_meta("verdicts")
-    assert status == 0 and shown.strip() in printed
+    title, _, table = shown.partition("\n\n")
+    assert (status, title) == (0, "report in build/report") and table.strip() in printed
     assert "these notebooks failed in that report: 01_fails" in note
     status, shown, _ = fl_meta("verdicts", "--json")
     (verdict,) = json.loads(shown)

@@ -14,7 +14,7 @@ from .crossed_recording import record_design
 from .crossed_results import crossed_table, recorded_cells
 from .crossed_rules import CLAIM_TESTS, differences, is_precise
 from .crossed_statistics import CrossedEffect, crossed_mean
-from .crossed_tables import arm_table, cause_table, evidence_table
+from .crossed_tables import arm_table, as_verdicts, cause_table, evidence_table
 from .first_claim_verdicts import decide_claim_one
 from .recorded_table import recorded_table
 from .result_files import ResultError, file_name, read_result
@@ -31,6 +31,7 @@ from .results import load_or_run, own_folder, recorded
 from .statistics import holm, sign_flip_p, smallest_effect
 from .table_one_verdicts import decide_table_one, table_one_cells
 from .verdicts import Verdict, VerdictTable
+from .your_run import beside_recorded
 
 __all__ = [
     "CENTRALIZED",
@@ -50,6 +51,8 @@ __all__ = [
     "Verdict",
     "VerdictTable",
     "arm_table",
+    "as_verdicts",
+    "beside_recorded",
     "cause_table",
     "centralized",
     "client_differences",

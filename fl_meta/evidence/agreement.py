@@ -187,10 +187,8 @@ def _agreement_of_tuning(result: TuningResult, again: TuningResult) -> Agreement
     return Agreement(difference <= AGREEMENT, text, table)
 
 
-def _validation(result: TuningResult) -> dict[tuple[str, float, float], float]:
-    return {
-        (arm, one.rate, one.work): one.validation for arm, tried in result.search.items() for one in tried
-    }
+def _validation(result: TuningResult) -> dict[tuple[str, float], float]:
+    return {(arm, one.rate): one.validation for arm, tried in result.search.items() for one in tried}
 
 
 def _changes(recorded: Sequence[Choice], now: Sequence[Choice]) -> list[tuple[str, ...]]:

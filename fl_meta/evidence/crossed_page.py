@@ -12,8 +12,9 @@ import pandas as pd
 
 from fl_meta.evidence import crossed_rules
 from fl_meta.evidence.crossed_rules import CLAIM_TESTS, CONTRASTS, differences
-from fl_meta.evidence.crossed_words import MARKS, interval_text, rows_of
+from fl_meta.evidence.crossed_words import interval_text, rows_of
 from fl_meta.evidence.result_types import CrossedResult, TuningResult
+from fl_meta.evidence.verdicts import MARKS
 from fl_meta.experiments import crossed_settings
 from fl_meta.experiments.crossed_settings import (
     CONTINUED,
@@ -33,10 +34,10 @@ Designs = Mapping[str, Cells]
 
 CAUSE_MARKS = {
     "helps": "▲",
-    "helps, but small": "▲ (small)",
+    "helps, but small": "△",
     "no difference": "=",
     "undecided": "?",
-    "harms, but small": "▼ (small)",
+    "harms, but small": "▽",
     "harms": "▼",
 }
 MEASURES: tuple[Measure, ...] = ("initial", "personalized")
@@ -94,7 +95,7 @@ def claim_tables(evidence: pd.DataFrame) -> str:
 
 
 def _claim_row(row: dict[str, Any], premise: bool) -> list[str]:
-    mark = MARKS[row["verdict"]].removesuffix(" (small)")
+    mark = MARKS[row["verdict"]]
     cells = [row["dataset"], row["regime"], f"{mark} {row['verdict']}"]
     cells += [f"{signed(row['effect'], 2)} {interval_text(row)}", f"{(row['high'] - row['low']) / 2:.2f}"]
     cells += [f"{row['margin']:g}", _p_text(row["p_holm"]), str(row["replicates"]), ", ".join(row["ceiling"])]
@@ -176,11 +177,9 @@ def tuning_tables(tuning: Mapping[str, Sequence[TuningResult]]) -> str:
 
 
 def _choice_text(choice: Choice, result: TuningResult) -> str:
-    """Rate, share of the work, rounds if a rule ended training, and the rate of personalization."""
+    """Rate, rounds if a rule ended training, and the rate of personalization."""
     design, tried = result.config, result.search.get(choice.arm, ())
     parts = [f"{choice.rate:g}{AT_THE_END if _at_an_end(choice.rate, tried) else ''}"]
-    if len({one.work for one in tried}) > 1:
-        parts.append(f"{choice.work:.2g} of the work")
     if choice.ended != "fixed":
         parts.append(f"{choice.rounds}{BY_THE_CEILING if choice.ended == 'ceiling' else ''}")
     end = AT_THE_END if _extended_to_its_end(choice.personalization_rate, design) else ""

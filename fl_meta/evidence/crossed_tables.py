@@ -19,8 +19,10 @@ from fl_meta.evidence.crossed_rules import (
 from fl_meta.evidence.crossed_statistics import CrossedEffect, crossed_mean
 from fl_meta.evidence.result_types import CrossedResult
 from fl_meta.evidence.statistics import holm
+from fl_meta.evidence.verdicts import Verdict
 from fl_meta.experiments.crossed_settings import CONTINUED, FEDAVG, SERVERS, UPDATES
 from fl_meta.experiments.outcomes import Measure
+from fl_meta.experiments.settings import RECORDED
 
 _MEASURES: tuple[Measure, ...] = ("initial", "personalized")
 
@@ -69,6 +71,29 @@ def arm_table(designs: Iterable[Sequence[CrossedResult]]) -> pd.DataFrame:
         for measure in _MEASURES
     ]
     return pd.DataFrame(rows).drop(columns="p", errors="ignore")
+
+
+def as_verdicts(evidence: pd.DataFrame, claim: str | tuple[str, ...] = "") -> list[Verdict]:
+    """The verdicts of an evidence table on claims whose names begin with `claim`, for a `VerdictTable`.
+
+    Example:
+        >>> VerdictTable(tuple(as_verdicts(evidence, "2a")))  # doctest: +SKIP
+    """
+    chosen = evidence[evidence.claim.str.startswith(claim)] if len(evidence) else evidence
+    return [
+        Verdict(
+            row["claim"],
+            row["statement"],
+            row["dataset"],
+            row["verdict"],
+            row["effect"],
+            (row["low"], row["high"]),
+            "points",
+            RECORDED,
+            regime=row["regime"],
+        )
+        for row in chosen.to_dict("records")
+    ]
 
 
 def _claim_rows(cells: Sequence[CrossedResult]) -> list[dict[str, Any]]:

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
 
 from fl_meta.evidence.crossed_rules import CLAIM_TESTS, VERDICTS
-from fl_meta.experiments.settings import RECORDED
+from fl_meta.evidence.crossed_tables import as_verdicts
+from fl_meta.evidence.verdicts import MARKS
 from fl_meta.support.text_table import aligned, markdown_table, signed
 
-MARKS = {
-    "reproduced": "✔",
-    "reproduced, but small": "✔ (small)",
-    "no difference": "=",
-    "undecided": "?",
-    "premise not met": "∅",
-    "contradicted, but small": "✘ (small)",
-    "contradicted": "✘",
-}
 LEGEND = (
-    "✔ reproduced, ✘ contradicted (either is *small* if the effect is too small to matter), = no difference, "
-    "? undecided (± half the 95 % interval), ∅ the claim's premise is not met"
+    "✔ reproduced, ✖ contradicted (✓, ✗: the same, but too small to matter), = no difference, ? undecided "
+    "(± half the 95 % interval), ∅ the claim's premise is not met"
 )
 SUMMARY = {
-    "**2a.** Reptile with Adam after FedAvg beats as many more *rounds* of FedAvg: initial, personalized "
+    "**2a.** Reptile with Adam after FedAvg beats as many more rounds of FedAvg: initial, personalized "
     "model": ("2a-initial", "2a-personalized"),
-    "**2a.** The same for as many more *gradients*": ("2a-gradients-initial", "2a-gradients-personalized"),
     "**2b.** Tuning for global accuracy alone weakens the personalized model: FedSGD, FedAvg(E=1)": (
         "2b-FedSGD",
         "2b-small-E",
@@ -41,8 +33,6 @@ ANSWERS = {
     "Claim 2a, that Reptile after FedAvg is better than more FedAvg": (
         "2a-initial",
         "2a-personalized",
-        "2a-gradients-initial",
-        "2a-gradients-personalized",
     ),
     "Claim 2b, that tuning for global accuracy alone weakens the personalized model": (
         "2b-FedSGD",
@@ -51,7 +41,6 @@ ANSWERS = {
     "Claim 3, that a centrally trained model is harder to personalize": ("3-matched", "3-best"),
 }
 REGIMES = ("stable", "unstable")
-NO_TEST = ("–", "as above")  # not recorded; recorded with as many gradients in as many rounds
 # What a sentence says of the tests with a verdict: of one of them, and of several.
 _COUNTED = {
     "reproduced": ("reproduces it", "reproduce it"),
@@ -146,7 +135,7 @@ def entry(row: dict[str, Any]) -> str:
 def summary_table(evidence: pd.DataFrame) -> str:
     """Claims × data sets in Markdown: the entries of the stable and, after a stroke, the unstable regime.
 
-    A regime that is not recorded is a dash. As many gradients are not tested where they are as many rounds.
+    Claim 3 is tested in the stable regime alone. What is not recorded is a dash.
 
     Example:
         >>> print(summary_table(evidence))  # doctest: +SKIP
@@ -156,12 +145,7 @@ def summary_table(evidence: pd.DataFrame) -> str:
 
     def cell(claim: str, dataset: str) -> str:
         regimes = REGIMES[:1] if claim.startswith("3") else REGIMES
-        other = claim.replace("-gradients", "")
-        found = [
-            entries.get((claim, dataset, regime), NO_TEST[(other, dataset, regime) in entries])
-            for regime in regimes
-        ]
-        return found[0] if found == [found[0]] * len(found) and found[0] in NO_TEST else " / ".join(found)
+        return " / ".join(entries.get((claim, dataset, regime), "–") for regime in regimes)
 
     rows = [
         [statement, *("<br>".join(cell(claim, dataset) for claim in claims) for dataset in datasets)]
@@ -189,9 +173,8 @@ def evidence_text(evidence: pd.DataFrame) -> str:
     rows = []
     for test in CLAIM_TESTS:
         for number, row in enumerate(_of(evidence, test.claim)):
-            mark = MARKS[row["verdict"]].removesuffix(" (small)")
             numbers = (signed(row["effect"], 2), interval_text(row), f"{row['margin']:g}")
-            label, verdict = row["dataset"], f"{mark} {row['verdict']}"
+            label, verdict = row["dataset"], f"{MARKS[row['verdict']]} {row['verdict']}"
             claim = "" if number else test.claim
             rows.append((claim, label, row["regime"], verdict, *numbers, str(row["replicates"])))
     return aligned(head, rows)
@@ -208,7 +191,7 @@ def interval_text(row: dict[str, Any]) -> str:
 
 
 def evidence_json(evidence: pd.DataFrame) -> list[dict[str, Any]]:
-    """The evidence as JSON values: the fields of a verdict, and what else its table has.
+    """The evidence as JSON values, by claim: the fields of a `Verdict`, and what else its table has.
 
     Example:
         >>> [one["verdict"] for one in evidence_json(evidence)]  # doctest: +SKIP
@@ -216,10 +199,11 @@ def evidence_json(evidence: pd.DataFrame) -> list[dict[str, Any]]:
     """
     values = []
     for test in CLAIM_TESTS:
-        for row in _of(evidence, test.claim):
-            low, high, premise = row.pop("low"), row.pop("high"), row.pop("premise")
-            value = row | {"interval": [low, high], "unit": "points", "profile": RECORDED, "notebook": ""}
-            values.append(value | {"premise": None if pd.isna(premise) else premise})
+        rows = evidence[evidence.claim == test.claim] if len(evidence) else evidence
+        for verdict, row in zip(as_verdicts(rows), rows_of(rows), strict=True):
+            more = {name: row[name] for name in ("margin", "p", "p_holm", "replicates", "clients", "ceiling")}
+            premise = None if math.isnan(row["premise"]) else row["premise"]
+            values.append(verdict.as_json() | more | {"premise": premise})
     return values
 
 

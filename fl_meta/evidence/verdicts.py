@@ -19,17 +19,34 @@ from fl_meta.experiments.settings import PROFILES, RECORDED
 from fl_meta.support.text_table import aligned
 
 LEVEL = 0.05  # significance level for corrected p values
-MARKS = {"reproduced": "✔", "direction only": "↗", "not reproduced": "✘", "undecided": "?", "not run": "–"}
+MARKS = {
+    "reproduced": "✔",
+    "direction only": "↗",
+    "not reproduced": "✘",
+    "undecided": "?",
+    "not run": "–",
+    "reproduced, but small": "✓",
+    "no difference": "=",
+    "premise not met": "∅",
+    "contradicted, but small": "✗",
+    "contradicted": "✖",
+}
 """All verdicts, each with a mark, so that colour alone does not tell them apart."""
 
 MIME = "application/vnd.fl-meta.verdicts+json"
 
 # From the palette of Okabe and Ito, which colour-blind readers can tell apart: (text, background).
+_FOR, _AGAINST, _EQUAL = ("#004d75", "#d6ebf7"), ("#7d3100", "#f9ddcd"), ("#1f5b46", "#d8f0e6")
 _COLOURS = {
-    "reproduced": ("#004d75", "#d6ebf7"),
+    "reproduced": _FOR,
+    "reproduced, but small": _FOR,
     "direction only": ("#6b4e00", "#fbeccb"),
-    "not reproduced": ("#7d3100", "#f9ddcd"),
+    "no difference": _EQUAL,
     "undecided": ("#444444", "#ececec"),
+    "premise not met": ("#444444", "#ececec"),
+    "contradicted, but small": _AGAINST,
+    "contradicted": _AGAINST,
+    "not reproduced": _AGAINST,
     "not run": ("#666666", "#f7f7f7"),
 }
 
@@ -46,6 +63,7 @@ class Verdict:
         interval: lower and upper end of the effect's interval; NaN where there is none.
         profile: one of `PROFILES`, or `RECORDED`.
         notebook: name of the notebook that shows the verdict; the report fills it in.
+        regime: of the crossed design, 'stable' or 'unstable'; empty elsewhere.
 
     Example:
         >>> verdict = Verdict("3-best", "…", "writers", "reproduced", 1.2, (0.4, 2.0), "points", "laptop")
@@ -62,6 +80,7 @@ class Verdict:
     unit: str
     profile: str
     notebook: str = ""
+    regime: str = ""
 
     def __post_init__(self) -> None:
         """Check the values and make the numbers plain floats."""
@@ -89,7 +108,8 @@ class Verdict:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Verdict:
         """Read the verdict that `as_json` wrote; a ValueError says what is wrong with another value."""
-        known, given = {field.name for field in fields(cls)}, set(value)
+        # Notebooks built before there were regimes do not name one.
+        known, given = {field.name for field in fields(cls)}, set(value) | {"regime"}
         if given != known:
             raise ValueError(f"a verdict with the wrong fields: {', '.join(sorted(given ^ known))}")
         try:
@@ -139,9 +159,10 @@ class VerdictTable:
             return "(no verdicts)"
         rows = []
         for verdict in self.verdicts:
+            dataset = ", ".join(filter(None, (verdict.dataset, verdict.regime)))
             mark = f"{MARKS[verdict.verdict]} {verdict.verdict}"
             numbers = verdict.numbers()
-            rows.append((verdict.claim, verdict.dataset, mark, *numbers, verdict.unit, verdict.profile))
+            rows.append((verdict.claim, dataset, mark, *numbers, verdict.unit, verdict.profile))
         return aligned(("claim", "data set", "verdict", "effect", "interval", "unit", "profile"), rows)
 
     def to_html(self) -> str:
@@ -207,9 +228,10 @@ def collect(cells: Iterable[Mapping[str, Any]], notebook: str) -> tuple[Verdict,
 
 def _entry(verdict: Verdict, link: str) -> str:
     numbers = "" if math.isnan(verdict.effect) else escape(" ".join((*verdict.numbers(), verdict.unit)))
+    origin = escape(" · ".join(filter(None, (verdict.profile, verdict.regime))))
     return (
         f'<div class="verdict">{badge(verdict.verdict)}<div class="numbers">{numbers}</div>'
-        f'<div class="origin">{escape(verdict.profile)} · {link}</div></div>'
+        f'<div class="origin">{origin} · {link}</div></div>'
     )
 
 

@@ -174,13 +174,11 @@ class TriedRate:
 
     Attributes:
         rate: of the client, the server or centralized training, as in `Choice`.
-        work: share of FedAvg's local work.
         validation: the validation clients' mean accuracy by which rates are compared; 0 after divergence.
         rounds: rounds or steps until training ended by the rule; 0 where their number is set beforehand.
     """
 
     rate: float
-    work: float
     validation: float
     rounds: int
 
