@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 
 from fl_meta.data.catalogue import CATALOGUE, DataSet
 from fl_meta.evidence import crossed_page, crossed_words
@@ -107,7 +108,7 @@ def answer() -> str:
         f"*{min(gains, key=gains.__getitem__)}* and {gains[WRITERS]:.1f} on *writers*.",
     ]
     if designs():
-        lines += crossed_words.answers(evidence_table(designs().values()))
+        lines += crossed_words.answers(judged())
     return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, start=1))
 
 
@@ -115,6 +116,12 @@ def answer() -> str:
 def designs() -> dict[str, list[CrossedResult]]:
     """The recorded cells of the crossed designs."""
     return recorded_designs(RESULTS)
+
+
+@cache
+def judged() -> pd.DataFrame:
+    """The verdicts on claims 2 and 3."""
+    return evidence_table(designs().values())
 
 
 def tuning() -> dict[str, list[TuningResult]]:
@@ -129,7 +136,7 @@ def evidence(part: Callable[[], str]) -> Callable[[], str]:
 
 def sentences() -> str:
     """A sentence for each test of claims 2 and 3."""
-    found = crossed_words.sentences(evidence_table(designs().values()))
+    found = crossed_words.sentences(judged())
     return "\n".join(f"- `{claim}`: {sentence}" for claim, sentence in found.items())
 
 
@@ -215,12 +222,12 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "data sets": data_sets,
     "own algorithm": own_algorithm,
     "evidence legend": lambda: f"{crossed_words.LEGEND}.",
-    "evidence summary": evidence(lambda: crossed_words.summary_table(evidence_table(designs().values()))),
+    "evidence summary": evidence(lambda: crossed_words.summary_table(judged())),
     "evidence sentences": evidence(sentences),
     "evidence design": crossed_page.design_rules,
     "evidence rules": crossed_page.verdict_rules,
     "evidence designs": evidence(lambda: crossed_page.designs_table(designs())),
-    "evidence claims": evidence(lambda: crossed_page.claim_tables(evidence_table(designs().values()))),
+    "evidence claims": evidence(lambda: crossed_page.claim_tables(judged())),
     "evidence causes": evidence(lambda: crossed_page.cause_tables(cause_table(designs().values()))),
     "evidence tuning": evidence(lambda: crossed_page.tuning_tables(tuning())),
     "evidence spread": evidence(lambda: crossed_page.spread_table(designs())),
