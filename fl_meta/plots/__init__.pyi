@@ -1,6 +1,8 @@
+from .evidence import forest_plot
 from .examples import glyph_sheet, partition_plot, same_ink_sheet
 from .personalization import adaptation_curve, gain_histogram, mistakes_html, prediction_sheet
 from .results import adaptation_plot, arrow_plot, course_plot, effect_plot, gain_plot, plane_plot, table_plot
+from .second_stage import second_stage_figure
 from .style import PALETTE
 
 __all__ = [
@@ -10,6 +12,7 @@ __all__ = [
     "arrow_plot",
     "course_plot",
     "effect_plot",
+    "forest_plot",
     "gain_histogram",
     "gain_plot",
     "glyph_sheet",
@@ -18,5 +21,6 @@ __all__ = [
     "plane_plot",
     "prediction_sheet",
     "same_ink_sheet",
+    "second_stage_figure",
     "table_plot",
 ]
