@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from small_results import header_of, rows
 
 from fl_meta.evaluation.bootstrap import Interval
+from fl_meta.evidence.agreement import largest_difference
 from fl_meta.evidence.crossed_rules import MARGIN
 from fl_meta.evidence.crossed_statistics import crossed_mean
 from fl_meta.evidence.recorded_table import recorded_table
+from fl_meta.evidence.result_files import file_name, read_result, write_result
 from fl_meta.evidence.result_types import CrossedTableOneResult, DataFingerprint
-from fl_meta.evidence.results import file_name, largest_difference, read_result, write_result
 from fl_meta.evidence.table_one_evidence import (
     STATEMENTS,
     TableOneFinding,

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from fl_meta.evidence.result_files import read_result
 from fl_meta.evidence.result_types import (
     BenchmarkResult,
     ComparisonResult,
+    CrossedResult,
     CrossedTableOneResult,
     HeterogeneityResult,
     Result,
     TableOneResult,
 )
-from fl_meta.evidence.results import read_result
 from fl_meta.experiments.heterogeneity_settings import KNOBS
 from fl_meta.experiments.outcomes import Personalized
 from fl_meta.experiments.published_scores import ADAPTED, AS_RELEASED
@@ -27,8 +28,9 @@ COLUMNS = ("file", "kind", "dataset", "model", "seed", "entry", "initial", "pers
 def recorded_table(folder: str | Path) -> pd.DataFrame:
     """Every result file in a folder as rows of one table.
 
-    There is one row per file and trained model (comparison), cell (Table 1, whose crossed cells have two;
-    heterogeneity) or method (benchmark). The columns are file, kind, dataset, model (the network), seed,
+    There is one row per file and trained model (comparison, crossed design), cell (Table 1, whose crossed
+    cells have two; heterogeneity) or method (benchmark); a tuning has none. The columns are file, kind,
+    dataset, model (the network), seed,
     entry (which model, cell or method), initial and personalized (mean accuracy by client, in [0, 1]; of a
     benchmark, of the clients seen in training; NaN if it was not measured) and clients (how many the means
     are over).
@@ -67,6 +69,9 @@ def _entries(result: Result) -> Iterator[tuple[str, float, float, int]]:
         case ComparisonResult():
             for model in result.models:
                 yield _means(model.name, model)
+        case CrossedResult():
+            for arm in result.arms:
+                yield _means(arm.name, arm)
         case HeterogeneityResult():
             for grid_cell in result.cells:
                 knobs = ", ".join(f"{knob} = {getattr(grid_cell, knob):g}" for knob in KNOBS)

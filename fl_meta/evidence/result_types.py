@@ -40,7 +40,7 @@ class Result:
 
     Attributes:
         format: version of the file format.
-        kind: a name in `EXPERIMENTS`.
+        kind: a name in `KINDS`.
         fl_meta: version of this package.
         torch: version of PyTorch.
         machine: processor, number of cores and operating system.

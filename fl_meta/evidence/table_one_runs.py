@@ -9,11 +9,12 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from fl_meta.evidence.crossed_results import MOST_REPLICATES
+from fl_meta.evidence.crossed_rules import MOST_REPLICATES
 from fl_meta.evidence.crossed_statistics import crossed_mean
 from fl_meta.evidence.paired_spreads import spread, spread_ratio
+from fl_meta.evidence.result_files import file_name
 from fl_meta.evidence.result_types import CrossedTableOneResult
-from fl_meta.evidence.results import file_name, load_or_run
+from fl_meta.evidence.results import load_or_run
 from fl_meta.experiments.outcomes import Measure
 from fl_meta.experiments.table_one import PAPER_TABLE_ONE
 from fl_meta.experiments.table_one_settings import CrossedTableOne
