@@ -100,7 +100,7 @@ class Design:
     Example:
         >>> design = DESIGNS["unipen62-unstable"]
         >>> design.clients_per_round, design.local_epochs
-        (5, 20)
+        (5, 10)
     """
 
     setting: Setting
