@@ -1,6 +1,8 @@
 """Rewrite the figures and tables of README and docs that come from somewhere else: `python docs/generate.py`.
 
 - A notebook cell with the tag `figure-NAME` gives `docs/NAME.png`.
+- The recorded evidence gives `docs/evidence_NAME.png`. A picture depends on the version of matplotlib, so
+  what is compared is a checksum of the tables that it was drawn from, which the file holds.
 - In a Markdown file, the text between `<!-- generated: NAME -->` and `<!-- end -->` is what `BLOCKS[NAME]`
   returns. Verdicts come from the outputs of the executed notebooks, which judge the recorded results, too.
 
@@ -10,18 +12,22 @@ A test fails if a file differs from what this script would write.
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
 import nbformat
 import pandas as pd
+from matplotlib.figure import Figure
+from PIL import Image
 
+from fl_meta import plots
 from fl_meta.data.catalogue import CATALOGUE, DataSet
 from fl_meta.evidence import crossed_page, crossed_words
 from fl_meta.evidence.crossed_results import recorded_designs, recorded_tuning
-from fl_meta.evidence.crossed_tables import cause_table, evidence_table
+from fl_meta.evidence.crossed_tables import arm_table, cause_table, evidence_table
 from fl_meta.evidence.result_types import CrossedResult, TuningResult
 from fl_meta.evidence.verdicts import MARKS, Verdict, collect
 from fl_meta.experiments.crossed_settings import DESIGNS
@@ -257,8 +263,32 @@ def figures() -> dict[str, bytes]:
     return images
 
 
+def evidence_figures() -> dict[str, tuple[Callable[..., Figure], tuple[pd.DataFrame, ...]]]:
+    """The figures of the recorded evidence by file name: how each is drawn, and from which tables."""
+    cells = list(designs().values())
+    second_stage = (arm_table(cells), cause_table(cells))
+    return {
+        "evidence_forest.png": (plots.forest_plot, (judged(),)),
+        "evidence_second_stage.png": (plots.second_stage_figure, second_stage),
+    }
+
+
+def checksum(tables: Iterable[pd.DataFrame]) -> str:
+    """A checksum of tables whose numbers are rounded, as last digits differ between machines."""
+    text = "".join(table.to_csv(float_format="%.4f") for table in tables)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def drawn_from(path: Path) -> str:
+    """The checksum that a figure's file holds; empty if there is no such file."""
+    return Image.open(path).info.get("Description", "") if path.exists() else ""
+
+
 if __name__ == "__main__":
     for name, image in figures().items():
         (DOCS / name).write_bytes(image)
+    for name, (draw, tables) in evidence_figures().items():
+        if drawn_from(DOCS / name) != (digest := checksum(tables)):
+            draw(*tables).savefig(DOCS / name, dpi=150, metadata={"Description": digest})
     for path in DOCUMENTS:
         path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -136,6 +136,14 @@ def test_generated_text_and_figures_are_up_to_date(generate: ModuleType) -> None
         assert (ROOT / "docs" / name).read_bytes() == image, f"{name}: run python docs/generate.py"
 
 
+def test_figures_of_the_evidence_were_drawn_from_the_result_files(generate: ModuleType) -> None:
+    for name, (_, tables) in generate.evidence_figures().items():
+        digest = generate.checksum(tables)
+        assert generate.drawn_from(ROOT / "docs" / name) == digest, f"{name}: run python docs/generate.py"
+    moved = generate.judged().assign(effect=lambda table: table.effect + 0.01)
+    assert generate.checksum([moved]) != generate.checksum([generate.judged()])
+
+
 def test_every_claim_of_the_readme_is_in_its_table(generate: ModuleType) -> None:
     rows = generate.claims().splitlines()[2:]
     assert re.findall(r"\*\*(.*?)\.\*\*", "".join(rows)) == ["1", "Table 1"]
