@@ -15,7 +15,7 @@ from fl_meta.experiments.settings import Setting
 from fl_meta.models.images import mlp
 from fl_meta.models.model import Model
 
-CLIENTS, TEST_EXAMPLES = 24, 10
+CLIENTS, TEST_EXAMPLES = 24, 50  # accuracies have two decimals
 # 24 clients in 3 folds: 8 are held out; of the others 12 train and 4 validate.
 DESIGN = Design(
     Setting("toy", "tiny", least=1, most=60),
@@ -45,7 +45,7 @@ DESIGN = Design(
 def toy_clients(train_examples: Sequence[int] = (10, 30, 50)) -> FederatedDataset:
     """Clients with two classes, whose look is partly a client's own.
 
-    Their train parts have these sizes in turn, in batches of 20 here 1, 2 or 3 of them. Test parts have 10.
+    Their train parts have these sizes in turn, in batches of 20 here 1, 2 or 3 of them.
     """
     generator = np.random.default_rng(3)
     shared = 0.6 * generator.normal(size=(2, 6))
@@ -95,9 +95,7 @@ def use_clients(patch: pytest.MonkeyPatch, data: FederatedDataset) -> None:
     patch.setitem(clients.MODELS, "tiny", tiny)
 
 
-def groups(
-    data: FederatedDataset, fold: int
-) -> tuple[FederatedDataset, FederatedDataset, FederatedDataset]:
+def groups(data: FederatedDataset, fold: int) -> tuple[FederatedDataset, FederatedDataset, FederatedDataset]:
     """The clients of a fold of the design that train, that validate, and that are held out."""
     rest, held_out = data.fold(fold, DESIGN.folds)
     return (*rest.fold(0, 5), held_out)

@@ -135,7 +135,7 @@ RISING = [i / 20 for i in range(1, 13)]
         # The mean of both counts: one that still rises is not outweighed by one that is flat.
         (RISING, [0.5] * 12, 24, "ceiling"),
         (RISING, RISING[::-1], 12, "flat"),
-        # Flat from the fifth point on: of 16, (8, 10.7] is compared with (13.3, 16]: point 5 with points 7, 8.
+        # Flat from the fifth point on: of 16, (8, 10.7] is compared with (13.3, 16], 5 with 7 and 8.
         ([*RISING[:4], *[0.3] * 8], [*RISING[:4], *[0.3] * 8], 16, "flat"),
         # From the sixth on: of 20 it is point 6 and points 9, 10.
         ([*RISING[:5], *[0.3] * 7], [*RISING[:5], *[0.3] * 7], 20, "flat"),
