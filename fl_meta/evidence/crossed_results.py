@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from itertools import count
 from pathlib import Path
 
 import pandas as pd
 
 from fl_meta.evidence.crossed_rules import is_precise
-from fl_meta.evidence.result_types import CrossedResult, TuningResult
-from fl_meta.evidence.results import file_name, load_or_run, read_result
+from fl_meta.evidence.result_types import CrossedResult, Result, TuningResult
+from fl_meta.evidence.results import ResultError, file_name, load_or_run, read_result
 from fl_meta.experiments.crossed_settings import Crossed, Design, cell_seed
 
 LEAST_REPLICATES, MOST_REPLICATES = 4, 10
@@ -45,7 +46,7 @@ def recorded_tuning(design: Design, folder: Path) -> list[TuningResult]:
     paths = [folder / file_name(design, fold) for fold in range(design.folds)]
     if not all(path.exists() for path in paths):
         return []
-    return [result for result in map(read_result, paths) if isinstance(result, TuningResult)]
+    return [result for result in map(_read, paths) if isinstance(result, TuningResult)]
 
 
 def recorded_cells(design: Design, folder: Path) -> list[CrossedResult]:
@@ -62,12 +63,12 @@ def recorded_cells(design: Design, folder: Path) -> list[CrossedResult]:
     if not (tuning := recorded_tuning(design, folder)):
         return []
     config, cells = with_choices(design, tuning), list[CrossedResult]()
-    for replicate in range(MOST_REPLICATES):
+    for replicate in count():
         seeds = [cell_seed(design, fold, replicate) for fold in range(design.folds)]
         paths = [folder / file_name(config, seed) for seed in seeds]
         if not all(path.exists() for path in paths):
             break
-        cells += [result for result in map(read_result, paths) if isinstance(result, CrossedResult)]
+        cells += [result for result in map(_read, paths) if isinstance(result, CrossedResult)]
     return cells
 
 
@@ -123,9 +124,17 @@ def crossed_table(folder: str | Path) -> pd.DataFrame:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder.absolute()}; give a folder of result files")
-    results = map(read_result, sorted(folder.glob("crossed-*.json")))
+    results = map(_read, sorted(folder.glob("crossed-*.json")))
     tables = [_rows(result) for result in results if isinstance(result, CrossedResult)]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
+
+
+def _read(path: Path) -> Result:
+    """The result in a file, unless the file's name is that of another one."""
+    result = read_result(path)
+    if path.name != file_name(result.config, result.seed):
+        raise ResultError(f"{path} is of another experiment; delete it to compute it again")
+    return result
 
 
 def _rows(result: CrossedResult) -> pd.DataFrame:
