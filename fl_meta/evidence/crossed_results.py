@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from fl_meta.evidence.crossed_rules import LEAST_REPLICATES
-from fl_meta.evidence.result_files import file_name, name_without_seed, read_result
-from fl_meta.evidence.result_types import CrossedResult, TuningResult
+from fl_meta.evidence.result_files import ResultError, file_name, name_without_seed, read_result
+from fl_meta.evidence.result_types import CrossedResult, Result, TuningResult
 from fl_meta.experiments.crossed_settings import DESIGNS, Crossed, Design, cell_seed
 
 COLUMNS = (
@@ -53,7 +53,7 @@ def recorded_tuning(design: Design, folder: Path) -> list[TuningResult]:
     paths = [folder / file_name(design, fold) for fold in range(design.folds)]
     if not all(path.exists() for path in paths):
         return []
-    return [result for result in map(read_result, paths) if isinstance(result, TuningResult)]
+    return [result for result in map(_read, paths) if isinstance(result, TuningResult)]
 
 
 def recorded_cells(design: Design, folder: Path) -> list[CrossedResult]:
@@ -74,7 +74,7 @@ def recorded_cells(design: Design, folder: Path) -> list[CrossedResult]:
         paths = [folder / f"{name}-seed{seed}.json" for seed in seeds_of(design, [replicate])]
         if not all(path.exists() for path in paths):
             break
-        cells += [result for result in map(read_result, paths) if isinstance(result, CrossedResult)]
+        cells += [result for result in map(_read, paths) if isinstance(result, CrossedResult)]
     return cells
 
 
@@ -108,9 +108,17 @@ def crossed_table(folder: str | Path) -> pd.DataFrame:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder.absolute()}; give a folder of result files")
-    results = map(read_result, sorted(folder.glob("crossed-*.json")))
+    results = map(_read, sorted(folder.glob("crossed-*.json")))
     tables = [_rows(result) for result in results if isinstance(result, CrossedResult)]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
+
+
+def _read(path: Path) -> Result:
+    """The result in a file, unless the file's name is that of another one."""
+    result = read_result(path)
+    if path.name != file_name(result.config, result.seed):
+        raise ResultError(f"{path} is of another experiment; delete it to compute it again")
+    return result
 
 
 def _rows(result: CrossedResult) -> pd.DataFrame:
