@@ -211,6 +211,6 @@ def costs(designs: Designs, tuning: Mapping[str, Sequence[TuningResult]]) -> str
     places = "; ".join(f"{machine}, PyTorch {torch}" for machine, torch in machines)
     hours = sum(one.seconds for one in (*tuned, *cells)) / 3600
     return (
-        f"{len(tuned)} tunings and {len(cells)} cells took {hours:.0f} hours of one process; a cell took "
-        f"{fmean(cell.seconds for cell in cells) / 60:.0f} minutes on average ({places})."
+        f"{len(tuned)} tunings and {len(cells)} cells took {hours:.1f} hours of one process; a cell took "
+        f"{fmean(cell.seconds for cell in cells):.0f} seconds on average ({places})."
     )
