@@ -29,7 +29,6 @@ DESIGN = Design(
     client_rates=(0.02, 0.06),
     smaller_rates=(0.1, 0.3),
     adam_rates=(0.003, 0.01),
-    work=(1.0, 1 / 3),
     small_e_rates=(0.3, 1.0),
     centralized_rates=(0.01, 0.03, 0.1),
     centralized_adam_rates=(0.003, 0.01),
