@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from small_results import header_of, rows
 
+from fl_meta.evidence.result_files import file_name, write_result
 from fl_meta.evidence.result_types import CrossedResult, TuningResult
-from fl_meta.evidence.results import file_name, write_result
 from fl_meta.experiments.crossed_settings import (
     CENTRALIZED_SGD,
-    CONTINUED_GRADIENTS,
     DESIGNS,
     FEDAVG,
     FEDSGD,
@@ -34,7 +33,7 @@ from fl_meta.experiments.outcomes import CrossedArm
 CENTRALIZED_MATCHED, FEDAVG_MATCHED = matched_arms(CENTRALIZED_SGD)
 SECOND_STAGE = tuple(second_stage_arm(update, server) for update in UPDATES for server in SERVERS)
 TRAINED = (FEDAVG, *SECOND_STAGE, FEDSGD, SMALL_E, CENTRALIZED_SGD)
-ARMS = (*TRAINED, CONTINUED_GRADIENTS, CENTRALIZED_MATCHED, FEDAVG_MATCHED)
+ARMS = (*TRAINED, CENTRALIZED_MATCHED, FEDAVG_MATCHED)
 
 
 @dataclass(frozen=True)
@@ -65,12 +64,12 @@ def effects(mu: float) -> dict[str, tuple[float, float]]:
     }
 
 
-def config_of(design: Design, *, reptile_work: float = 1 / 3, ceiling: Sequence[str] = ()) -> Crossed:
-    """A design with choices; these arms were ended by the ceiling in fold 1."""
+def config_of(design: Design, *, rate: float = 0.1, ceiling: Sequence[str] = ()) -> Crossed:
+    """A design with choices, of this rate for each arm; these arms were ended by the ceiling in fold 1."""
 
     def choice(arm: str, fold: int) -> Choice:
         ended: Any = "ceiling" if fold == 1 and arm in ceiling else "fixed" if arm in SECOND_STAGE else "flat"
-        return Choice(arm, 0.1, reptile_work if arm == REPTILE else 1.0, 9, ended, 0.1)
+        return Choice(arm, rate, 9, ended, 0.1)
 
     return Crossed(design, tuple(tuple(choice(arm, f) for arm in TRAINED) for f in range(design.folds)))
 

@@ -11,7 +11,7 @@ from simulated_cells import ARMS, config_of, design_of, effects, simulated, tuni
 
 from fl_meta.evidence.crossed_results import COLUMNS, crossed_table, recorded_cells, recorded_tuning
 from fl_meta.evidence.crossed_tables import evidence_table
-from fl_meta.evidence.results import ResultError, file_name
+from fl_meta.evidence.result_files import ResultError, file_name
 from fl_meta.experiments.crossed_settings import CONTINUED, FEDAVG, REPTILE
 
 CONFIG = config_of(design_of("toy"))
@@ -53,7 +53,7 @@ def test_without_the_tuning_of_every_fold_there_are_no_cells(folder: Path) -> No
 
 
 def test_cells_of_other_choices_are_others(folder: Path) -> None:
-    other = config_of(CONFIG.design, reptile_work=1.0)
+    other = config_of(CONFIG.design, rate=0.3)
     write_all(tuning_of(other), folder)
     assert recorded_cells(CONFIG.design, folder) == []
 

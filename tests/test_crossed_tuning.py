@@ -16,7 +16,7 @@ from fl_meta.algorithms.stages import Stage
 from fl_meta.algorithms.table import fedavg
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.evaluation.personalization import personalize
-from fl_meta.evidence.crossed_results import MOST_REPLICATES
+from fl_meta.evidence.crossed_rules import MOST_REPLICATES
 from fl_meta.experiments import crossed_tuning
 from fl_meta.experiments.crossed_settings import (
     CENTRALIZED,
@@ -78,7 +78,7 @@ def arm_of(stage: Stage) -> str:
 class MadeUp:
     """Training without training: an arm is the better the nearer its rate is to its best one.
 
-    From `diverges` on it diverges. Less work is a little better or worse, by `less_work`.
+    From `diverges` on it diverges.
     """
 
     def __init__(
@@ -86,29 +86,28 @@ class MadeUp:
         best: dict[str, float] | None = None,
         best_personalization: dict[str, float] | None = None,
         diverges: dict[str, float] | None = None,
-        less_work: float = -0.01,
     ) -> None:
         self.best, self.best_personalization = best or {}, best_personalization or {}
-        self.diverges, self.less_work = diverges or {}, less_work
+        self.diverges = diverges or {}
         self.personalized: list[tuple[str, float]] = []
 
-    def trial(self, arm: str, rate: float, work: float, ended: Any, rounds: int) -> Trial:
+    def trial(self, arm: str, rate: float, ended: Any, rounds: int) -> Trial:
         if rate >= self.diverges.get(arm, math.inf):
-            return Trial(rate, work, 0.0)
-        quality = 0.8 - 0.1 * abs(math.log(rate / self.best.get(arm, rate))) + self.less_work * (work < 1)
+            return Trial(rate, 0.0)
+        quality = 0.8 - 0.1 * abs(math.log(rate / self.best.get(arm, rate)))
         curve = [(rounds, quality)] if rounds else []
         snapshots: Any = [arm]
-        return Trial(rate, work, quality, ended, curve, snapshots)
+        return Trial(rate, quality, ended, curve, snapshots)
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         def until_flat(tuning: Tuning, stage: Stage, data: Any, rate: float, most: int, *rest: Any) -> Trial:
             arm = arm_of(stage)
             # FedAvg ends half-way, the others at the ceiling.
-            return self.trial(arm, rate, 1.0, *(("flat", most // 2) if arm == FEDAVG else ("ceiling", most)))
+            return self.trial(arm, rate, *(("flat", most // 2) if arm == FEDAVG else ("ceiling", most)))
 
-        def second_stage(tuning: Tuning, stage: Stage, start: Trial, rate: float, work: float) -> Trial:
+        def second_stage(tuning: Tuning, stage: Stage, start: Trial, rate: float) -> Trial:
             assert start.snapshots == [FEDAVG]
-            return self.trial(arm_of(stage), rate, work, "fixed", 0)
+            return self.trial(arm_of(stage), rate, "fixed", 0)
 
         def mean(tuning: Tuning, snapshots: Sequence[Any], rate: float) -> float:
             (arm,) = snapshots
@@ -138,7 +137,7 @@ def chosen(outcome: TuningOutcome, arm: str) -> Choice:
 
 
 def rates(outcome: TuningOutcome, arm: str) -> list[float]:
-    return list(dict.fromkeys(tried.rate for tried in outcome.search[arm]))
+    return [tried.rate for tried in outcome.search[arm]]
 
 
 @pytest.mark.parametrize(
@@ -217,23 +216,16 @@ def test_every_arm_has_the_personalization_rate_that_suits_it(
     assert {rate for arm, rate in training.personalized if arm == REPTILE} == tried
 
 
-@pytest.mark.parametrize("less_work", [-0.01, 0.01])
-def test_both_updates_have_the_same_budget(
-    toy: FederatedDataset, monkeypatch: pytest.MonkeyPatch, less_work: float
-) -> None:
-    outcome = made_up(monkeypatch, best=dict.fromkeys(SECOND_STAGE, 0.2), less_work=less_work)
+def test_both_updates_have_the_same_budget(toy: FederatedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = made_up(monkeypatch, best=dict.fromkeys(SECOND_STAGE, 0.2))
     for one, other in zip(SECOND_STAGE[:3], SECOND_STAGE[3:], strict=True):
-        tried = [[(trial.rate, trial.work) for trial in outcome.search[arm]] for arm in (one, other)]
-        assert tried[0] == tried[1]
+        assert rates(outcome, one) == rates(outcome, other)
         assert chosen(outcome, one).rounds == chosen(outcome, other).rounds == DESIGN.second_stage_rounds
         assert chosen(outcome, one).ended == chosen(outcome, other).ended == "fixed"
-    # The server as before has neither a rate nor an amount of work to choose.
-    for arm in (CONTINUED, REPTILE_AS_BEFORE):
-        assert [(trial.rate, trial.work) for trial in outcome.search[arm]] == [(1.0, 1.0)]
-    pairs = [(rate, work) for rate in (0.1, 0.3) for work in DESIGN.work]
-    assert [(trial.rate, trial.work) for trial in outcome.search[SMALLER]][:4] == pairs
-    works = {chosen(outcome, arm).work for arm in (SMALLER, ADAM, REPTILE_SMALLER, REPTILE)}
-    assert works == {1 / 3 if less_work > 0 else 1.0}
+    # The server as before has no rate to choose.
+    assert rates(outcome, CONTINUED) == [1.0]
+    # 0.2 is nearer to 0.3 than to 0.1, and 0.9 is the next; 0.01 · 0.01 / 0.003 = 0.033, and 0.11 after it.
+    assert rates(outcome, SMALLER) == [0.1, 0.3, 0.9] and rates(outcome, ADAM) == [0.003, 0.01, 0.033, 0.11]
 
 
 def test_choices_are_in_the_order_of_training_and_say_what_ended_them(
@@ -395,7 +387,7 @@ def test_held_out_clients_and_test_parts_of_others_influence_no_choice(
     opposite = tune(SMALL, 2)
     for arm, tried in result.search.items():
         both = zip(tried, opposite.search[arm], strict=False)
-        same_rate = [(a.validation, b.validation) for a, b in both if (a.rate, a.work) == (b.rate, b.work)]
+        same_rate = [(a.validation, b.validation) for a, b in both if a.rate == b.rate]
         assert arm != FEDAVG or same_rate[0][0] == pytest.approx(1 - same_rate[0][1], abs=0.3)
         assert all(a != b for a, b in same_rate)
 
