@@ -51,7 +51,7 @@ CHOICES = (
     Choice(second_stage_arm("FedAvg", "Adam"), 0.01, 2, "fixed", 0.15),
     Choice(second_stage_arm("Reptile", "SGD as before"), 1.0, 2, "fixed", 0.12),
     Choice(second_stage_arm("Reptile", "SGD, smaller rate"), 0.2, 2, "fixed", 0.07),
-    Choice(REPTILE, 0.02, 2, "fixed", 0.25),
+    Choice(REPTILE, 0.1, 2, "fixed", 0.25),
     Choice(FEDSGD, 0.02, 3, "flat", 0.08),
     Choice(SMALL_E, 0.5, 4, "ceiling", 0.09),
     Choice(CENTRALIZED_SGD, 0.1, 9, "flat", 0.3),

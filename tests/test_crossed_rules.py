@@ -47,7 +47,7 @@ from fl_meta.experiments.crossed_settings import (
 
 CLAIMS = [test.claim for test in CLAIM_TESTS]
 CONFIG = config_of(design_of("toy"))
-PRECISE = Spreads(client=0.2, run=0.02, rest=0.2)
+PRECISE = Spreads(client=0.05, run=0.005, rest=0.05)
 
 
 def words(table: pd.DataFrame) -> dict[str, str]:
@@ -137,7 +137,9 @@ def test_the_effect_that_supports_a_claim_is_positive(claim: str, arm: str, move
     ],
 )
 def test_verdicts_that_no_luck_changes(mu: float, spreads: Spreads, verdicts: set[str]) -> None:
-    found = words(evidence_table([simulated(CONFIG, effects(mu), spreads=spreads, seed=5)]))
+    # The rivals of claim 2b are ahead by far, so that luck leaves the premise alone.
+    of = effects(mu) | dict.fromkeys((FEDSGD, SMALL_E), (mu + 20, 0))
+    found = words(evidence_table([simulated(CONFIG, of, spreads=spreads, seed=5)]))
     assert set(found) == set(CLAIMS) and set(found.values()) == verdicts
     if mu == 0.7:
         assert {claim for claim in CLAIMS if "small" in found[claim]} == {"3-matched", "3-best"}

@@ -271,7 +271,8 @@ def test_designs_and_costs() -> None:
     assert row == ["`one`", "20", "2", "20", "2", "320", "60", "4", "1.3"]
     tuning = [replace(tuning_of(design, fold), seconds=1800.0, machine="m") for fold in (0, 1)]
     assert crossed_page.costs({"one": cells}, {"one": tuning}) == (
-        "2 tunings and 8 cells took 2.0 hours of one process; a cell took 600 seconds on average (m, PyTorch 0)."
+        "2 tunings and 8 cells took 2.3 hours of one process; "
+        "a cell took 600 seconds on average (m, PyTorch 0)."
     )
 
 
