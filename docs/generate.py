@@ -281,7 +281,10 @@ def checksum(tables: Iterable[pd.DataFrame]) -> str:
 
 def drawn_from(path: Path) -> str:
     """The checksum that a figure's file holds; empty if there is no such file."""
-    return Image.open(path).info.get("Description", "") if path.exists() else ""
+    if not path.exists():
+        return ""
+    with Image.open(path) as image:
+        return str(image.info.get("Description", ""))
 
 
 if __name__ == "__main__":

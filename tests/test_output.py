@@ -24,6 +24,7 @@ from fl_meta.evidence.verdicts import MARKS, Verdict
 COMMANDS = ("reproduce", "verdicts", "play", "notebooks", "notebooks build", "notebooks check")
 COMMANDS += ("data", "data list", "data fetch", "data check", "published", "record", "rerun")
 ENCODINGS = ("ascii", "latin-1", "cp1252", "cp437", "koi8-r", "utf-8")
+NOTHING_RECORDED = ("--results", "no results")
 Run = Callable[..., tuple[Any, str, str]]
 
 
@@ -69,8 +70,8 @@ def test_every_help_and_list_is_printed(run: Run, encoding: str) -> None:
 
 
 def test_verdicts_stay_a_table_that_can_be_read(run: Run, report: Path) -> None:
-    _, whole, _ = run("utf-8", "verdicts", "--output", report)
-    status, plain, errors = run("ascii", "verdicts", "--output", report)
+    _, whole, _ = run("utf-8", "verdicts", *NOTHING_RECORDED, "--output", report)
+    status, plain, errors = run("ascii", "verdicts", *NOTHING_RECORDED, "--output", report)
     assert status == 0 and errors == "fl-meta: these notebooks failed in that report: 01_deja\n"
     marks = [re.search(rf"(\S+) {verdict}", plain).group(1) for verdict in MARKS]
     assert marks == [*"+/x?-+=oxx"] and "-1.50   [-2.00, +1.00]" in plain
@@ -80,7 +81,7 @@ def test_verdicts_stay_a_table_that_can_be_read(run: Run, report: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_json_means_the_same_in_every_encoding(run: Run, report: Path, encoding: str) -> None:
-    status, printed, _ = run(encoding, "verdicts", "--json", "--output", report)
+    status, printed, _ = run(encoding, "verdicts", "--json", *NOTHING_RECORDED, "--output", report)
     assert status == 0
     assert json.loads(printed) == json.loads((report / "verdicts.json").read_text())["verdicts"]
 
@@ -88,7 +89,7 @@ def test_json_means_the_same_in_every_encoding(run: Run, report: Path, encoding:
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_names_that_are_no_text_are_told(run: Run, encoding: str) -> None:
     name = os.fsdecode(b"caf\xe9")
-    status, _, errors = run(encoding, "verdicts", "--output", name)
+    status, _, errors = run(encoding, "verdicts", *NOTHING_RECORDED, "--output", name)
     assert status == 2 and errors.startswith(r"fl-meta: error: no report in caf\xe9; make one with")
     assert run(encoding, "data", "fetch", name)[0] == 2
 

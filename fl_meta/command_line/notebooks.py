@@ -146,7 +146,9 @@ def _verdicts(options: argparse.Namespace) -> int:
             table, failed = read_verdicts(options.output)
         except FileNotFoundError as error:
             if evidence.empty:
-                raise FileNotFoundError(f"{error}; nothing is recorded in {options.results} either") from error
+                raise FileNotFoundError(
+                    f"{error}; nothing is recorded in {options.results} either"
+                ) from error
     if options.json:
         print_json([*evidence_json(evidence), *(verdict.as_json() for verdict in table or ())])
     else:

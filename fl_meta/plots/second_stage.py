@@ -124,7 +124,10 @@ def _block(
     page.text(GUTTER - 0.12, top + PLOT + 0.11, "server:", ha="right", color="0.3")
     for j, title in enumerate(CONTRASTS.values()):
         page.text(GUTTER - 0.12, cells + CELL * (j + 0.5), title, ha="right")
-    span = limits(arms, causes.margin.max())
+    # The reference has no interval, and a data set with small effects must not cut off those of another.
+    others = arms[arms.arm != CONTINUED]
+    spans = [limits(of_one, causes.margin.max()) for _, of_one in others.groupby("dataset")]
+    span = (min(low for low, _ in spans), max(high for _, high in spans))
     labelled = False
     for i, name in enumerate(names):
         left, width = GUTTER + column * i, column - GAP
