@@ -1,6 +1,7 @@
 from .examples import glyph_sheet, partition_plot, same_ink_sheet
 from .personalization import adaptation_curve, gain_histogram, mistakes_html, prediction_sheet
 from .results import adaptation_plot, arrow_plot, course_plot, effect_plot, gain_plot, plane_plot, table_plot
+from .rounds import round_diagram
 from .style import PALETTE
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "partition_plot",
     "plane_plot",
     "prediction_sheet",
+    "round_diagram",
     "same_ink_sheet",
     "table_plot",
 ]
