@@ -10,6 +10,7 @@ A test fails if a file differs from what this script would write.
 from __future__ import annotations
 
 import base64
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
@@ -17,11 +18,14 @@ from pathlib import Path
 
 import nbformat
 
+from fl_meta import experiments
 from fl_meta.data.catalogue import CATALOGUE, DataSet
+from fl_meta.evidence.results import file_name, read_result
 from fl_meta.evidence.verdicts import MARKS, Verdict, collect
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
+RESULTS = ROOT / "data" / "results"
 DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md")))
 WRITERS = "writers (synthetic)"
 DATA_SETS = (WRITERS, "shakespeare", "mnist_by_writer", "unipen62", "shakespeare_tff")
@@ -116,6 +120,17 @@ def claims() -> str:
     return table(["claim", *(f"*{name.removesuffix(' (synthetic)')}*" for name in DATA_SETS)], rows)
 
 
+def first_claim_parts() -> str:
+    """The four parts of claim 1: the value that is furthest off, and the limit."""
+    rows = []
+    for part in ("1a", "1b-order", "1b-coefficient", "1c"):
+        shown = {dataset: verdicts()[part, dataset] for dataset in (WRITERS, "shakespeare")}
+        limit = re.findall(r"accepted: (.*)\)", shown[WRITERS].unit)[0]
+        values = [f"{MARKS[one.verdict]} {one.effect:.3g}" for one in shown.values()]
+        rows.append([f"`{part}`", shown[WRITERS].statement, limit, *values])
+    return table(["part", "statement", "limit", "*writers*", "*shakespeare*"], rows)
+
+
 def count(verdict: str, claims: Sequence[str], datasets: Sequence[str] = DATA_SETS) -> str:
     """How many of these tests have this verdict."""
     found = [verdicts()[claim, dataset].verdict == verdict for claim in claims for dataset in datasets]
@@ -135,8 +150,8 @@ def answer() -> str:
     lstm = verdicts()["2a-initial", OTHER_MODELS[1]]
     assert lstm.verdict == "not reproduced", "the last sentence must be rewritten"
     lines = [
-        "Claim 1 holds exactly: FedAvg(K) is FedSGD plus FOMAML(1) … FOMAML(K − 1). The largest relative "
-        f"error in float64 is {scientific(error)}.",
+        "Claim 1 holds exactly: with the same client weights, FedAvg(K) is FedSGD plus FOMAML(1) … "
+        f"FOMAML(K − 1). The largest relative error in float64 is {scientific(error)}.",
         f"Personalization helps on every data set, by at least {min(gains.values()):.1f} points on "
         f"*{min(gains, key=gains.__getitem__)}* and {gains[WRITERS]:.1f} on *writers*.",
         f"Reptile after FedAvg beats as many more *rounds* of FedAvg in {count('reproduced', rounds)} tests, "
@@ -191,10 +206,42 @@ def results() -> str:
     return "\n\n".join(parts)
 
 
+def published() -> str:
+    """Every recorded row of the benchmark beside the published scores, and what differs."""
+    parts = []
+    for name, methods in experiments.BENCHMARKS["laptop"].items():
+        paths = [
+            RESULTS / file_name(config, seed) for config in methods.values() for seed in range(config.folds)
+        ]
+        results = [read_result(path) for path in paths if path.exists()]
+        if not results:
+            continue
+        config = methods["FedAvg"]
+        scores = experiments.beside_published(config.setting.dataset, results)
+        rows = [
+            [
+                str(method),
+                _number(row.seeds, 0),
+                f"{_number(row.seen)} [{_number(row.low)}, {_number(row.high)}]",
+            ]
+            + [_number(row[column]) for column in ("spread", "decile", "unseen", "published")]
+            for method, row in scores.iterrows()
+        ]
+        head = ["method", "seeds", "seen [interval]", "spread", "decile", "unseen", "published"]
+        title = f"### {name}: {config.setting.model}, {config.rounds} rounds"
+        differs = f"*Differs:* {experiments.protocol_differences(config)}."
+        parts.append(f"{title}\n\n{table(head, rows)}\n\n{differs}")
+    return "\n\n".join(parts)
+
+
+def _number(value: float, digits: int = 1) -> str:
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"
+
+
 def files() -> str:
     """What lies in data/results."""
     seeds: dict[tuple[str, str, str], list[str]] = {}
-    for path in sorted((ROOT / "data" / "results").glob("*.json")):
+    for path in sorted(RESULTS.glob("*.json")):
         kind, dataset, model, _, seed = path.stem.split("-")
         seeds.setdefault((kind, dataset, model), []).append(seed.removeprefix("seed"))
     rows = [[f"`{a}`", f"`{b}`", f"`{c}`", str(len(numbers))] for (a, b, c), numbers in seeds.items()]
@@ -228,9 +275,11 @@ def own_algorithm() -> str:
 
 BLOCKS: dict[str, Callable[[], str]] = {
     "claims": claims,
+    "first claim": first_claim_parts,
     "answer": answer,
     "lessons": lessons,
     "results": results,
+    "published": published,
     "files": files,
     "data sets": data_sets,
     "own algorithm": own_algorithm,

@@ -87,10 +87,10 @@ def test_all_numbered_notebooks_run_with_parameters_and_verdicts(
 @pytest.mark.parametrize(
     ("name", "place", "error", "message"),
     [
-        # The cell with the injected parameters counts.
-        ("02_fails", "cell 4 of 5", "ZeroDivisionError", "division by zero"),
+        # Cells are counted as in the source: the parameters add none.
+        ("02_fails", "cell 3 of 4", "ZeroDivisionError", "division by zero"),
         ("03_slider", "callback of a slider or button", "KeyError", "'broke'"),
-        ("04_dead", "cell 3 of 3", "DeadKernelError", "died"),
+        ("04_dead", "cell 2 of 2", "DeadKernelError", "died"),
         ("05_stored", "", "", "profile 'paper' in a run of profile 'smoke'; it was stored"),
     ],
 )
@@ -104,6 +104,21 @@ def test_a_failure_is_told_with_its_place(
         assert failure.source == "def f():\n    return x / 0\nf()"
         assert "return x / 0" in failure.traceback and "\x1b" not in failure.traceback
         assert "never" not in text_of(runs[name])
+
+
+def test_parameters_are_set_in_their_own_cell() -> None:
+    cell = nbformat.v4.new_code_cell(
+        'profile = "laptop"  # or "smoke"\nseed: int = 0\nrates = (\n    1,\n)',
+        metadata={"tags": ["parameters", "hide"]},
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Title"), cell])
+    runner.set_parameters(notebook, {"profile": "smoke", "seed": 7, "rates": [2, "a b"]})
+    assert [one.cell_type for one in notebook.cells] == ["markdown", "code"]
+    assert cell.metadata.tags == ["parameters", "hide"]
+    assert cell.source.splitlines()[:2] == ['profile = "smoke"  # or "smoke"', "seed: int = 7"]
+    values: dict[str, object] = {}
+    exec(cell.source, values)
+    assert (values["profile"], values["seed"], values["rates"]) == ("smoke", 7, [2, "a b"])
 
 
 @pytest.mark.slow
@@ -209,6 +224,9 @@ display(Image.merge("RGB", colours))
 
 # %%
 1 + 1
+
+# %% tags=["prose"]
+print("a sentence")
 """
 
 
@@ -229,10 +247,11 @@ def test_a_built_notebook_agrees_with_its_source(built: Path) -> None:
     assert sources.check_notebooks(built) == []
     notebook = nbformat.read(built / "01_toy.ipynb", as_version=4)
     nbformat.validate(notebook)
-    assert [cell.cell_type for cell in notebook.cells] == ["markdown", "code", "code", "code", "code"]
+    assert [cell.cell_type for cell in notebook.cells] == ["markdown"] + 5 * ["code"]
     assert notebook.cells[3].outputs[0].data["text/plain"] == "2"
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
-    assert all(set(cell.metadata) <= {"tags"} for cell in notebook.cells)
+    assert all(set(cell.metadata) <= {"tags"} for cell in notebook.cells[:-1])
+    assert notebook.cells[-1].metadata == {"tags": ["prose"], "jupyter": {"source_hidden": True}}
     assert sorted(path.name for path in built.iterdir()) == ["01_toy.ipynb", "01_toy.py"]
 
 
@@ -253,7 +272,7 @@ def test_blank_lines_around_a_cell_are_left_out(tmp_path: Path) -> None:
 
 def test_cell_ids_depend_on_the_source_alone(pair: Path) -> None:
     before = [cell.id for cell in sources.read_source(pair / "01_toy.py").cells]
-    assert len(set(before)) == 5
+    assert len(set(before)) == 6
     (pair / "01_toy.py").write_text(SOURCE.replace("# %%\n1 + 1", "# %%\n'new'\n\n# %%\n1 + 1", 1))
     after = [cell.id for cell in sources.read_source(pair / "01_toy.py").cells]
     assert [one for one in after if one in before] == before

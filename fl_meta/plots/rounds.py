@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ def _client(axes: Axes, algorithm: Algorithm, title: str, height: float, path: A
     _box(axes, left, height - 0.6, right - left, 1.2)
     axes.text(left + 0.1, height + 0.42, title, fontsize=9.5, va="center")
     points = path * (right - left - 0.75, 1.0) + (left + 0.4, height - 0.25)
-    for number, (start, end) in enumerate(zip(points[:-1], points[1:], strict=True), start=1):
+    for number, (start, end) in enumerate(pairwise(points), start=1):
         last, sent = number == len(points) - 1, _is_sent(algorithm, number, len(points) - 1)
         _arrow(
             axes,

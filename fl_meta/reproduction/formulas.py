@@ -11,7 +11,9 @@ from io import BytesIO
 from matplotlib.font_manager import FontProperties
 from matplotlib.mathtext import math_to_image
 
-FORMULA = re.compile(r"```.*?```|`[^`\n]*`|\$\$(?P<shown>.+?)\$\$|(?<![\\$])\$(?P<inline>[^$\n]+?)\$", re.DOTALL)
+FORMULA = re.compile(
+    r"```.*?```|`[^`\n]*`|\$\$(?P<shown>.+?)\$\$|(?<![\\$])\$(?P<inline>[^$\n]+?)\$", re.DOTALL
+)
 """Code, which stays as it is, or a formula: `$$…$$` on lines of its own, or `$…$` within one."""
 
 _SIZE = 12.0  # of the letters, in points
