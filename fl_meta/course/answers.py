@@ -61,7 +61,7 @@ def number(
         return f"{shown} is in per cent; the question asks for a share, between 0 and 1."
     if _near(-given, expected, digits):
         return with_hint("The size is right. Look at the sign.", hint)
-    if any(_near(given * 10.0**power, expected, digits) for power in (-3, -2, -1, 1, 2, 3)):
+    if expected and any(_near(given * 10.0**power, expected, digits) for power in (-3, -2, -1, 1, 2, 3)):
         return with_hint(f"{shown} has the right digits and the point in a wrong place.", hint)
     if digits and abs(given - expected) <= _CLOSE * abs(expected):
         return with_hint(f"{shown} is close, but not right to {digits} digits: round only at the end.", hint)
@@ -120,9 +120,8 @@ def subset(
         '1 of 2 belongs to it; 1 is missing.'
     """
     if isinstance(answer, str) or not isinstance(answer, Collection):
-        return (
-            f"{_kind(answer)} is one; write a set of words, such as {{'…', '…'}}, from: {', '.join(options)}."
-        )
+        example = "such as {'…', '…'}"
+        return f"{_kind(answer)} is not a set; write one or more words, {example}, of: {', '.join(options)}."
     chosen = set()
     for part in answer:
         option = _option(part, options) if isinstance(part, str) else None
@@ -189,10 +188,14 @@ def _plain(text: str) -> str:
 
 
 def _option(text: str, options: Collection[str]) -> str | None:
-    return next((option for option in options if _plain(option) == _plain(text)), None)
+    plain = {_plain(option): option for option in options}
+    if len(plain) < len(options):
+        raise ValueError(f"some of these options differ in signs and spaces only: {', '.join(options)}")
+    return plain.get(_plain(text))
 
 
 def _no_option(answer: Any, options: Collection[str]) -> str:
     words = f"{_kind(answer)} is none of: {', '.join(options)}."
-    nearest = difflib.get_close_matches(str(answer), options, n=1)
-    return f"{words} Did you mean {nearest[0]}?" if nearest else words
+    plain = {_plain(option): option for option in options}
+    nearest = difflib.get_close_matches(_plain(str(answer)), plain, n=1)
+    return f"{words} Did you mean {plain[nearest[0]]}?" if nearest else words

@@ -123,10 +123,8 @@ def _parts(answer: Any) -> Iterator[Any]:
 
 def _compared(predicted: Any, measured: Any) -> str:
     words = f"you predicted {_shown(predicted)}, the run gives {_shown(measured)}"
-    if isinstance(predicted, Real) and isinstance(measured, Real):
+    if _is_number(predicted) and _is_number(measured) and _shown(predicted) != _shown(measured):
         difference = float(measured) - float(predicted)
-        if f"{predicted:.3g}" == f"{measured:.3g}":
-            return words
         return f"{words}: {'higher' if difference > 0 else 'lower'} by {abs(difference):.2g}"
     return words
 
@@ -134,6 +132,8 @@ def _compared(predicted: Any, measured: Any) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {_shown(part)}" for key, part in value.items())
-    if isinstance(value, Real) and not isinstance(value, bool):
-        return f"{float(value):.3g}"
-    return str(value)
+    return f"{float(value):.3g}" if _is_number(value) else str(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

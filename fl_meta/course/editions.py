@@ -206,7 +206,7 @@ def _is_code(cell: NotebookNode, tag: str) -> bool:
 
 def _asked(source: str) -> list[Question]:
     asked = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(_parsed(source)):
         match node:
             case ast.Call(
                 func=ast.Attribute(value=ast.Name(id="check"), attr="answer"),
@@ -221,10 +221,18 @@ def _asked(source: str) -> list[Question]:
     return asked
 
 
+def _parsed(source: str) -> ast.Module:
+    """The cell's program; an empty one if it is none, as a cell with a magic is."""
+    try:
+        return ast.parse(source)
+    except SyntaxError:
+        return ast.parse("")
+
+
 def _assigned(source: str) -> set[str]:
     """The names that a cell defines at its top level."""
     names = set()
-    for node in ast.parse(source).body:
+    for node in _parsed(source).body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             names.add(node.name)
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):

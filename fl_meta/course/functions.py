@@ -83,7 +83,7 @@ def values(answer: Any, expected: Any, *, hint: str = "") -> str | None:
         raise TypeError(f"what is expected is no numbers: {right}")
     if isinstance(given, str):
         return given
-    return _difference([given], [right], hint)
+    return None if _agree([given], [right]) else _difference([given], [right], hint)
 
 
 def _judge(
@@ -102,17 +102,12 @@ def _judge(
             return entries
         given.append(entries)
     right = _results(oracle, cases)
-    off = _difference(given, right, hint)
-    if off is None:
+    if _agree(given, right):
         return None
     for mistake, word in mistakes:
-        if _difference(given, _results(mistake, cases), "") is None:
+        if _agree(given, _results(mistake, cases)):
             return word
-    if "right for" in off:
-        first = next(i for i in range(len(cases)) if not _same(given[i], right[i]))
-        if all(isinstance(part, (int, float)) for part in cases[first]):
-            off = f"{off} One where it is not: {', '.join(f'{part:g}' for part in cases[first])}."
-    return off
+    return _difference(given, right, hint, cases)
 
 
 def _results(function: Function, cases: Sequence[Case]) -> list[Entries]:
@@ -125,33 +120,41 @@ def _results(function: Function, cases: Sequence[Case]) -> list[Entries]:
     return results
 
 
-def _difference(given: Sequence[Entries], right: Sequence[Entries], hint: str) -> str | None:
-    """What is off with one or more results, taken together."""
+def _difference(
+    given: Sequence[Entries], right: Sequence[Entries], hint: str, cases: Sequence[Case] = ()
+) -> str:
+    """What is off with results, taken together, that do not all agree with the right ones."""
     for one, other in zip(given, right, strict=True):
         if one.keys() != other.keys():
-            return with_hint(
-                "The parts have other names than those of a right answer, or there are more or fewer.", hint
-            )
+            return with_hint(f"The parts are not those of a right answer: {', '.join(one) or 'none'}.", hint)
         for name in one:
             if one[name].shape != other[name].shape:
                 what = f"{name} has" if name else "It has"
                 return with_hint(f"{what} the shape {list(one[name].shape)}, which cannot be right.", hint)
             if not np.isfinite(one[name]).all():
                 return with_hint("There is NaN or infinity in it.", hint)
-    correct = sum(map(_same, given, right))
-    if correct == len(given):
-        return None
-    if all(map(_same, [_scaled(one, -1.0) for one in given], right)):
+    if _agree([_scaled(one, -1.0) for one in given], right):
         return with_hint("The size is right. Look at the sign.", hint)
     factor = _common_factor(given, right)
     if factor is not None:
-        return with_hint(
-            f"The direction is right, the length is not: it is {factor:.3g} times as long as it should be.",
-            hint,
-        )
-    if len(given) == 1:
+        direction = "The direction is right, the length is not"
+        return with_hint(f"{direction}: it is {factor:.3g} times as long as it should be.", hint)
+    if not cases:
         return with_hint("Neither its direction nor its length is right.", hint)
-    return with_hint(f"It is right for {correct} of the {len(given)} inputs tried.", hint)
+    wrong = [case for case, one, other in zip(cases, given, right, strict=True) if not _same(one, other)]
+    words = f"It is right for {len(cases) - len(wrong)} of the {len(cases)} inputs tried."
+    if all(isinstance(part, (int, float)) for part in wrong[0]):
+        words += f" One where it is not: {', '.join(f'{part:g}' for part in wrong[0])}."
+    return with_hint(words, hint)
+
+
+def _agree(given: Sequence[Entries], right: Sequence[Entries]) -> bool:
+    return all(
+        one.keys() == other.keys()
+        and all(one[name].shape == other[name].shape for name in other)
+        and _same(one, other)
+        for one, other in zip(given, right, strict=True)
+    )
 
 
 def _same(one: Entries, other: Entries) -> bool:
@@ -171,7 +174,7 @@ def _common_factor(given: Sequence[Entries], right: Sequence[Entries]) -> float 
     if product <= 0 or sum(other.size for _, other in pairs) < 2:
         return None
     factor = product / square
-    return factor if all(map(_same, given, [_scaled(other, factor) for other in right])) else None
+    return factor if _agree(given, [_scaled(other, factor) for other in right]) else None
 
 
 def _entries(value: Any) -> Entries | str:
