@@ -223,8 +223,9 @@ last = table.summary().iloc[-1]
 gains = 100 * (table.accuracies().iloc[:, -1] - table.accuracies().iloc[:, 0])
 Markdown(
     f"""**What to see.** After {config.personalization_epochs} epochs the mean gain is
-{100 * last.gain_by_client:.1f} points, and most of it came early. But {(gains > 20).mean():.0%} of the writers gain more than 20 points,
-and {last.share_of_clients_hurt:.0%} lose. A mean says little about one person."""
+{100 * last.gain_by_client:.1f} points, and most of it came early. But
+{(gains > 20).mean():.0%} of the writers gain more than 20 points, and
+{last.share_of_clients_hurt:.0%} lose. A mean says little about one person."""
 )
 
 # %% [markdown]
@@ -273,6 +274,10 @@ second_epoch
 # %% tags=["check"]
 check.answer("00.1", second_epoch, table=table)
 
+# %% [markdown] tags=["instructor"]
+# **For instructors.** Three minutes. Shares and points are mixed up here; settle it now, all later
+# lessons use points.
+
 # %% [markdown] tags=["exercise"]
 # **Exercise 00.2 ★★ · Weighed by whom?** `table.summary()` weighs all writers equally,
 # `table.summary("example")` all test examples. Which writers count more in the second, those with `"many"`
@@ -293,6 +298,9 @@ table.summary("example").iloc[[0, -1]].T.round(3)
 
 # %% tags=["check"]
 check.answer("00.2", {"count more": count_more, "gain more": gain_more})
+
+# %% [markdown] tags=["instructor"]
+# **For instructors.** Five minutes. Good for a discussion: who is served by a mean over examples?
 
 # %% [markdown] tags=["exercise"]
 # **Exercise 00.3 ★★★ · Identical writers.** `style=0, label_skew=0` makes `load_dataset("writers", …)` draw
@@ -321,6 +329,10 @@ gain_of_alike
 
 # %% tags=["check"]
 check.answer("00.3", gain_of_alike, gain_of_different=gap.iloc[-1])
+
+# %% [markdown] tags=["instructor"]
+# **For instructors.** Thirty minutes, about ten seconds of computing. Expect guesses near the gain of
+# section 2. The gain is near zero: personalization needs persons.
 
 # %% [markdown]
 # ## The answer

@@ -179,6 +179,10 @@ sent = K
 # %% tags=["check"]
 check.answer("01.1", sent, K=K)
 
+# %% [markdown] tags=["instructor"]
+# **For instructors.** Two minutes. Who answers $K + 1$ thinks of MAML, which takes one more gradient
+# at the end of the path.
+
 # %% [markdown]
 # Now compare: FOMAML(1) sends $g_2$, FOMAML(2) sends $g_3$, and so on. These are the summands of FedAvg:
 #
@@ -225,6 +229,10 @@ print(f"relative error {error_of_the_sum(weights):.0e}")
 
 # %% tags=["check"]
 check.answer("01.2", weights)
+
+# %% [markdown] tags=["instructor"]
+# **For instructors.** Five minutes. Let students write both sides for two clients with weights $p$
+# and `1 - p`. The identity holds client by client; only the weights can break it.
 
 # %% [markdown]
 # So the equation holds **with the same client weights on both sides**. Then it is exact for every model,
@@ -285,6 +293,10 @@ def fomaml_pseudo_gradient(gradients, rate):
 # %% tags=["check"]
 check.answer("01.3", fomaml_pseudo_gradient)
 
+# %% [markdown] tags=["instructor"]
+# **For instructors.** Five minutes. Common: the sum of all gradients (FedAvg), $g_K$ instead of
+# $g_{K+1}$, a forgotten $\beta$.
+
 # %% [markdown] tags=["exercise"]
 # **Exercise 01.4 ★★★ · The coefficient.** To first order, the mean of FedAvg(K) is
 # $K\, \mathrm{AvgGrad} + c\, \mathrm{AvgGradInner}$. Write $c$ as a function of $K$ and the rate $\beta$.
@@ -313,6 +325,11 @@ def coefficient(K, rate):
 
 # %% tags=["check"]
 check.answer("01.4", coefficient)
+
+# %% [markdown] tags=["instructor"]
+# **For instructors.** Fifteen minutes at the board: write the means of $g_1$, $g_2$ and $g_3$ below
+# each other. Common: `K * (K + 1) / 2`, which counts a step before $g_1$, and the wrong sign. Ask for
+# $K = 1$.
 
 # %% [markdown]
 # ## 4 · How large is the term?

@@ -258,6 +258,10 @@ last_rate = 0.1 / 10 / 10
 # %% tags=["check"]
 check.answer("07.1", last_rate)
 
+# %% [markdown] tags=["instructor"]
+# **For instructors.** Two minutes. Ask next: by how much can an accuracy change if parameters move a
+# hundredth as far?
+
 # %% [markdown] tags=["exercise"]
 # **Exercise 07.2 ★★ · Weighted by what?** One client has 90 test examples and accuracy `0.9`, another has 10
 # and accuracy `0.5`. What is the mean by example, as in this benchmark, and by client, as in the other
@@ -277,6 +281,10 @@ by_client = (0.9 + 0.5) / 2
 
 # %% tags=["check"]
 check.answer("07.2", {"by example": by_example, "by client": by_client})
+
+# %% [markdown] tags=["instructor"]
+# **For instructors.** Five minutes. Ask which of the two a company would report, and which its
+# smallest customer would ask for.
 
 # %% [markdown] tags=["exercise"]
 # **Exercise 07.3 ★★★ · A harder partition.** Write a function that returns the median number of labels of
@@ -303,6 +311,10 @@ median_labels(0.04)
 
 # %% tags=["check"]
 check.answer("07.3", median_labels)
+
+# %% [markdown] tags=["instructor"]
+# **For instructors.** Twenty minutes. Common: the mean instead of the median, and clients per label
+# instead of labels per client (the other axis).
 
 # %% [markdown]
 # ## 7 · The answer

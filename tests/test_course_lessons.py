@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from fl_meta.course import check
+from fl_meta.evaluation.personalization import PersonalizationTable
+from fl_meta.laboratories.artificial_clients import artificial_clients
 from fl_meta.models import add, scale
 
 K = 5
@@ -18,8 +21,39 @@ def same(weights: str) -> dict[str, str]:
     return dict.fromkeys(("FedAvg", "FedSGD", "FOMAML"), weights)
 
 
+def table_of_epochs(*means: float) -> PersonalizationTable:
+    """Two clients with the same accuracy after each epoch."""
+    rows = [
+        {"client_id": client, "epoch": epoch, "test_loss": 1.0, "test_accuracy": mean}
+        | {"num_test_predictions": 10, "num_train_examples": 40}
+        for client in "ab"
+        for epoch, mean in enumerate(means)
+    ]
+    return PersonalizationTable(pd.DataFrame(rows), "toy (synthetic)")
+
+
+EPOCHS = {"table": table_of_epochs(0.5, 0.6, 0.63)}
+DIFFERENT = {"gain_of_different": 8.4}
+
+
+def labels_of(alpha: float, statistic: Any = np.median) -> float:
+    counts = artificial_clients(alpha)
+    counts = counts[counts.any(axis=1)]
+    return float(statistic((counts > 0).sum(axis=1)))
+
+
 # Right answers in forms that students may write, and wrong ones with a word that the reply must have.
 RIGHT: list[tuple[str, Any, dict[str, Any]]] = [
+    ("00.1", 3.0, EPOCHS),
+    ("00.1", 2.99, EPOCHS),
+    ("00.2", {"count more": "many", "gain more": "Many"}, {}),
+    ("00.3", -1.3, DIFFERENT),
+    ("00.3", np.float64(0.4), DIFFERENT),
+    ("00.3", 0, DIFFERENT),
+    ("07.1", 0.001, {}),
+    ("07.1", 0.1 * 0.1 * 0.1, {}),
+    ("07.2", {"by example": 0.86, "by client": 0.7}, {}),
+    ("07.3", labels_of, {}),
     ("01.1", K, {"K": K}),
     ("01.1", 5.0, {"K": K}),
     ("01.1", 1, {"K": 1}),
@@ -38,6 +72,29 @@ RIGHT: list[tuple[str, Any, dict[str, Any]]] = [
     ("01.4", lambda K, beta: -beta * sum(1 for j in range(K) for _ in range(j)), {}),
 ]
 WRONG: list[tuple[str, Any, str, dict[str, Any]]] = [
+    ("00.1", 0.03, "share", EPOCHS),
+    ("00.1", 13.0, "both epochs", EPOCHS),
+    ("00.1", 10.0, "first epoch", EPOCHS),
+    ("00.1", -3.0, "sign", EPOCHS),
+    ("00.2", {"count more": "few", "gain more": "many"}, "count more: In a mean over examples", {}),
+    ("00.2", {"count more": "many", "gain more": "few"}, "gain more: With how many", {}),
+    ("00.2", "many", "two words", {}),
+    ("00.3", 8.0, "style=0 and label_skew=0", DIFFERENT),
+    ("00.3", "none", "number", DIFFERENT),
+    ("00.3", float("nan"), "NaN", DIFFERENT),
+    ("07.1", 0.01, "twice", {}),
+    ("07.1", 0.1, "released", {}),
+    ("07.2", {"by example": 0.7, "by client": 0.86}, "wrong way round", {}),
+    ("07.2", {"by example": 86, "by client": 0.7}, "per cent", {}),
+    ("07.2", 0.86, "both means", {}),
+    ("07.3", lambda alpha: labels_of(alpha, np.mean), "the mean", {}),
+    (
+        "07.3",
+        lambda alpha: float(np.median((artificial_clients(alpha) > 0).sum(0))),
+        "clients of a label",
+        {},
+    ),
+    ("07.3", lambda alpha: 62, "above 0", {}),
     ("01.1", K + 1, "MAML and FOMAML", {"K": K}),
     ("01.1", 1, "summed up", {"K": K}),
     ("01.1", K - 1, "Count g₁", {"K": K}),
