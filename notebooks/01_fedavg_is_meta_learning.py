@@ -378,7 +378,7 @@ for axes, (beta, part) in zip(grid, shares.groupby("rate"), strict=True):
     axes.set(title=f"{writers.label}, one client, β = {beta}", xlabel="local steps K")
     axes.grid(alpha=0.3)
 grid[0].set_ylabel("per cent of K ‖AvgGrad‖")
-grid[0].legend(frameon=False)
+_ = grid[0].legend(frameon=False)
 # %% tags=["prose"]
 last = shares[shares.steps == most_steps].set_index("rate").measured
 Markdown(

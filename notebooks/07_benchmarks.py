@@ -197,7 +197,7 @@ axes.set(
     yticks=range(len(effects)), yticklabels=effects.index, ylim=(len(effects) - 0.5, -0.5)
 )
 axes.set_xlabel("FedAvg+ minus FedAvg, points (logarithmic beyond 5)")
-axes.legend(frameon=False, loc="lower left")
+_ = axes.legend(frameon=False, loc="lower left")
 # %% tags=["prose"]
 sign = np.sign(effects)
 agree = {
