@@ -222,7 +222,7 @@ def published() -> str:
             [
                 str(method),
                 _number(row.seeds, 0),
-                f"{_number(row.seen)} [{_number(row.low)}, {_number(row.high)}]",
+                _interval(row.seen, row.low, row.high),
             ]
             + [_number(row[column]) for column in ("spread", "decile", "unseen", "published")]
             for method, row in scores.iterrows()
@@ -232,6 +232,10 @@ def published() -> str:
         differs = f"*Differs:* {experiments.protocol_differences(config)}."
         parts.append(f"{title}\n\n{table(head, rows)}\n\n{differs}")
     return "\n\n".join(parts)
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def _number(value: float, digits: int = 1) -> str:

@@ -150,8 +150,8 @@ pd.DataFrame(
 
 # %% [markdown]
 # Why does **MAML** send a product? It minimizes the loss *after* $K$ local steps, $L_{K+1}(\theta_K)$.
-# The derivative of $\theta_j$ by $\theta_{j-1}$ is $I - \beta \nabla^2 L_j(\theta_{j-1})$, so the chain
-# rule gives
+# The derivative of $\theta_j$ with respect to $\theta_{j-1}$ is $I - \beta \nabla^2 L_j(\theta_{j-1})$, so
+# the chain rule gives
 #
 # $$\nabla_\theta\, L_{K+1}(\theta_K) = \left(I - \beta \nabla^2 L_1(\theta_0)\right) \cdots
 # \left(I - \beta \nabla^2 L_K(\theta_{K-1})\right)\, g_{K+1}$$

@@ -33,6 +33,7 @@ def table_of_epochs(*means: float) -> PersonalizationTable:
 
 
 EPOCHS = {"table": table_of_epochs(0.5, 0.6, 0.63)}
+CLIENTS = {"artificial_clients": artificial_clients}
 DIFFERENT = {"gain_of_different": 8.4}
 
 
@@ -53,7 +54,7 @@ RIGHT: list[tuple[str, Any, dict[str, Any]]] = [
     ("07.1", 0.001, {}),
     ("07.1", 0.1 * 0.1 * 0.1, {}),
     ("07.2", {"by example": 0.86, "by client": 0.7}, {}),
-    ("07.3", labels_of, {}),
+    ("07.3", labels_of, CLIENTS),
     ("01.1", K, {"K": K}),
     ("01.1", 5.0, {"K": K}),
     ("01.1", 1, {"K": 1}),
@@ -87,14 +88,14 @@ WRONG: list[tuple[str, Any, str, dict[str, Any]]] = [
     ("07.2", {"by example": 0.7, "by client": 0.86}, "wrong way round", {}),
     ("07.2", {"by example": 86, "by client": 0.7}, "per cent", {}),
     ("07.2", 0.86, "both means", {}),
-    ("07.3", lambda alpha: labels_of(alpha, np.mean), "the mean", {}),
+    ("07.3", lambda alpha: labels_of(alpha, np.mean), "the mean", CLIENTS),
     (
         "07.3",
         lambda alpha: float(np.median((artificial_clients(alpha) > 0).sum(0))),
         "clients of a label",
         {},
     ),
-    ("07.3", lambda alpha: 62, "above 0", {}),
+    ("07.3", lambda alpha: 62, "above 0", CLIENTS),
     ("01.1", K + 1, "MAML and FOMAML", {"K": K}),
     ("01.1", 1, "summed up", {"K": K}),
     ("01.1", K - 1, "Count g₁", {"K": K}),

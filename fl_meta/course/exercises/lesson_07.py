@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fl_meta.course.answers import number
 from fl_meta.course.functions import function
 from fl_meta.course.registry import exercise
-from fl_meta.laboratories.artificial_clients import ALPHAS, artificial_clients
 
 
 @exercise("07.1", stars=1)
@@ -46,27 +46,23 @@ def _means(answer: Any) -> str | None:
 
 
 @exercise("07.3", stars=3)
-def _median_labels(answer: Any) -> str | None:
+def _median_labels(answer: Any, artificial_clients: Callable[[float], NDArray[np.int64]]) -> str | None:
     """A function of α: the median number of labels of the artificial clients that have examples."""
 
-    def median(alpha: float) -> float:
+    def labels(alpha: float) -> NDArray[np.int64]:
         counts = artificial_clients(alpha)
-        return float(np.median((counts[counts.any(axis=1)] > 0).sum(axis=1)))
-
-    def mean(alpha: float) -> float:
-        counts = artificial_clients(alpha)
-        return float((counts[counts.any(axis=1)] > 0).sum(axis=1).mean())
-
-    def clients_of_a_label(alpha: float) -> float:
-        return float(np.median((artificial_clients(alpha) > 0).sum(axis=0)))
+        return (counts[counts.any(axis=1)] > 0).sum(axis=1)
 
     return function(
         answer,
-        median,
-        [(alpha,) for alpha in (ALPHAS[0], 0.4, ALPHAS[-1])],
+        lambda alpha: float(np.median(labels(alpha))),
+        [(0.04,), (0.4,), (40.0,)],
         mistakes=[
-            (mean, "This is the mean. What is the median?"),
-            (clients_of_a_label, "This counts the clients of a label. Count the labels of a client."),
+            (lambda alpha: float(labels(alpha).mean()), "This is the mean. What is the median?"),
+            (
+                lambda alpha: float(np.median((artificial_clients(alpha) > 0).sum(axis=0))),
+                "This counts the clients of a label. Count the labels of a client.",
+            ),
         ],
         hint="A client has a label if its count is above 0.",
     )
