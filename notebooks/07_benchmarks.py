@@ -303,7 +303,7 @@ def median_labels(alpha): ...
 def median_labels(alpha):
     counts = laboratories.artificial_clients(alpha)
     counts = counts[counts.sum(axis=1) > 0]  # a client may have nothing
-    return np.median((counts > 0).sum(axis=1))
+    return float(np.median((counts > 0).sum(axis=1)))
 
 
 median_labels(0.04)

@@ -53,8 +53,7 @@ class PartitionPicture:
         left.imshow(_shares(self._of_writers), **look)
         self._image = right.imshow(np.zeros_like(self._of_writers.T, dtype=float), **look)
         left.set_title(f"{writers.label}: who wrote what", fontsize=12)
-        right.set_title("the same characters, divided by labels", fontsize=12)
-        self._alpha = right.text(0.98, 0.02, "", ha="right", fontsize=13, transform=right.transAxes)
+        self._title = right.set_title("", fontsize=12)
         labels = range(0, writers.num_classes, 4)
         left.set_yticks(labels, [writers.class_names[label] for label in labels])
         left.set_ylabel("label", fontsize=11)
@@ -65,13 +64,13 @@ class PartitionPicture:
             self._image, cax=self._figure.add_axes((0.92, 0.07, 0.015, 0.86)), extend="max"
         )
         bar.set_label("share of the client's examples", fontsize=11)
-        animate([self._image, self._alpha])
+        animate([self._image, self._title], right.spines.values())
 
     def show(self, alpha: float) -> tuple[Figure, str]:
         """The figure for a concentration, and its words as HTML."""
         counts = artificial_clients(alpha)
         self._image.set_data(_shares(counts))
-        self._alpha.set_text(f"α = {alpha:g}")
+        self._title.set_text(f"the same characters, divided by labels: α = {alpha:g}")
         words = [
             f"{name} has {np.median((of > 0).sum(1)):.0f} of {of.shape[1]} labels (median); always guessing "
             f"its most frequent one is right for {100 * (of.max(1) / of.sum(1)).mean():.0f} % of its examples"
