@@ -264,4 +264,4 @@ def test_a_students_edition_that_is_filled_in_runs_to_its_end(small: Path, tmp_p
     assert not run.failures
     shown = "\n".join(outputs_of(run.path))
     assert "✔ 01.1: right." in shown and "lower by 0.25" in shown
-    assert "✘ 01.3: This is the last local step." in shown
+    assert "✘ 01.3: This is the gradient of the last local step." in shown

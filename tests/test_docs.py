@@ -33,6 +33,7 @@ SMALLER = {
         "steps=200": "steps=20",
         "epochs=5": "epochs=1",
     },
+    "course.md": {},
     "data.md": {"num_writers=1_000": "num_writers=20"},
 }
 
