@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import nbformat
@@ -14,7 +16,7 @@ import pytest
 from nbformat import NotebookNode
 from small_lesson import LESSON, write_lessons
 
-from fl_meta.course import build_course
+from fl_meta.course import build_course, write_otter_tests
 from fl_meta.course.editions import problems, questions, tags_of
 from fl_meta.course.registry import exercise_named
 from fl_meta.reproduction import runner
@@ -167,8 +169,48 @@ def test_the_command_says_what_it_wrote(fl_meta: Callable[..., Any], tmp_path: P
     assert status == 0
     students, instructors = tmp_path / "course" / "student", tmp_path / "course" / "instructor"
     assert printed == f"{students}: 2 notebooks\n{instructors}: 2 notebooks\n"
+    status, printed, _ = fl_meta(
+        "course", "01_small", "--for", "otter", "--notebooks", folder, "--output", tmp_path / "course"
+    )
+    tests = tmp_path / "course" / "otter" / "01_small"
+    assert status == 0
+    assert printed.splitlines()[2:] == [f"{tests}: otter generate -t {tests} -o 01_small.zip"]
     status, _, errors = fl_meta("course", "--notebooks", tmp_path / "nowhere")
     assert status == 2 and "no notebook" in errors
+
+
+# --- marking --------------------------------------------------------------------------------------------
+
+
+class OtterModule(ModuleType):
+    """As much of Otter-Grader as its tests import: a decorator that keeps the function and its points."""
+
+    @staticmethod
+    def test_case(points: int) -> Callable[[Callable[..., None]], tuple[int, Callable[..., None]]]:
+        return lambda function: (points, function)
+
+
+def test_marks_by_the_checks_of_the_lesson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [folder] = write_otter_tests(write_lessons(tmp_path), tmp_path / "otter")
+    assert [path.name for path in sorted(folder.iterdir())] == ["01_1.py", "01_3.py"]
+    monkeypatch.setitem(sys.modules, "otter.test_files", OtterModule("otter.test_files"))
+    first, third = (runpy.run_path(str(folder / name)) for name in ("01_1.py", "01_3.py"))
+    assert (first["OK_FORMAT"], first["name"], first["answer"][0]) == (False, "01.1", 1)
+    assert third["answer"][0] == 2
+    of_first, of_third = first["answer"][1], third["answer"][1]
+    of_first(sent=5, K=5)
+    of_third(fomaml=lambda gradients, rate: rate * gradients[-1])
+    with pytest.raises(AssertionError, match=r"✘ 01\.1: MAML and FOMAML"):
+        of_first(sent=6, K=5)
+    with pytest.raises(AssertionError, match="nothing is filled in yet"):
+        of_first(sent=..., K=5)
+    with pytest.raises(AssertionError, match="the function returns nothing yet"):
+        of_third(fomaml=lambda gradients, rate: None)
+
+
+def test_lessons_without_checks_have_nothing_to_mark(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has a cell tagged 'check', so there is nothing to mark"):
+        write_otter_tests(write_lessons(tmp_path), tmp_path / "otter", ["02_more"])
 
 
 # --- both run -------------------------------------------------------------------------------------------
@@ -222,4 +264,4 @@ def test_a_students_edition_that_is_filled_in_runs_to_its_end(small: Path, tmp_p
     assert not run.failures
     shown = "\n".join(outputs_of(run.path))
     assert "✔ 01.1: right." in shown and "lower by 0.25" in shown
-    assert "✘ 01.3: This is the last local step." in shown
+    assert "✘ 01.3: This is the gradient of the last local step." in shown

@@ -35,6 +35,7 @@ SMALLER = {
     },
     "evidence_claim_1.md": {"num_writers=100": "num_writers=8, cache=False", "7)  # in": "2)  # in"},
     "evidence_published.md": {"num_clients=20": "num_clients=2"},
+    "course.md": {},
     "data.md": {"num_writers=1_000": "num_writers=20"},
 }
 

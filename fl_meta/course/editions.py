@@ -97,6 +97,20 @@ def questions(notebook: NotebookNode) -> list[Question]:
     ]
 
 
+def read_lessons(folder: Path, names: Sequence[str] = ()) -> dict[str, NotebookNode]:
+    """The lessons of a folder by the names of their sources; all of them if there are no `names`.
+
+    Raises:
+        FileNotFoundError: if there is no such source.
+        ValueError: if a source has something wrong with its exercises; the message says what.
+    """
+    lessons = {source.stem: read_source(source) for source in choose_sources(folder, names)}
+    wrong = [f"{name}.py: {one}" for name, lesson in lessons.items() for one in problems(lesson)]
+    if wrong:
+        raise ValueError("\n".join(wrong))
+    return lessons
+
+
 def build_course(folder: Path, output: Path, names: Sequence[str] = ()) -> list[Path]:
     """Write both editions of the lessons, into `output/student` and `output/instructor`.
 
@@ -118,14 +132,11 @@ def build_course(folder: Path, output: Path, names: Sequence[str] = ()) -> list[
     Example:
         >>> build_course(Path("notebooks"), Path("build/course"))  # doctest: +SKIP
     """
-    notebooks = {source: read_source(source) for source in choose_sources(folder, names)}
-    wrong = [f"{source.name}: {one}" for source, read in notebooks.items() for one in problems(read)]
-    if wrong:
-        raise ValueError("\n".join(wrong))
+    lessons = read_lessons(folder, names)
     written: list[Path] = []
     for edition in EDITIONS:
-        for source, notebook in notebooks.items():
-            target = output / edition.name / source.with_suffix(".ipynb").name
+        for name, notebook in lessons.items():
+            target = output / edition.name / f"{name}.ipynb"
             text = nbformat.writes(edition_of(notebook, edition)) + "\n"
             write_atomically(target, partial(Path.write_text, data=text, encoding="utf-8"))
             written.append(target)

@@ -114,7 +114,7 @@ def _pseudo_gradient_of_fomaml(answer: Any) -> str | None:
                 ),
                 (
                     lambda g, rate: scale(g[-2], rate),
-                    "This is the last local step. FOMAML looks at the loss after it: where is the gradient?",
+                    "This is the gradient of the last local step. FOMAML looks at the loss after that step.",
                 ),
                 (
                     lambda g, rate: scale(g[0], rate),
