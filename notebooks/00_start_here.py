@@ -223,9 +223,9 @@ last = table.summary().iloc[-1]
 gains = 100 * (table.accuracies().iloc[:, -1] - table.accuracies().iloc[:, 0])
 Markdown(
     f"""**What to see.** After {config.personalization_epochs} epochs the mean gain is
-{100 * last.gain_by_client:.1f} points, and most of it came early. But
-{(gains > 20).mean():.0%} of the writers gain more than 20 points, and
-{last.share_of_clients_hurt:.0%} lose. A mean says little about one person."""
+{100 * last.gain_by_client:.1f} points, and most of it came early. But the mean says little about
+one person: {(gains > 20).mean():.0%} of the writers gain more than 20 points, {(gains == 0).mean():.0%}
+gain nothing, and {(gains < 0).mean():.0%} lose."""
 )
 
 # %% [markdown]
@@ -266,7 +266,7 @@ second_epoch = ...
 # %% tags=["solution"]
 accuracy = table.summary().test_accuracy_by_client
 second_epoch = 100 * (accuracy[2] - accuracy[1])
-second_epoch
+print(f"{second_epoch:+.1f} points")
 
 # %% [markdown] tags=["solution"]
 # **Solution 00.1.** The difference of two entries of the row `test_accuracy_by_client`, in points.
@@ -321,7 +321,7 @@ alike_table = fl_meta.personalize(
     model, alike_run.params, new_alike, epochs=1, client=fedavg.client, seed=seed
 )
 gain_of_alike = 100 * alike_table.summary().gain_by_client[1]
-gain_of_alike
+print(f"{gain_of_alike:+.1f} points")
 
 # %% [markdown] tags=["solution"]
 # **Solution 00.3.** Near zero, or below: nothing about a writer is left to be learned from its own examples.

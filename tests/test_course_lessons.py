@@ -82,7 +82,7 @@ WRONG: list[tuple[str, Any, str, dict[str, Any]]] = [
     ("00.2", "many", "two words", {}),
     ("00.3", 8.0, "style=0 and label_skew=0", DIFFERENT),
     ("00.3", "none", "number", DIFFERENT),
-    ("00.3", float("nan"), "NaN", DIFFERENT),
+    ("00.3", float("nan"), "is nan", DIFFERENT),
     ("07.1", 0.01, "twice", {}),
     ("07.1", 0.1, "released", {}),
     ("07.2", {"by example": 0.7, "by client": 0.86}, "wrong way round", {}),

@@ -71,7 +71,7 @@ def _client(axes: Axes, algorithm: Algorithm, title: str, height: float, path: A
     left, right = 5.75, 9.9
     _box(axes, left, height - 0.6, right - left, 1.2)
     axes.text(left + 0.1, height + 0.42, title, fontsize=9.5, va="center")
-    points = path * (right - left - 0.75, 1.0) + (left + 0.4, height - 0.25)
+    points = path * (right - left - 0.75, 1.0) + (left + 0.4, height - 0.3)
     for number, (start, end) in enumerate(pairwise(points), start=1):
         last, sent = number == len(points) - 1, _is_sent(algorithm, number, len(points) - 1)
         _arrow(
@@ -111,7 +111,7 @@ def _path(count: int, bends: tuple[float, ...]) -> NDArray[np.float64]:
     """Points [count + 1, 2] of a path from left to right that bends a little."""
     along = np.linspace(0, count / _MOST_STEPS, count + 1) ** 0.8
     height = sum(bend * np.sin((k + 1) * np.pi * along) for k, bend in enumerate(bends))
-    return np.stack([along, height], axis=1)
+    return np.stack([along, 0.8 * height], axis=1)
 
 
 def _box(axes: Axes, x: float, y: float, width: float, height: float) -> None:
