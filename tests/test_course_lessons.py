@@ -93,7 +93,7 @@ WRONG: list[tuple[str, Any, str, dict[str, Any]]] = [
         "07.3",
         lambda alpha: float(np.median((artificial_clients(alpha) > 0).sum(0))),
         "clients of a label",
-        {},
+        CLIENTS,
     ),
     ("07.3", lambda alpha: 62, "above 0", CLIENTS),
     ("01.1", K + 1, "MAML and FOMAML", {"K": K}),

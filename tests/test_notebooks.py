@@ -224,9 +224,6 @@ display(Image.merge("RGB", colours))
 
 # %%
 1 + 1
-
-# %% tags=["prose"]
-print("a sentence")
 """
 
 
@@ -247,11 +244,10 @@ def test_a_built_notebook_agrees_with_its_source(built: Path) -> None:
     assert sources.check_notebooks(built) == []
     notebook = nbformat.read(built / "01_toy.ipynb", as_version=4)
     nbformat.validate(notebook)
-    assert [cell.cell_type for cell in notebook.cells] == ["markdown"] + 5 * ["code"]
+    assert [cell.cell_type for cell in notebook.cells] == ["markdown", "code", "code", "code", "code"]
     assert notebook.cells[3].outputs[0].data["text/plain"] == "2"
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
-    assert all(set(cell.metadata) <= {"tags"} for cell in notebook.cells[:-1])
-    assert notebook.cells[-1].metadata == {"tags": ["prose"], "jupyter": {"source_hidden": True}}
+    assert all(set(cell.metadata) <= {"tags"} for cell in notebook.cells)
     assert sorted(path.name for path in built.iterdir()) == ["01_toy.ipynb", "01_toy.py"]
 
 
@@ -270,9 +266,16 @@ def test_blank_lines_around_a_cell_are_left_out(tmp_path: Path) -> None:
     assert [cell.source for cell in cells] == ["def f():\n    pass", "f()"]
 
 
+def test_the_code_of_a_sentence_is_hidden(tmp_path: Path) -> None:
+    (tmp_path / "01_a.py").write_text('# %% tags=["prose"]\nsay(1)\n\n# %% tags=["check"]\nsay(2)\n')
+    hidden, shown = sources.read_source(tmp_path / "01_a.py").cells
+    assert hidden.metadata == {"tags": ["prose"], "jupyter": {"source_hidden": True}}
+    assert shown.metadata == {"tags": ["check"]}
+
+
 def test_cell_ids_depend_on_the_source_alone(pair: Path) -> None:
     before = [cell.id for cell in sources.read_source(pair / "01_toy.py").cells]
-    assert len(set(before)) == 6
+    assert len(set(before)) == 5
     (pair / "01_toy.py").write_text(SOURCE.replace("# %%\n1 + 1", "# %%\n'new'\n\n# %%\n1 + 1", 1))
     after = [cell.id for cell in sources.read_source(pair / "01_toy.py").cells]
     assert [one for one in after if one in before] == before
