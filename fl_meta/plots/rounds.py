@@ -82,8 +82,8 @@ def _client(axes: Axes, algorithm: Algorithm, title: str, height: float, path: A
             linewidth=3 if sent else 1.5,
             linestyle="--" if last and algorithm.sends_last else "-",
         )
-        above = (start + end) / 2 + (0.0, 0.22)
-        axes.text(*above, f"$g_{number}$", color=_SENT if sent else "0.4", ha="center", va="center")
+        x, y = (start + end) / 2
+        axes.text(x, y + 0.22, f"$g_{number}$", color=_SENT if sent else "0.4", ha="center", va="center")
     axes.plot(*points[0], "o", color="black", markersize=5)
     gate = 2.2 + (height - 2.2) * 0.25
     _arrow(axes, (2.4, gate + 0.12), (left - 0.08, height + 0.12), color="0.3", linewidth=1.2)
@@ -115,8 +115,9 @@ def _path(count: int, bends: tuple[float, ...]) -> NDArray[np.float64]:
 
 
 def _box(axes: Axes, x: float, y: float, width: float, height: float) -> None:
-    style = {"boxstyle": "round,pad=0,rounding_size=0.12", "facecolor": "0.97", "edgecolor": "0.5"}
-    axes.add_patch(FancyBboxPatch((x, y), width, height, **style))
+    shape = "round,pad=0,rounding_size=0.12"
+    box = FancyBboxPatch((x, y), width, height, boxstyle=shape, facecolor="0.97", edgecolor="0.5")
+    axes.add_patch(box)
 
 
 def _arrow(axes: Axes, start: Any, end: Any, **look: Any) -> None:

@@ -49,16 +49,17 @@ def _means(answer: Any) -> str | None:
 def _median_labels(answer: Any, artificial_clients: Callable[[float], NDArray[np.int64]]) -> str | None:
     """A function of α: the median number of labels of the artificial clients that have examples."""
 
-    def labels(alpha: float) -> NDArray[np.int64]:
+    def labels_of(alpha: float) -> NDArray[np.int64]:
         counts = artificial_clients(alpha)
-        return (counts[counts.any(axis=1)] > 0).sum(axis=1)
+        labels: NDArray[np.int64] = (counts[counts.any(axis=1)] > 0).sum(axis=1)
+        return labels
 
     return function(
         answer,
-        lambda alpha: float(np.median(labels(alpha))),
+        lambda alpha: float(np.median(labels_of(alpha))),
         [(0.04,), (0.4,), (40.0,)],
         mistakes=[
-            (lambda alpha: float(labels(alpha).mean()), "This is the mean. What is the median?"),
+            (lambda alpha: float(labels_of(alpha).mean()), "This is the mean. What is the median?"),
             (
                 lambda alpha: float(np.median((artificial_clients(alpha) > 0).sum(axis=0))),
                 "This counts the clients of a label. Count the labels of a client.",
