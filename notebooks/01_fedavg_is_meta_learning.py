@@ -17,7 +17,7 @@
 # Reptile are *meta-learning*: they train a model that adapts well to a new task. The paper claims
 # that FedAvg does this, too. Is that a manner of speaking, or an equation?
 #
-# **What it costs:** about 50 seconds with `profile = "laptop"`, 15 seconds with `"smoke"`, on
+# **What it costs:** about 50 seconds with `profile = "laptop"`, 25 seconds with `"smoke"`, on
 # one core; less than 1 GB of memory. Nothing is downloaded.
 #
 # **What you need:** the chain rule, Taylor expansion to first order, and

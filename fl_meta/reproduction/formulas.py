@@ -16,8 +16,8 @@ FORMULA = re.compile(
 )
 """Code, which stays as it is, or a formula: `$$…$$` on lines of its own, or `$…$` within one."""
 
-_SIZE = 12.0  # of the letters, in points
-_SHOWN_SIZE = 14.0
+_SIZE = 11.0  # of the letters, in points
+_SHOWN_SIZE = 13.0
 
 
 def formulas(text: str) -> list[str]:
