@@ -1,6 +1,8 @@
 """Rewrite the figures and tables of README and docs that come from somewhere else: `python docs/generate.py`.
 
 - A notebook cell with the tag `figure-NAME` gives `docs/NAME.png`.
+- The recorded evidence gives `docs/evidence_NAME.png`. A picture depends on the version of matplotlib, so
+  what is compared is a checksum of the tables that it was drawn from, which the file holds.
 - In a Markdown file, the text between `<!-- generated: NAME -->` and `<!-- end -->` is what `BLOCKS[NAME]`
   returns. Verdicts come from the outputs of the executed notebooks, which judge the recorded results, too.
 
@@ -10,18 +12,29 @@ A test fails if a file differs from what this script would write.
 from __future__ import annotations
 
 import base64
+import hashlib
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
 import nbformat
+import pandas as pd
+from matplotlib.figure import Figure
+from PIL import Image
 
-from fl_meta import experiments
+from fl_meta import experiments, plots
 from fl_meta.data.catalogue import CATALOGUE, DataSet
+from fl_meta.evidence import crossed_page, crossed_words
+from fl_meta.evidence.crossed_results import recorded_designs, recorded_tuning
+from fl_meta.evidence.crossed_tables import arm_table, cause_table, evidence_table
+from fl_meta.evidence.result_types import CrossedResult, TuningResult
 from fl_meta.evidence.results import file_name, read_result
 from fl_meta.evidence.verdicts import MARKS, Verdict, collect
+from fl_meta.experiments.crossed_settings import DESIGNS
+from fl_meta.support.text_table import markdown_table as table
+from fl_meta.support.text_table import signed as points
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
@@ -38,7 +51,7 @@ SOURCES = {
     "shakespeare_leaf": "run LEAF's scripts",
 }
 
-Rows = Iterable[Sequence[str]]
+NOTHING = "(Nothing is recorded yet.)"
 
 
 @cache
@@ -53,18 +66,6 @@ def verdicts() -> dict[tuple[str, str], Verdict]:
     """The verdicts that the notebooks show, by claim and data set, without those that were not run."""
     shown = [one for name, notebook in notebooks().items() for one in collect(notebook.cells, name)]
     return {(one.claim, one.dataset): one for one in shown if one.verdict != "not run"}
-
-
-def table(head: Sequence[str], rows: Rows) -> str:
-    """A table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def points(number: float) -> str:
-    """A number with its sign and one decimal."""
-    text = f"{number:+.1f}".replace("-", "−")
-    return "0.0" if text in ("+0.0", "−0.0") else text
 
 
 def scientific(number: float) -> str:
@@ -96,26 +97,10 @@ def first_claim(dataset: str) -> str:
 
 
 def claims() -> str:
-    """The claims, one per row, on the five data sets."""
-    tests = {
-        "**Table 1.** Personalization helps, for every E": ("T1-gain",),
-        "**2a.** Reptile with Adam after FedAvg beats more FedAvg: initial, personalized model": (
-            "2a-initial",
-            "2a-personalized",
-        ),
-        "**2b.** Tuning for global accuracy alone weakens the personalized model: FedSGD, FedAvg(E=1)": (
-            "2b-FedSGD",
-            "2b-small-E",
-        ),
-        "**3.** A centrally trained model gains less from equal accuracy, and ends lower, each at its best": (
-            "3-matched",
-            "3-best",
-        ),
-    }
-    rows = [["**1.** FedAvg is a meta-learning algorithm", *map(first_claim, DATA_SETS)]]
-    rows += [
-        [statement, *("<br>".join(cell(name, dataset) for name in names) for dataset in DATA_SETS)]
-        for statement, names in tests.items()
+    """Claim 1 and Table 1 on the five data sets."""
+    rows = [
+        ["**1.** FedAvg is a meta-learning algorithm", *map(first_claim, DATA_SETS)],
+        ["**Table 1.** Personalization helps, for every E", *(cell("T1-gain", name) for name in DATA_SETS)],
     ]
     return table(["claim", *(f"*{name.removesuffix(' (synthetic)')}*" for name in DATA_SETS)], rows)
 
@@ -131,41 +116,47 @@ def first_claim_parts() -> str:
     return table(["part", "statement", "limit", "*writers*", "*shakespeare*"], rows)
 
 
-def count(verdict: str, claims: Sequence[str], datasets: Sequence[str] = DATA_SETS) -> str:
-    """How many of these tests have this verdict."""
-    found = [verdicts()[claim, dataset].verdict == verdict for claim in claims for dataset in datasets]
-    return f"{sum(found)} of {len(found)}"
-
-
 def answer() -> str:
-    """The results in five sentences."""
+    """The results in a sentence for each claim."""
     error = max(verdicts()["1a", dataset].effect for dataset in (WRITERS, "shakespeare"))
     gains = {dataset: verdicts()["T1-gain", dataset].effect for dataset in DATA_SETS}
-    rounds, gradients = (
-        ("2a-initial", "2a-personalized"),
-        ("2a-gradients-initial", "2a-gradients-personalized"),
-    )
-    accuracy = ("2b-FedSGD", "2b-small-E")
-    matched = [name for name in DATA_SETS if verdicts()["3-matched", name].verdict == "reproduced"]
-    lstm = verdicts()["2a-initial", OTHER_MODELS[1]]
-    assert lstm.verdict == "not reproduced", "the last sentence must be rewritten"
     lines = [
         "Claim 1 holds exactly: with the same client weights, FedAvg(K) is FedSGD plus FOMAML(1) … "
         f"FOMAML(K − 1). The largest relative error in float64 is {scientific(error)}.",
         f"Personalization helps on every data set, by at least {min(gains.values()):.1f} points on "
         f"*{min(gains, key=gains.__getitem__)}* and {gains[WRITERS]:.1f} on *writers*.",
-        f"Reptile after FedAvg beats as many more *rounds* of FedAvg in {count('reproduced', rounds)} tests, "
-        f"and as many more *gradients* in {count('reproduced', gradients)}; claim 2b is reproduced in "
-        f"{count('reproduced', accuracy)}. A significant effect of the opposite sign occurs in "
-        f"{count('not reproduced', rounds + gradients + accuracy)}.",
-        "At equal initial accuracy, the centrally trained model gains less on "
-        f"{', '.join(f'*{name}*' for name in matched)}. But with each model at its best, the centralized one "
-        f"is still better *after* personalization on {count('not reproduced', ('3-best',))} data sets.",
-        "These runs are small, and merely adding numbers in another order can move an effect by a point. The "
-        "model matters too: with an LSTM on *shakespeare_tff*, Reptile's initial model is "
-        f"{-lstm.effect:.1f} points worse than more FedAvg.",
     ]
+    if designs():
+        lines += crossed_words.answers(judged())
     return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, start=1))
+
+
+@cache
+def designs() -> dict[str, list[CrossedResult]]:
+    """The recorded cells of the crossed designs."""
+    return recorded_designs(RESULTS)
+
+
+@cache
+def judged() -> pd.DataFrame:
+    """The verdicts on claims 2 and 3."""
+    return evidence_table(designs().values())
+
+
+def tuning() -> dict[str, list[TuningResult]]:
+    """The recorded tuning of the same designs."""
+    return {name: recorded_tuning(DESIGNS[name], RESULTS) for name in designs()}
+
+
+def evidence(part: Callable[[], str]) -> Callable[[], str]:
+    """A block that is empty as long as nothing is recorded."""
+    return lambda: part() if designs() else NOTHING
+
+
+def sentences() -> str:
+    """A sentence for each test of claims 2 and 3."""
+    found = crossed_words.sentences(judged())
+    return "\n".join(f"- `{claim}`: {sentence}" for claim, sentence in found.items())
 
 
 def lessons() -> str:
@@ -287,6 +278,17 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "files": files,
     "data sets": data_sets,
     "own algorithm": own_algorithm,
+    "evidence legend": lambda: f"{crossed_words.LEGEND}.",
+    "evidence summary": evidence(lambda: crossed_words.summary_table(judged())),
+    "evidence sentences": evidence(sentences),
+    "evidence design": crossed_page.design_rules,
+    "evidence rules": crossed_page.verdict_rules,
+    "evidence designs": evidence(lambda: crossed_page.designs_table(designs())),
+    "evidence claims": evidence(lambda: crossed_page.claim_tables(judged())),
+    "evidence causes": evidence(lambda: crossed_page.cause_tables(cause_table(designs().values()))),
+    "evidence tuning": evidence(lambda: crossed_page.tuning_tables(tuning())),
+    "evidence spread": evidence(lambda: crossed_page.spread_table(designs())),
+    "evidence costs": evidence(lambda: crossed_page.costs(designs(), tuning())),
 }
 
 
@@ -312,8 +314,32 @@ def figures() -> dict[str, bytes]:
     return images
 
 
+def evidence_figures() -> dict[str, tuple[Callable[..., Figure], tuple[pd.DataFrame, ...]]]:
+    """The figures of the recorded evidence by file name: how each is drawn, and from which tables."""
+    cells = list(designs().values())
+    second_stage = (arm_table(cells), cause_table(cells))
+    return {
+        "evidence_forest.png": (plots.forest_plot, (judged(),)),
+        "evidence_second_stage.png": (plots.second_stage_figure, second_stage),
+    }
+
+
+def checksum(tables: Iterable[pd.DataFrame]) -> str:
+    """A checksum of tables whose numbers are rounded, as last digits differ between machines."""
+    text = "".join(table.to_csv(float_format="%.4f") for table in tables)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def drawn_from(path: Path) -> str:
+    """The checksum that a figure's file holds; empty if there is no such file."""
+    return Image.open(path).info.get("Description", "") if path.exists() else ""
+
+
 if __name__ == "__main__":
     for name, image in figures().items():
         (DOCS / name).write_bytes(image)
+    for name, (draw, tables) in evidence_figures().items():
+        if drawn_from(DOCS / name) != (digest := checksum(tables)):
+            draw(*tables).savefig(DOCS / name, dpi=150, metadata={"Description": digest})
     for path in DOCUMENTS:
         path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fl_meta.evidence.result_types import DataFingerprint, Experiment
-from fl_meta.experiments.outcomes import Accuracies, TrainedModel
+from fl_meta.evidence.crossed_results import seeds_of, with_choices
+from fl_meta.evidence.result_files import file_name, write_result
+from fl_meta.evidence.result_types import CrossedResult, DataFingerprint, Experiment, TuningResult
+from fl_meta.experiments.crossed_settings import (
+    CENTRALIZED,
+    DESIGNS,
+    FEDAVG,
+    FEDSGD,
+    SERVERS,
+    SMALL_E,
+    UPDATES,
+    Choice,
+    Crossed,
+    Design,
+    matched_arms,
+    second_stage_arm,
+)
+from fl_meta.experiments.outcomes import Accuracies, CrossedArm, TrainedModel, TriedRate
 from fl_meta.experiments.settings import Setting
 from fl_meta.experiments.table_one_settings import TableOne
 
@@ -55,3 +72,58 @@ def trained_model(name: str, accuracy: Any, **fields: Any) -> TrainedModel:
     """A model of a comparison of which little but the accuracies matters."""
     usual = {"option": None, "rounds": 1, "local_gradients": 1, "personalization_rate": 0.1}
     return TrainedModel(name, accuracy=rows(accuracy), **usual | {"validation": None, "why": None} | fields)
+
+
+def crossed_design(**fields: Any) -> Design:
+    """A design with two folds; the other fields are those of a recorded one."""
+    return replace(DESIGNS["writers-stable"], **{"folds": 2} | fields)
+
+
+def tuning_of(design: Design, fold: int, **fields: Any) -> TuningResult:
+    """What tuning chose if every grid had its best rate in the middle, and how good that was."""
+    arms = [FEDAVG, *(second_stage_arm(update, server) for update in UPDATES for server in SERVERS)]
+    arms += [FEDSGD, SMALL_E, *(CENTRALIZED if design.centralized_rates else ())]
+    choices = tuple(Choice(arm, 0.1, 60, "flat", 0.1) for arm in arms)
+    tried = tuple(TriedRate(rate, 0.6 + (rate == 0.1) / 10, 60) for rate in (0.03, 0.1, 0.3))
+    outcome = {"choices": choices, "search": dict.fromkeys(arms, tried), "curves": {}}
+    return TuningResult(**header_of("tuning", design, fold, ["v"]) | outcome | fields)
+
+
+def cell_of(
+    config: Crossed, seed: int, above: Mapping[str, tuple[float, float]], spread: float = 0.001
+) -> CrossedResult:
+    """A simulated cell: every arm is so many points above 50 (initial) and 60 (personalized), with luck."""
+    luck = np.random.default_rng(seed)
+    arms = [choice.arm for choice in config.choices[0]]
+    arms += [arm for name in arms if name in CENTRALIZED for arm in matched_arms(name)]
+    accuracy = {
+        arm: np.array([[0.5], [0.6]])
+        + np.array([above.get(arm, (0, 0))]).T / 100
+        + luck.normal(0, spread, (2, 10))
+        for arm in arms
+    }
+    clients = [f"client {number}" for number in range(10)]
+    label = "toy (synthetic)"
+    return CrossedResult(
+        **header_of("crossed", config, seed, clients, label),
+        arms=tuple(CrossedArm(arm, 60, 100, rows(values)) for arm, values in accuracy.items()),
+        curves={},
+    )
+
+
+def crossed_results(
+    design: Design, above: Mapping[str, tuple[float, float]], replicates: int = 4, **fields: Any
+) -> list[CrossedResult]:
+    """Simulated cells of every fold and replicate of a design."""
+    config = with_choices(design, [tuning_of(design, fold) for fold in range(design.folds)])
+    seeds = seeds_of(design, range(replicates))
+    return [cell_of(config, seed, above, **fields) for seed in seeds]
+
+
+def write_design(folder: Path, cells: Sequence[CrossedResult]) -> None:
+    """The files of a simulated design."""
+    design = cells[0].config.design
+    for fold in range(design.folds):
+        write_result(tuning_of(design, fold), folder / file_name(design, fold))
+    for cell in cells:
+        write_result(cell, folder / file_name(cell.config, cell.seed))

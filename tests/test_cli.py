@@ -29,6 +29,7 @@ from fl_meta.data.catalogue import CATALOGUE, DataSet, Download, Form
 from fl_meta.data.synthetic.linear_mixture import load_synthetic
 from fl_meta.evidence import results
 from fl_meta.experiments import published_scores as benchmark
+from fl_meta.experiments.crossed_settings import DESIGNS, Design
 from fl_meta.experiments.recorded import RECORDED_EXPERIMENTS
 from fl_meta.experiments.settings import PROFILES
 from fl_meta.experiments.table_one_settings import TableOne
@@ -98,7 +99,8 @@ def test_reproduce_ends_with_verdicts_and_the_path_of_the_report(
     assert "fl-meta reproduce --profile smoke --set seed=1.5" in html
 
     status, shown, note = fl_meta("verdicts")
-    assert status == 0 and shown.strip() in printed
+    title, _, table = shown.partition("\n\n")
+    assert (status, title) == (0, "report in build/report") and table.strip() in printed
     assert "these notebooks failed in that report: 01_fails" in note
     status, shown, _ = fl_meta("verdicts", "--json")
     (verdict,) = json.loads(shown)
@@ -371,7 +373,10 @@ def test_published_shows_ours_beside_the_published(
 
 def test_recorded_experiments_have_the_names_of_their_files() -> None:
     for name, config in RECORDED_EXPERIMENTS.items():
-        assert results.file_name(config, 0).startswith(f"{name}-")
+        if isinstance(config, Design):
+            assert DESIGNS[name.removeprefix("crossed-")] is config
+        else:
+            assert results.file_name(config, 0).startswith(f"{name}-")
 
 
 @pytest.mark.slow

@@ -35,8 +35,8 @@ from fl_meta.experiments.comparison_settings import (
 from fl_meta.experiments.diagnosis import diagnose
 from fl_meta.experiments.outcomes import ComparisonOutcome
 from fl_meta.experiments.settings import Setting
-from fl_meta.experiments.table_one import table_one
-from fl_meta.experiments.table_one_settings import TableOne
+from fl_meta.experiments.table_one import crossed_table_one, table_one
+from fl_meta.experiments.table_one_settings import TABLE_ONE_DESIGNS, CrossedTableOne, TableOne
 from fl_meta.experiments.trajectories import Snapshot, accuracies, path
 from fl_meta.models.images import logistic, mlp
 from fl_meta.models.model import Model
@@ -273,6 +273,54 @@ def test_table_one_is_training_and_personalization(toy: FederatedDataset) -> Non
         assert cell.curve[-1][1:] == pytest.approx(expected.mean(1), abs=1e-5)
         untrained = personalize(tiny(toy), tiny(toy).init(5), held_out, epochs=2, client=SGD(0.1), seed=5)
         assert cell.curve[0][1:] == pytest.approx(untrained.accuracies()[[0, 2]].mean(), abs=1e-5)
+
+
+def test_the_crossed_table_is_read_at_equal_rounds_and_at_equal_work(toy: FederatedDataset) -> None:
+    table = TableOne(
+        SETTING, 4, (2, 3), (1, 2), 0.1, rounds=3, every=1, personalization_epochs=2, threshold=0.5
+    )
+    result = crossed_table_one(CrossedTableOne(table, work=4), 5)
+    # Seed 5 of 4 folds is replicate 1 of fold 1.
+    training, held_out = toy.fold(1, 4)
+    assert result.clients == held_out.client_ids
+    pairs = [(cell.clients_per_round, cell.local_epochs) for cell in result.cells]
+    assert pairs == [(2, 1), (2, 2), (3, 1), (3, 2)]
+    for cell in result.cells:
+        assert [point[0] for point in cell.curve] == ([1, 2, 3, 4] if cell.local_epochs == 1 else [1, 2, 3])
+        assert (cell.equal_rounds.rounds, cell.equal_work.rounds) == (3, 4 // cell.local_epochs)
+        for reading in (cell.equal_rounds, cell.equal_work):
+            algorithm = fedavg(cell.local_epochs, client=SGD(0.1), batch_size=20)
+            stage = Stage(algorithm, reading.rounds, cell.clients_per_round)
+            run = train(tiny(toy), training, [stage], seed=5, progress=False)
+            personalized = personalize(tiny(toy), run.params, held_out, epochs=2, client=SGD(0.1), seed=5)
+            expected = personalized.accuracies()[[0, 2]].to_numpy().T
+            assert reading.accuracy == pytest.approx(expected, abs=1e-4)
+            assert reading.local_gradients == run.history.local_gradients.sum()
+            (point,) = (point for point in cell.curve if point[0] == reading.rounds)
+            assert point[1:] == pytest.approx(expected.mean(1), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "work", "message"),
+    [
+        ({"rounds": 4}, 8, "rounds=4 must be a multiple of every=3"),
+        ({}, 9, "work=9 must be a multiple of 2 local epochs × every=3"),
+    ],
+)
+def test_a_crossed_table_is_evaluated_where_it_is_read(
+    change: dict[str, int], work: int, message: str
+) -> None:
+    table = replace(TableOne(SETTING, 4, (2,), (1, 2), 0.1, 6, 3, 2, threshold=0.5), **change)
+    with pytest.raises(ValueError, match=message):
+        CrossedTableOne(table, work)
+
+
+def test_the_recorded_crossed_tables_have_the_cells_of_the_paper() -> None:
+    for design in TABLE_ONE_DESIGNS.values():
+        assert (design.folds, design.table.clients_per_round) == (3, (5, 20))
+        assert design.table.local_epochs == (2, 5, 10, 20)
+        work = {epochs * design.rounds_at_equal_work(epochs) for epochs in design.table.local_epochs}
+        assert work == {design.work}
 
 
 # Comparison: structure and budgets ------------------------------------------------------------------------

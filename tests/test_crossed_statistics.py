@@ -18,8 +18,8 @@ SIZES = st.lists(st.integers(2, 9), min_size=1, max_size=4)
 BY_HAND = [[[1, 2, 3], [2, 2, 5], [0, 2, 4]]]
 
 
-def drawn(seed: int, sizes: list[int], replicates: int = 4, **parts: float) -> list[np.ndarray]:
-    return Design(tuple(sizes), replicates, **parts).draw(np.random.default_rng(seed))  # type: ignore[arg-type]
+def drawn(seed: int, sizes: list[int], replicates: int = 4, **parts: Any) -> list[np.ndarray]:
+    return Design(tuple(sizes), replicates, **parts).draw(np.random.default_rng(seed))
 
 
 def numbers(effect: CrossedEffect) -> tuple[float, ...]:
@@ -263,53 +263,53 @@ def test_what_is_no_margin_is_refused(bad: float) -> None:
 
 # How often it is right ------------------------------------------------------------------------------------
 
-# The expected coverage is 93 to 97 %; where the data have no run effects, allowing for them may add one more.
-MOST = {"no run effects": 0.98}
+# The coverage must be 93 to 97 %. Allowing for run effects may add one more where there are none, or where
+# most differences are 0.
+MOST = {"no run effects": 0.98, "shares of 20 examples, run effects of 1 luck": 0.98}
 KNOWN = [case for case in simulation.CASES if not case.startswith("fold")]
 
 
 @pytest.mark.parametrize("case", KNOWN)
 def test_an_interval_covers_the_truth_as_often_as_it_says(case: str) -> None:
     for sizes, replicates in (((84, 84, 84), 4), ((25,) * 5, 10)):
-        design = Design(sizes, replicates, **simulation.CASES[case])  # type: ignore[arg-type]
-        covered, _ = coverage(simulation.crossed, design, 1500, seed=1)
+        design = Design(sizes, replicates, **simulation.CASES[case])
+        covered = coverage(simulation.crossed, design, 1500, seed=1)
         assert 0.93 <= covered <= MOST.get(case, 0.97), (case, design, covered)
 
 
 def test_the_simulation_tells_a_bad_interval_from_a_good_one() -> None:
     design = Design((84, 84, 84), 4, luck=1.0)
-    assert coverage(simulation.bootstrap_of_clients, design, 300)[0] < 0.92
-    assert coverage(simulation.bootstrap_of_rows, design, 100)[0] < 0.85
+    assert coverage(simulation.bootstrap_of_clients, design, 300) < 0.92
+    assert coverage(simulation.bootstrap_of_rows, design, 100) < 0.85
     strong = Design((84, 84, 84), 4, luck=5.0)
-    assert coverage(simulation.bootstrap_of_clients, strong, 300)[0] < 0.55
-    assert coverage(simulation.crossed_bootstrap, strong, 100)[0] < 0.95
+    assert coverage(simulation.bootstrap_of_clients, strong, 300) < 0.55
+    assert coverage(simulation.crossed_bootstrap, strong, 100) < 0.95
     # Without a look at whether replicates agree over folds, a shared effect is taken for independent luck.
     shared = Design((84, 84, 84), 4, luck=5.0, shared=True)
-    assert coverage(simulation.plain_satterthwaite, shared, 300)[0] < 0.85
+    assert coverage(simulation.plain_satterthwaite, shared, 300) < 0.85
     # No effects of runs at all: a bootstrap over clients is right.
-    assert 0.91 < coverage(simulation.bootstrap_of_clients, Design((84, 84, 84), 4), 300)[0] < 0.98
+    assert 0.91 < coverage(simulation.bootstrap_of_clients, Design((84, 84, 84), 4), 300) < 0.98
 
 
 def test_looking_for_what_folds_share_costs_little_where_they_share_nothing() -> None:
     for replicates, most in ((4, 1.3), (10, 1.2)):
-        design = Design((84, 84, 84), replicates, luck=0.5)
-        _, width = coverage(simulation.crossed, design, 500)
-        assert width < most * coverage(simulation.plain_satterthwaite, design, 500)[1]
+        mean, median = simulation.relative_widths(Design((84, 84, 84), replicates, luck=0.5), 500)
+        assert 1 <= median < mean < most and median < 1.1
 
 
 def test_folds_of_unequal_size() -> None:
-    covered, _ = coverage(simulation.crossed, Design((25, 40, 85), 5, luck=1.0), 2000)
+    covered = coverage(simulation.crossed, Design((25, 40, 85), 5, luck=1.0), 2000)
     assert 0.93 <= covered <= 0.97
 
 
 def test_decisions_about_three_effects() -> None:
     none = simulation.power(0.0, 4, 300)
     # At most 5 % of families have a false difference, so that at most 5 % of effects have.
-    assert none["different"] < 0.05 and none["equivalent"] > 0.5
+    assert none["wrong"] == none["different"] < 0.05 and none["equivalent"] > 0.5
     large = simulation.power(1.5, 4, 300)
-    assert large["different"] > 0.95 and large["equivalent"] == large["of the wrong sign"] == 0
+    assert large["different"] > 0.95 and large["equivalent"] == large["wrong"] == 0
     few, many = simulation.power(0.3, 4, 300), simulation.power(0.3, 10, 300)
-    assert few["of the wrong sign"] < 0.01 and many["undecided"] < few["undecided"]
+    assert few["wrong"] < 0.01 and many["undecided"] < few["undecided"]
 
 
 @pytest.mark.slow
@@ -319,6 +319,6 @@ def test_coverage_on_the_whole_grid(case: str, replicates: int) -> None:
     # Three replicates have too few degrees of freedom for an effect that all folds share.
     least = 0.91 if replicates == 3 and "shared" in case else 0.93
     for design in simulation.grid(case, replicates):
-        covered, _ = coverage(simulation.crossed, design, 1000, seed=2)
+        covered = coverage(simulation.crossed, design, 1000, seed=2)
         # Four standard deviations of 1000 draws are 2.2 points at 97 %, 3.2 at 93 %.
         assert least - 0.02 <= covered <= MOST.get(case, 0.97) + 0.015, (design, covered)

@@ -29,6 +29,7 @@ from fl_meta.reproduction import report as report_module
 from fl_meta.reproduction import runner
 from fl_meta.reproduction.report import Report, UnwrittenReportError
 from fl_meta.reproduction.runner import NotebookRun, Plan
+from fl_meta.reproduction.written_verdicts import read_verdicts
 from fl_meta.training import progress
 from fl_meta.training.checkpoints import Checkpoint
 
@@ -114,7 +115,7 @@ def test_what_can_be_written_of_a_report_is(tmp_path: Path, two_runs: tuple[Note
     assert caught.value.report is report
     assert f"not whole: cannot write 01_gain.html into {folder / 'notebooks'}: {FULL}" in str(caught.value)
     assert not list((folder / "notebooks").glob("*.html"))
-    (verdict,) = report_module.read_verdicts(folder)[0]
+    (verdict,) = read_verdicts(folder)[0]
     assert verdict.effect == 1.5 and "reproduced" in (folder / "index.html").read_text(encoding="utf-8")
     # With room again, only the half of a notebook is in the way.
     with pytest.raises(UnwrittenReportError, match=r"not whole: .*02_half\.html: Notebook does not appear"):

@@ -20,14 +20,10 @@ from fl_meta.algorithms.optimizers import SGD
 from fl_meta.algorithms.stages import Stage
 from fl_meta.algorithms.table import reptile
 from fl_meta.evaluation.personalization import Evaluation
+from fl_meta.evidence.agreement import AGREEMENT
+from fl_meta.evidence.result_files import read_result, write_result
 from fl_meta.evidence.result_types import HeterogeneityResult
-from fl_meta.evidence.results import (
-    AGREEMENT,
-    compute,
-    read_result,
-    recorded,
-    write_result,
-)
+from fl_meta.evidence.results import compute, recorded
 from fl_meta.experiments.heterogeneity import (
     Gain,
     gains,

@@ -16,6 +16,7 @@ from fl_meta.reproduction import report
 from fl_meta.reproduction.pages import WIDGET_VIEW, write_page
 from fl_meta.reproduction.report import Report
 from fl_meta.reproduction.runner import WIDGET_STATE, Failure, NotebookRun
+from fl_meta.reproduction.written_verdicts import read_verdicts
 
 GAIN = Verdict(
     "gain", "It helps", "writers (synthetic)", "reproduced", 2.0, (1.0, 3.0), "points", "smoke", "01_gain"
@@ -92,7 +93,7 @@ def test_links_lead_to_files_of_the_report(folder: Path) -> None:
 
 def test_verdicts_can_be_read_back(folder: Path) -> None:
     result, _ = write_both(folder)
-    table, failed = report.read_verdicts(folder)
+    table, failed = read_verdicts(folder)
     assert failed == result.failed
     assert table.verdicts[0] == GAIN and len(table) == 2
     value = json.loads((folder / "verdicts.json").read_text(encoding="utf-8"))
@@ -106,10 +107,10 @@ def test_verdicts_can_be_read_back(folder: Path) -> None:
 )
 def test_no_report_or_a_damaged_one_is_an_error(tmp_path: Path, text: str) -> None:
     with pytest.raises(FileNotFoundError, match=r"no report in .* make reproduce"):
-        report.read_verdicts(tmp_path)
+        read_verdicts(tmp_path)
     (tmp_path / "verdicts.json").write_text(text)
     with pytest.raises(ValueError, match=r"verdicts.json is damaged .*make reproduce"):
-        report.read_verdicts(tmp_path)
+        read_verdicts(tmp_path)
 
 
 def test_preparing_removes_an_earlier_report_and_nothing_else(folder: Path) -> None:

@@ -25,9 +25,11 @@ from small_results import RESULTS, TINY, rows, trained_model
 from fl_meta.command_line.errors import explained
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.evidence import results
+from fl_meta.evidence.agreement import largest_difference
 from fl_meta.evidence.json_records import from_json
 from fl_meta.evidence.processes import ProcessEndedError, processes
 from fl_meta.evidence.recorded_table import recorded_table
+from fl_meta.evidence.result_files import ResultError, file_name, read_result, write_result
 from fl_meta.evidence.result_types import (
     ComparisonResult,
     DataFingerprint,
@@ -35,27 +37,19 @@ from fl_meta.evidence.result_types import (
     Result,
     TableOneResult,
 )
-from fl_meta.evidence.results import (
-    ResultError,
-    compute,
-    file_name,
-    largest_difference,
-    load_or_run,
-    read_result,
-    recorded,
-    write_result,
-)
+from fl_meta.evidence.results import compute, load_or_run, recorded
 from fl_meta.experiments.comparison_settings import COMPARISON, RECORDED_COMPARISON
 from fl_meta.experiments.heterogeneity_settings import RECORDED_HETEROGENEITY
 from fl_meta.experiments.outcomes import TableOneCell, TableOneOutcome
 from fl_meta.experiments.settings import Setting
-from fl_meta.experiments.table_one_settings import RECORDED_TABLE_ONE, TABLE_ONE, TableOne
+from fl_meta.experiments.table_one_settings import RECORDED_TABLE_ONE, TABLE_ONE, TABLE_ONE_DESIGNS, TableOne
 
 SMALL_COMPARISON = COMPARISON["smoke"]["writers"]
 ALL = [
     *[config for table in TABLE_ONE.values() for config in table.values()],
     *[config for table in COMPARISON.values() for config in table.values()],
     *RECORDED_TABLE_ONE.values(),
+    *TABLE_ONE_DESIGNS.values(),
     *RECORDED_COMPARISON.values(),
     RECORDED_HETEROGENEITY,
 ]
@@ -571,7 +565,8 @@ def test_results_of_different_things_are_not_compared(good: Result, field: str, 
 
 def test_the_table_of_everything_recorded_has_a_row_for_each_model_cell_and_method(tmp_path: Path) -> None:
     table = recorded_table(RESULTS)
-    files = list(RESULTS.glob("*.json"))
+    # A tuning is of validation clients.
+    files = [path for path in RESULTS.glob("*.json") if not path.name.startswith("tuning-")]
     assert set(table.file) == {path.name for path in files}
     assert not table.duplicated(["file", "entry"]).any()
     for kind, entries in (("table_one", 8), ("comparison", 13), ("heterogeneity", 48)):
@@ -597,7 +592,7 @@ def test_the_table_of_everything_recorded_has_a_row_for_each_model_cell_and_meth
 
 def test_recorded_experiments_are_known_without_torch() -> None:
     code = (
-        "import sys; from fl_meta.experiments import RECORDED_EXPERIMENTS as known; assert len(known) == 13\n"
+        "import sys; from fl_meta.experiments import RECORDED_EXPERIMENTS as known; assert len(known) == 24\n"
         "assert not {'torch', 'pandas', 'numpy'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)

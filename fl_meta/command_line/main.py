@@ -27,7 +27,7 @@ EXAMPLES = """\
 examples:
   fl-meta reproduce --profile smoke      does everything work? a few minutes
   fl-meta reproduce                      the laptop profile, about ten minutes on two cores
-  fl-meta verdicts                       the verdicts of the last report, as a table
+  fl-meta verdicts                       the recorded verdicts, and those of the last report
   fl-meta verdicts --json                the same for a program
   fl-meta play                           the playground as a page without code
   fl-meta data list                      the data sets: which are here, and how to get the others

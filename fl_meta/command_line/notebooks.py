@@ -21,7 +21,10 @@ others: the report shows the failing cell and its error, and the exit status is 
 
 The executed notebooks are in OUTPUT/notebooks, each with an HTML page beside it.
 """
-VERDICTS = "Show the verdicts of the last report."
+VERDICTS = """\
+Show the verdicts on claims 2 and 3 that the recorded results give, with effects in points, and
+below them those of the last report if there is one. docs/evidence.md explains them.
+"""
 PLAY = "Show the playground in the browser, without code. Other arguments go to Voilà: --port=8900"
 NOTEBOOKS = """\
 Each notebook NN_name.ipynb has its source NN_name.py beside it: the same cells as text, without
@@ -63,12 +66,14 @@ def add_commands(subcommands: Subcommands) -> None:
     add_folder(parser, "--notebooks", "notebooks", "folder of the notebooks")
     add_folder(parser, "--output", "build/report", "folder of the report")
 
-    parser = add_command(subcommands, "verdicts", _verdicts, "show the verdicts of the last report", VERDICTS)
+    summary = "show the recorded verdicts and those of the last report"
+    parser = add_command(subcommands, "verdicts", _verdicts, summary, VERDICTS)
     parser.add_argument(
         "--json",
         action="store_true",
-        help="a JSON list: claim, statement, dataset, verdict, effect, interval, …",
+        help="a JSON list: claim, statement, dataset, verdict, effect, interval, profile, …",
     )
+    add_folder(parser, "--results", "data/results", "folder of the recorded results")
     add_folder(parser, "--output", "build/report", "folder of the report")
 
     summary = "the playground as a page, without code (Voilà)"
@@ -129,13 +134,28 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 def _verdicts(options: argparse.Namespace) -> int:
     with bad_input():
+        from fl_meta.evidence.crossed_results import recorded_designs
+        from fl_meta.evidence.crossed_tables import evidence_table
+        from fl_meta.evidence.crossed_words import evidence_json, evidence_text
+        from fl_meta.evidence.verdicts import VerdictTable
         from fl_meta.reproduction import read_verdicts
 
-        verdicts, failed = read_verdicts(options.output)
+        evidence = evidence_table(recorded_designs(options.results).values())
+        table: VerdictTable | None = None
+        failed: tuple[str, ...] = ()
+        try:
+            table, failed = read_verdicts(options.output)
+        except FileNotFoundError as error:
+            if evidence.empty:
+                raise FileNotFoundError(f"{error}; nothing is recorded in {options.results} either") from error
     if options.json:
-        print_json([verdict.as_json() for verdict in verdicts])
+        print_json([*evidence_json(evidence), *(verdict.as_json() for verdict in table or ())])
     else:
-        print(verdicts)
+        if not evidence.empty:
+            print(f"recorded in {options.results}; effects and margins are points of accuracy\n")
+            print(f"{evidence_text(evidence)}\n")
+        if table is not None:
+            print(f"report in {options.output}\n\n{table}")
     if failed:
         print(f"fl-meta: these notebooks failed in that report: {', '.join(failed)}", file=sys.stderr)
     return 0

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fl_meta.command_line.arguments import Subcommands, add_command, add_folder, at_least_one
 from fl_meta.command_line.errors import bad_input
+from fl_meta.experiments.crossed_settings import Design
 from fl_meta.experiments.recorded import RECORDED_EXPERIMENTS
 from fl_meta.experiments.settings import PROFILES
+
+if TYPE_CHECKING:
+    from fl_meta.evidence.result_types import CrossedResult
 
 PUBLISHED = """\
 Train and score methods on a data set for which others published scores of the same methods, and
@@ -19,13 +25,18 @@ RECORD = """\
 Compute the experiments whose results the repository keeps, one file for each seed, several seeds
 at once. A file that exists is not computed again, so the same command continues after Ctrl-C, a
 kill or a crash. Only seeds that were being computed then are lost.
-All of them together take many hours. Real data sets are read from the folder $FL_META_DATA.
+All of them together take days. Real data sets are read from the folder $FL_META_DATA.
+
+An experiment whose name begins with crossed- is tuned first. Then replicates of all its folds are
+computed, at least 4 and at most 10, until every test has an interval that is narrow enough.
 
 names:
 """
 RERUN = """\
 Compute a recorded result again, from the config and the seed in its file, and say by how much the
 mean accuracies differ. Small differences count as agreement, because machines round differently.
+Of a crossed-….json they are also compared with the spread between the replicates that lie beside
+it. Of a tuning-….json it is said whether the same options are chosen.
 The data must be the same, by their sha256. The file is not changed.
 """
 
@@ -61,6 +72,12 @@ def add_commands(subcommands: Subcommands) -> None:
         metavar="N",
         help="processes at once, each for one seed (default: one more than cores)",
     )
+    parser.add_argument(
+        "--replicates",
+        type=at_least_one,
+        metavar="N",
+        help="of crossed-…: compute so many (default: until intervals are narrow enough)",
+    )
     add_folder(parser, "--results", "data/results", "folder of the results")
 
     summary = "compute a recorded result again and compare"
@@ -69,7 +86,7 @@ def add_commands(subcommands: Subcommands) -> None:
 
 
 def _published(options: argparse.Namespace) -> int:
-    from fl_meta.evidence import processes, results
+    from fl_meta.evidence import processes, result_files, results
     from fl_meta.experiments import published_scores
     from fl_meta.experiments.published_settings import BENCHMARKS
 
@@ -87,7 +104,7 @@ def _published(options: argparse.Namespace) -> int:
         # Loaded here, so that missing data are noticed now and not in another process.
         data = results.data_of(configs[0])
     computed, folder = [], options.results or results.own_folder()
-    with bad_input((results.ResultError, OSError)), bad_input((processes.ProcessEndedError,), status=1):
+    with bad_input((result_files.ResultError, OSError)), bad_input((processes.ProcessEndedError,), status=1):
         for config in configs:
             computed += results.load_or_run(config, range(options.seeds), folder)
     scores = published_scores.beside_published(configs[0].setting.dataset, computed)
@@ -98,7 +115,7 @@ def _published(options: argparse.Namespace) -> int:
 
 
 def _record(options: argparse.Namespace) -> int:
-    from fl_meta.evidence import processes, results
+    from fl_meta.evidence import crossed_recording, processes, result_files, results
 
     chosen = {
         name: config
@@ -114,25 +131,46 @@ def _record(options: argparse.Namespace) -> int:
         for config in {config.setting: config for config in chosen.values()}.values():
             results.data_of(config)
     for number, (name, config) in enumerate(chosen.items(), start=1):
-        seeds = range(config.folds)
         pool = processes.processes(options.workers) if options.workers else nullcontext()
         with (
-            bad_input((results.ResultError, OSError)),
+            bad_input((result_files.ResultError, OSError)),
             bad_input((processes.ProcessEndedError,), status=1),
             pool as executor,
         ):
-            results.load_or_run(config, seeds, options.results, executor=executor)
-        print(f"[{number}/{len(chosen)}] {name}: seeds 0 to {config.folds - 1} in {options.results}")
+            if isinstance(config, Design):
+                cells = crossed_recording.record_design(
+                    config, options.results, replicates=options.replicates, executor=executor
+                )
+                done = _how_precise(cells)
+            else:
+                results.load_or_run(config, range(config.folds), options.results, executor=executor)
+                done = f"seeds 0 to {config.folds - 1} in {options.results}"
+        print(f"[{number}/{len(chosen)}] {name}: {done}", flush=True)
     return 0
 
 
+def _how_precise(cells: Sequence[CrossedResult]) -> str:
+    """How many replicates of a design there are, and whether they are enough."""
+    from fl_meta.evidence import crossed_rules, crossed_statistics
+
+    folds = cells[0].config.folds
+    replicates = len(cells) // folds
+    done = f"{replicates} replicate{'s' if replicates > 1 else ''} of {folds} folds"
+    if replicates < crossed_statistics.LEAST_REPLICATES:
+        return f"{done}; there are no intervals with fewer than {crossed_statistics.LEAST_REPLICATES}"
+    if wide := crossed_rules.too_wide(cells):
+        return f"{done}; NOT narrow enough are the intervals of {', '.join(wide)}"
+    return f"{done}; every interval is narrow enough"
+
+
 def _rerun(options: argparse.Namespace) -> int:
-    from fl_meta.evidence import results
+    from fl_meta.evidence import agreement, result_files, results
 
     recorded = {}
     with bad_input():
         for path in options.files:
-            recorded[path] = result = results.read_result(path)
+            result = result_files.read_result(path)
+            recorded[path] = result, agreement.recorded_replicates(path, result)
             data = results.data_of(result.config)
             if data.fingerprint != result.data.sha256:
                 raise ValueError(
@@ -140,14 +178,11 @@ def _rerun(options: argparse.Namespace) -> int:
                     f"{data.name!r} here has {data.fingerprint}"
                 )
     status = 0
-    for path, result in recorded.items():
+    for path, (result, replicates) in recorded.items():
         again = results.compute(result.config, result.seed)
-        difference = results.largest_difference(result, again)
-        agrees = difference <= results.AGREEMENT
-        print(
-            f"{path}: {'agrees' if agrees else 'DOES NOT AGREE'}, the largest difference of a mean accuracy "
-            f"is {100 * difference:.2f} points ({100 * results.AGREEMENT:g} are allowed)",
-            flush=True,
-        )
-        status = status if agrees else 1
+        found = agreement.agreement(result, again, replicates)
+        print(f"{path}: {'agrees' if found.agrees else 'DOES NOT AGREE'}, {found.text}", flush=True)
+        if found.table:
+            print(f"{found.table}\n", flush=True)
+        status = status if found.agrees else 1
     return status

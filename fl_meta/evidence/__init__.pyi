@@ -10,23 +10,28 @@ from .comparison_verdicts import (
     in_points,
     not_run,
 )
-from .crossed_results import crossed_table, record_design, recorded_cells
+from .crossed_recording import record_design
+from .crossed_results import crossed_table, recorded_cells
 from .crossed_rules import CLAIM_TESTS, differences, is_precise
 from .crossed_statistics import CrossedEffect, crossed_mean
 from .crossed_tables import arm_table, as_verdicts, cause_table, evidence_table
 from .first_claim_verdicts import decide_claim_one
 from .recorded_table import recorded_table
+from .result_files import ResultError, file_name, read_result
 from .result_types import (
     BenchmarkResult,
     ComparisonResult,
     CrossedResult,
+    CrossedTableOneResult,
     HeterogeneityResult,
     Result,
     TableOneResult,
     TuningResult,
 )
-from .results import ResultError, file_name, load_or_run, own_folder, read_result, recorded
+from .results import load_or_run, own_folder, recorded
 from .statistics import holm, sign_flip_p, smallest_effect
+from .table_one_evidence import TableOneFinding, decide_crossed_table_one
+from .table_one_runs import recorded_table_one, table_one_spreads
 from .table_one_verdicts import decide_table_one, table_one_cells
 from .verdicts import Verdict, VerdictTable
 from .your_run import beside_recorded
@@ -41,9 +46,11 @@ __all__ = [
     "Contrast",
     "CrossedEffect",
     "CrossedResult",
+    "CrossedTableOneResult",
     "HeterogeneityResult",
     "Result",
     "ResultError",
+    "TableOneFinding",
     "TableOneResult",
     "TuningResult",
     "Verdict",
@@ -58,6 +65,7 @@ __all__ = [
     "crossed_table",
     "decide_claim_one",
     "decide_comparison",
+    "decide_crossed_table_one",
     "decide_recorded",
     "decide_table_one",
     "differences",
@@ -74,7 +82,9 @@ __all__ = [
     "recorded",
     "recorded_cells",
     "recorded_table",
+    "recorded_table_one",
     "sign_flip_p",
     "smallest_effect",
     "table_one_cells",
+    "table_one_spreads",
 ]

@@ -1,19 +1,17 @@
-"""Results of the crossed design: recording them until they are precise, and one tidy table of all."""
+"""Recorded results of the crossed design: by design, and one tidy table of all."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import Executor
+from collections.abc import Iterable, Sequence
+from itertools import count
 from pathlib import Path
 
 import pandas as pd
 
-from fl_meta.evidence.crossed_rules import is_precise
-from fl_meta.evidence.result_types import CrossedResult, TuningResult
-from fl_meta.evidence.results import file_name, load_or_run, read_result
-from fl_meta.experiments.crossed_settings import Crossed, Design, cell_seed
-
-LEAST_REPLICATES, MOST_REPLICATES = 4, 10
+from fl_meta.evidence.crossed_rules import LEAST_REPLICATES
+from fl_meta.evidence.result_files import ResultError, file_name, name_without_seed, read_result
+from fl_meta.evidence.result_types import CrossedResult, Result, TuningResult
+from fl_meta.experiments.crossed_settings import DESIGNS, Crossed, Design, cell_seed
 
 COLUMNS = (
     "dataset",
@@ -33,6 +31,16 @@ def with_choices(design: Design, tuning: Sequence[TuningResult]) -> Crossed:
     return Crossed(design, tuple(result.choices for result in tuning))
 
 
+def seeds_of(design: Design, replicates: Iterable[int]) -> list[int]:
+    """The seeds of all folds of some replicates, one replicate after the other.
+
+    Example:
+        >>> seeds_of(fl_meta.experiments.DESIGNS["unipen62-stable"], [0, 2])
+        [0, 1, 2, 6, 7, 8]
+    """
+    return [cell_seed(design, fold, number) for number in replicates for fold in range(design.folds)]
+
+
 def recorded_tuning(design: Design, folder: Path) -> list[TuningResult]:
     """The tuning of every fold of a design; empty if any is missing.
 
@@ -45,7 +53,7 @@ def recorded_tuning(design: Design, folder: Path) -> list[TuningResult]:
     paths = [folder / file_name(design, fold) for fold in range(design.folds)]
     if not all(path.exists() for path in paths):
         return []
-    return [result for result in map(read_result, paths) if isinstance(result, TuningResult)]
+    return [result for result in map(_read, paths) if isinstance(result, TuningResult)]
 
 
 def recorded_cells(design: Design, folder: Path) -> list[CrossedResult]:
@@ -61,49 +69,26 @@ def recorded_cells(design: Design, folder: Path) -> list[CrossedResult]:
     """
     if not (tuning := recorded_tuning(design, folder)):
         return []
-    config, cells = with_choices(design, tuning), list[CrossedResult]()
-    for replicate in range(MOST_REPLICATES):
-        seeds = [cell_seed(design, fold, replicate) for fold in range(design.folds)]
-        paths = [folder / file_name(config, seed) for seed in seeds]
+    name, cells = name_without_seed(with_choices(design, tuning)), list[CrossedResult]()
+    for replicate in count():
+        paths = [folder / f"{name}-seed{seed}.json" for seed in seeds_of(design, [replicate])]
         if not all(path.exists() for path in paths):
             break
-        cells += [result for result in map(read_result, paths) if isinstance(result, CrossedResult)]
+        cells += [result for result in map(_read, paths) if isinstance(result, CrossedResult)]
     return cells
 
 
-def record_design(
-    design: Design,
-    folder: Path,
-    *,
-    replicates: int | None = None,
-    executor: Executor | None = None,
-    progress: bool = True,
-) -> list[CrossedResult]:
-    """Tune a design and compute its cells until every interval is narrow enough; what is there is kept.
-
-    Replicates are added to all folds at a time, at least `LEAST_REPLICATES` and at most `MOST_REPLICATES`,
-    until `is_precise`. That rule sees the widths of the intervals and not the effects.
-
-    Args:
-        replicates: compute so many instead.
-        executor: as in `load_or_run`.
+def recorded_designs(folder: Path) -> dict[str, list[CrossedResult]]:
+    """The cells of every design of which the folder has enough replicates for a verdict, by its name.
 
     Raises:
-        ResultError: if a file in the folder cannot be used.
-        Exception: the first error of a cell.
+        ResultError: if a file cannot be used.
 
     Example:
-        >>> cells = record_design(DESIGNS["writers-stable"], own_folder())  # doctest: +SKIP
+        >>> evidence = evidence_table(recorded_designs(Path("data/results")).values())  # doctest: +SKIP
     """
-    tuning = load_or_run(design, range(design.folds), folder, executor=executor, progress=progress)
-    config, cells = with_choices(design, tuning), list[CrossedResult]()
-    for replicate in range(MOST_REPLICATES if replicates is None else replicates):
-        enough = replicates is None and replicate >= LEAST_REPLICATES
-        if enough and is_precise(cells):
-            break
-        seeds = [cell_seed(design, fold, replicate) for fold in range(design.folds)]
-        cells += load_or_run(config, seeds, folder, executor=executor, progress=progress)
-    return cells
+    cells = {name: recorded_cells(design, folder) for name, design in DESIGNS.items()}
+    return {name: some for name, some in cells.items() if len(some) >= LEAST_REPLICATES * DESIGNS[name].folds}
 
 
 def crossed_table(folder: str | Path) -> pd.DataFrame:
@@ -123,9 +108,17 @@ def crossed_table(folder: str | Path) -> pd.DataFrame:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder.absolute()}; give a folder of result files")
-    results = map(read_result, sorted(folder.glob("crossed-*.json")))
+    results = map(_read, sorted(folder.glob("crossed-*.json")))
     tables = [_rows(result) for result in results if isinstance(result, CrossedResult)]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
+
+
+def _read(path: Path) -> Result:
+    """The result in a file, unless the file's name is that of another one."""
+    result = read_result(path)
+    if path.name != file_name(result.config, result.seed):
+        raise ResultError(f"{path} is of another experiment; delete it to compute it again")
+    return result
 
 
 def _rows(result: CrossedResult) -> pd.DataFrame:

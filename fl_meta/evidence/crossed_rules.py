@@ -12,9 +12,8 @@
   and the 90 % interval lies within ± the margin (two one-sided tests). **Undecided**: anything else.
 - **Premise not met**: claim 2b is about a model that was tuned for global accuracy and is better in it. Where
   the rival's initial accuracy is not above Reptile's, there is nothing to test.
-- Where tuning chose as much local work for Reptile as for FedAvg, in all folds, as many rounds are as many
-  gradients (within 6 %), and the comparison at equal gradients is left out: it would be counted twice.
-- Replicates are added until every half-width of a claim's 95 % interval is below its margin (`is_precise`).
+- Replicates are added until every half-width of a claim's 95 % interval is below its margin (`is_precise`),
+  at least 4 and at most 10.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ from fl_meta.evidence.result_types import CrossedResult
 from fl_meta.experiments.crossed_settings import (
     CENTRALIZED_SGD,
     CONTINUED,
-    CONTINUED_GRADIENTS,
     FEDAVG,
     FEDSGD,
     REPTILE,
@@ -45,6 +43,7 @@ from fl_meta.experiments.outcomes import CrossedArm, Measure
 from fl_meta.support.array_types import FloatArray
 
 LEVEL = 0.05
+LEAST_REPLICATES, MOST_REPLICATES = 4, 10
 MARGIN, WIDE_MARGIN = 0.5, 1.0  # points
 WIDE_DATASETS = ("unipen62",)
 VERDICTS = (
@@ -78,9 +77,11 @@ class ClaimTest:
     premise: bool = False
 
 
-def _second_stage(claim: str, budget: str, continued: str, measure: Measure) -> ClaimTest:
-    statement = f"After FedAvg, Reptile with Adam gives a better {measure} model than as many more {budget}"
-    return ClaimTest(claim, f"{statement} of FedAvg", REPTILE, continued, measure)
+def _second_stage(measure: Measure) -> ClaimTest:
+    statement = (
+        f"After FedAvg, Reptile with Adam gives a better {measure} model than as many more rounds of it"
+    )
+    return ClaimTest(f"2a-{measure}", statement, REPTILE, CONTINUED, measure)
 
 
 def _global_accuracy(claim: str, rival: str) -> ClaimTest:
@@ -91,10 +92,8 @@ def _global_accuracy(claim: str, rival: str) -> ClaimTest:
 
 _CENTRALIZED_MATCHED, _FEDAVG_MATCHED = matched_arms(CENTRALIZED_SGD)
 CLAIM_TESTS = (
-    _second_stage("2a-initial", "rounds", CONTINUED, "initial"),
-    _second_stage("2a-personalized", "rounds", CONTINUED, "personalized"),
-    _second_stage("2a-gradients-initial", "gradients", CONTINUED_GRADIENTS, "initial"),
-    _second_stage("2a-gradients-personalized", "gradients", CONTINUED_GRADIENTS, "personalized"),
+    _second_stage("initial"),
+    _second_stage("personalized"),
     _global_accuracy("2b-FedSGD", FEDSGD),
     _global_accuracy("2b-small-E", SMALL_E),
     ClaimTest(
@@ -149,16 +148,11 @@ def differences(
         arms = {arm.name: arm for arm in cell.arms}
 
         def mean(names: Sequence[str], arms: Mapping[str, CrossedArm] = arms) -> FloatArray:
-            values: FloatArray = np.mean([arms[_kept(n, arms)].accuracy_of(measure) for n in names], axis=0)
+            values: FloatArray = np.mean([arms[name].accuracy_of(measure) for name in names], axis=0)
             return values
 
         by_fold.setdefault(cell.seed % cell.config.folds, []).append(100 * (mean(better) - mean(worse)))
     return [np.array(by_fold[fold]) for fold in sorted(by_fold)]
-
-
-def _kept(name: str, arms: Mapping[str, CrossedArm]) -> str:
-    # Where as many rounds are as many gradients, the cell has that model once.
-    return CONTINUED if name == CONTINUED_GRADIENTS and name not in arms else name
 
 
 def margin_of(cells: Sequence[CrossedResult], claim: str = "") -> float:
@@ -196,8 +190,19 @@ def is_precise(cells: Sequence[CrossedResult]) -> bool:
         >>> is_precise(recorded_cells(design, folder))  # doctest: +SKIP
         True
     """
+    return not too_wide(cells)
+
+
+def too_wide(cells: Sequence[CrossedResult]) -> list[str]:
+    """The tests whose 95 % interval is not narrower to each side than their margin.
+
+    Example:
+        >>> too_wide(recorded_cells(design, folder))  # doctest: +SKIP
+        ['3-matched']
+    """
+    wide = []
     for test in claim_tests(cells):
         interval = crossed_mean(differences(cells, [test.better], [test.worse], test.measure)).interval()
         if (interval.high - interval.low) / 2 >= margin_of(cells, test.claim):
-            return False
-    return True
+            wide.append(test.claim)
+    return wide

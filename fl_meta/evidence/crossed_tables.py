@@ -57,7 +57,7 @@ def cause_table(designs: Iterable[Sequence[CrossedResult]]) -> pd.DataFrame:
 def arm_table(designs: Iterable[Sequence[CrossedResult]]) -> pd.DataFrame:
     """Every arm of the second stage minus FedAvg continued as before, with 95 % intervals, in points.
 
-    The columns are dataset, regime, arm, measure, effect, low, high.
+    The columns are dataset, regime, replicates, clients, arm, measure, effect, low and high.
 
     Example:
         >>> arms = arm_table([recorded_cells(design, folder)])  # doctest: +SKIP

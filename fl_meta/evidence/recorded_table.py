@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from fl_meta.evidence.result_files import read_result
 from fl_meta.evidence.result_types import (
     BenchmarkResult,
     ComparisonResult,
+    CrossedResult,
+    CrossedTableOneResult,
     HeterogeneityResult,
     Result,
     TableOneResult,
 )
-from fl_meta.evidence.results import read_result
 from fl_meta.experiments.heterogeneity_settings import KNOBS
 from fl_meta.experiments.outcomes import Personalized
 from fl_meta.experiments.published_scores import ADAPTED, AS_RELEASED
@@ -26,10 +28,12 @@ COLUMNS = ("file", "kind", "dataset", "model", "seed", "entry", "initial", "pers
 def recorded_table(folder: str | Path) -> pd.DataFrame:
     """Every result file in a folder as rows of one table.
 
-    There is one row per file and trained model (comparison), cell (Table 1, heterogeneity) or method
-    (benchmark). The columns are file, kind, dataset, model (the network), seed, entry (which model, cell or
-    method), initial and personalized (mean accuracy by client, in [0, 1]; of a benchmark, of the clients seen
-    in training; NaN if it was not measured) and clients (how many the means are over).
+    There is one row per file and trained model (comparison, crossed design), cell (Table 1, whose crossed
+    cells have two; heterogeneity) or method (benchmark); a tuning has none. The columns are file, kind,
+    dataset, model (the network), seed,
+    entry (which model, cell or method), initial and personalized (mean accuracy by client, in [0, 1]; of a
+    benchmark, of the clients seen in training; NaN if it was not measured) and clients (how many the means
+    are over).
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -57,9 +61,17 @@ def _entries(result: Result) -> Iterator[tuple[str, float, float, int]]:
         case TableOneResult():
             for cell in result.cells:
                 yield _means(f"{cell.clients_per_round} clients, E = {cell.local_epochs}", cell)
+        case CrossedTableOneResult():
+            for crossed_cell in result.cells:
+                entry = f"{crossed_cell.clients_per_round} clients, E = {crossed_cell.local_epochs}"
+                yield _means(f"{entry}, equal rounds", crossed_cell.equal_rounds)
+                yield _means(f"{entry}, equal work", crossed_cell.equal_work)
         case ComparisonResult():
             for model in result.models:
                 yield _means(model.name, model)
+        case CrossedResult():
+            for arm in result.arms:
+                yield _means(arm.name, arm)
         case HeterogeneityResult():
             for grid_cell in result.cells:
                 knobs = ", ".join(f"{knob} = {getattr(grid_cell, knob):g}" for knob in KNOBS)

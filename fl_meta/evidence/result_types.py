@@ -11,16 +11,17 @@ from fl_meta.experiments.outcomes import (
     BenchmarkOutcome,
     ComparisonOutcome,
     CrossedOutcome,
+    CrossedTableOneOutcome,
     HeterogeneityOutcome,
     TableOneOutcome,
     TuningOutcome,
 )
 from fl_meta.experiments.published_settings import Benchmark
-from fl_meta.experiments.table_one_settings import TableOne
+from fl_meta.experiments.table_one_settings import CrossedTableOne, TableOne
 
 USUAL_MODELS = ("mlp", "char_mlp")
 
-Experiment = TableOne | Comparison | Benchmark | Heterogeneity | Design | Crossed
+Experiment = TableOne | CrossedTableOne | Comparison | Benchmark | Heterogeneity | Design | Crossed
 """The configuration of an experiment."""
 
 
@@ -39,7 +40,7 @@ class Result:
 
     Attributes:
         format: version of the file format.
-        kind: a name in `EXPERIMENTS`.
+        kind: a name in `KINDS`.
         fl_meta: version of this package.
         torch: version of PyTorch.
         machine: processor, number of cores and operating system.
@@ -70,6 +71,13 @@ class TableOneResult(TableOneOutcome, Result):
     """Table 1 for one seed."""
 
     config: TableOne
+
+
+@dataclass(frozen=True)
+class CrossedTableOneResult(CrossedTableOneOutcome, Result):
+    """Table 1 for one fold and replicate."""
+
+    config: CrossedTableOne
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,7 @@
-"""Results of experiments as files: computed once, read again, recomputed and compared."""
+"""Results of experiments: computed once, kept as files, read again."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import platform
 import tempfile
@@ -18,24 +16,33 @@ from concurrent.futures import (
     as_completed,
 )
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from statistics import fmean
-from typing import Any, Never, overload
+from typing import Any, overload
 
 import torch
 from tqdm import tqdm
 
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.evidence.json_records import FieldError, from_json
 from fl_meta.evidence.locks import alone, remove_stale
 from fl_meta.evidence.processes import OwnProcesses, ProcessEndedError, processes, undisturbed
+from fl_meta.evidence.result_files import (
+    FORMAT,
+    KINDS,
+    ResultError,
+    file_name,
+    kind_of,
+    name_without_seed,
+    read_result,
+    write_result,
+)
 from fl_meta.evidence.result_types import (
     BenchmarkResult,
     ComparisonResult,
     CrossedResult,
+    CrossedTableOneResult,
     DataFingerprint,
     Experiment,
     HeterogeneityResult,
@@ -51,28 +58,17 @@ from fl_meta.experiments.crossed_settings import Crossed, Design
 from fl_meta.experiments.crossed_tuning import tune
 from fl_meta.experiments.heterogeneity import heterogeneity
 from fl_meta.experiments.heterogeneity_settings import Heterogeneity
-from fl_meta.experiments.outcomes import Accuracies
 from fl_meta.experiments.published_scores import benchmark, clients_of_row
 from fl_meta.experiments.published_settings import Benchmark
-from fl_meta.experiments.table_one import table_one
-from fl_meta.experiments.table_one_settings import TableOne
-from fl_meta.support.atomic_files import write_atomically
+from fl_meta.experiments.table_one import crossed_table_one, table_one
+from fl_meta.experiments.table_one_settings import CrossedTableOne, TableOne
 from fl_meta.support.folders import cache_folder, named_folder
-
-FORMAT = 1
-AGREEMENT = 0.02  # largest difference in a mean accuracy that rounding on another machine may cause
-
-
-class ResultError(ValueError):
-    """A result file that cannot be used: it is damaged or belongs to something else."""
 
 
 @dataclass(frozen=True)
 class ExperimentKind:
-    """A kind of experiment: its types, and how to load its clients and to run it for a seed."""
+    """How to load the clients of a kind of experiment, and to run it for a seed."""
 
-    config: type[Experiment]
-    result: type[Result]
     data: Callable[[Any], FederatedDataset]
     run: Callable[[Any, int], Any]
 
@@ -82,19 +78,15 @@ def _clients(config: Experiment) -> FederatedDataset:
 
 
 EXPERIMENTS = {
-    "table_one": ExperimentKind(TableOne, TableOneResult, _clients, table_one),
-    "comparison": ExperimentKind(Comparison, ComparisonResult, _clients, compare),
-    "benchmark": ExperimentKind(Benchmark, BenchmarkResult, clients_of_row, benchmark),
+    "table_one": ExperimentKind(_clients, table_one),
+    "comparison": ExperimentKind(_clients, compare),
+    "benchmark": ExperimentKind(clients_of_row, benchmark),
     # Its cells have many data sets. The result names the one in which all knobs are 1.
-    "heterogeneity": ExperimentKind(Heterogeneity, HeterogeneityResult, _clients, heterogeneity),
-    "tuning": ExperimentKind(Design, TuningResult, _clients, tune),
-    "crossed": ExperimentKind(Crossed, CrossedResult, _clients, crossed),
+    "heterogeneity": ExperimentKind(_clients, heterogeneity),
+    "tuning": ExperimentKind(_clients, tune),
+    "crossed": ExperimentKind(_clients, crossed),
+    "crossed_table_one": ExperimentKind(_clients, crossed_table_one),
 }
-
-
-def kind_of(config: Experiment) -> str:
-    """The name of the experiment's kind, as in files."""
-    return next(name for name, kind in EXPERIMENTS.items() if isinstance(config, kind.config))
 
 
 def data_of(config: Experiment) -> FederatedDataset:
@@ -107,7 +99,7 @@ def compute(config: Experiment, seed: int) -> Result:
     begin = time.perf_counter()
     kind, data = kind_of(config), data_of(config)
     outcome = EXPERIMENTS[kind].run(config, seed)
-    return EXPERIMENTS[kind].result(
+    return KINDS[kind][1](
         format=FORMAT,
         kind=kind,
         config=config,
@@ -121,49 +113,6 @@ def compute(config: Experiment, seed: int) -> Result:
     )
 
 
-def file_name(config: Experiment, seed: int) -> str:
-    """The name of a result file: what it is of, and 8 digits that change with every field of the config.
-
-    Example:
-        >>> file_name(fl_meta.experiments.RECORDED_COMPARISON["unipen62"], seed=0)
-        'comparison-unipen62-mlp-3c231648-seed0.json'
-    """
-    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:8]
-    return f"{kind_of(config)}-{config.setting.dataset}-{config.setting.model}-{digest}-seed{seed}.json"
-
-
-def read_result(path: Path) -> Result:
-    """Read a result file.
-
-    Raises:
-        ResultError: if the file is damaged or has another format; the message names file and field.
-
-    Example:
-        >>> result = read_result(Path("data/results", file_name(config, seed=0)))  # doctest: +SKIP
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-        if type(value) is not dict or not value.keys() >= {"format", "kind"}:
-            raise FieldError("", "an object with the fields format and kind", value)
-        if value["format"] == FORMAT:
-            if value["kind"] not in tuple(EXPERIMENTS):
-                raise FieldError("kind", f"one of {', '.join(EXPERIMENTS)}", value["kind"])
-            return from_json(EXPERIMENTS[value["kind"]].result, value)
-    except (OSError, ValueError) as error:
-        raise ResultError(f"{path} is not a result file: {error}; delete it to compute it again") from error
-    raise ResultError(f"{path} has format {value['format']}; this version reads format {FORMAT}")
-
-
-def _refuse_constant(name: str) -> Never:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def write_result(result: Result, path: Path) -> None:
-    """Write a result atomically; a number that is not finite is a ValueError."""
-    text = json.dumps(asdict(result), ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
 Seeds = Sequence[int]
 
 
@@ -171,6 +120,15 @@ Seeds = Sequence[int]
 def load_or_run(
     config: TableOne, seeds: Seeds, folder: Path, *, executor: Executor | None = None, progress: bool = True
 ) -> list[TableOneResult]: ...
+@overload
+def load_or_run(
+    config: CrossedTableOne,
+    seeds: Seeds,
+    folder: Path,
+    *,
+    executor: Executor | None = None,
+    progress: bool = True,
+) -> list[CrossedTableOneResult]: ...
 @overload
 def load_or_run(
     config: Comparison, seeds: Seeds, folder: Path, *, executor: Executor | None = None, progress: bool = True
@@ -216,7 +174,7 @@ def load_or_run(
         >>> results[0].model_named("FedAvg").accuracy_of("personalized").mean()  # doctest: +SKIP
     """
     results = _in_folder(config, seeds, folder)
-    lock = folder / f".{file_name(config, 0).removesuffix('-seed0.json')}.lock"
+    lock = folder / f".{name_without_seed(config)}.lock"
     if len(results) == len(seeds):
         remove_stale(lock)
     else:
@@ -256,7 +214,7 @@ def _computed(
         here = executor is None or isinstance(pool, OwnProcesses | ProcessPoolExecutor | ThreadPoolExecutor)
         task = partial(_compute_and_write, folder.absolute()) if here else compute
         futures: dict[Future[Result], int] = {pool.submit(task, config, seed): seed for seed in seeds}
-        title = f"{config.setting.dataset}, {config.setting.model}"
+        title = _title(config)
         try:
             for future in tqdm(
                 as_completed(futures), title, len(futures), False, unit="seed", disable=not progress
@@ -283,6 +241,16 @@ def _computed(
     if errors:
         raise errors[0]
     return results
+
+
+def _title(config: Experiment) -> str:
+    """The title of the progress bar."""
+    parts = [config.setting.dataset, config.setting.model]
+    if isinstance(config, Design):
+        parts += [config.regime, "tuning"]
+    if isinstance(config, Crossed):
+        parts += [config.design.regime]
+    return ", ".join(parts)
 
 
 def _compute_and_write(folder: Path, config: Experiment, seed: int) -> Result:
@@ -337,36 +305,3 @@ def own_folder() -> Path:
         >>> results = sorted(own_folder().glob("*.json"))
     """
     return named_folder("FL_META_EXPERIMENTS") or cache_folder() / "experiments"
-
-
-def largest_difference(result: Result, other: Result) -> float:
-    """The largest difference in any mean accuracy of two results; 0.02 are two points.
-
-    Raises:
-        ResultError: if they are not of the same experiment, seed and data.
-    """
-    for field in ("kind", "config", "seed", "data"):
-        ours, theirs = getattr(result, field), getattr(other, field)
-        if ours != theirs:
-            raise ResultError(f"the results differ in {field}: {ours} and {theirs}")
-    differences = (
-        abs(fmean(a) - fmean(b))
-        for ours, theirs in zip(_accuracies(result), _accuracies(other), strict=True)
-        for a, b in zip(ours, theirs, strict=True)
-    )
-    return max(differences, default=0.0)
-
-
-def _accuracies(result: Result) -> list[Accuracies]:
-    match result:
-        case TableOneResult() | HeterogeneityResult():
-            return [cell.accuracy for cell in result.cells]
-        case CrossedResult():
-            return [arm.accuracy for arm in result.arms]
-        case TuningResult():
-            return [((choice.validation,),) for tried in result.search.values() for choice in tried]
-        case ComparisonResult():
-            return [model.accuracy for model in result.models]
-        case BenchmarkResult():
-            return [method.accuracy for method in result.methods]
-    raise TypeError(f"a result of an unknown kind: {type(result).__name__}")

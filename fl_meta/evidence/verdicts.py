@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from fl_meta.experiments.settings import PROFILES, RECORDED
+from fl_meta.support.text_table import aligned
 
 LEVEL = 0.05  # significance level for corrected p values
 MARKS = {
@@ -156,18 +157,13 @@ class VerdictTable:
     def __str__(self) -> str:
         if not self.verdicts:
             return "(no verdicts)"
-        rows = [("claim", "data set", "verdict", "effect", "interval", "unit", "profile")]
+        rows = []
         for verdict in self.verdicts:
             dataset = ", ".join(filter(None, (verdict.dataset, verdict.regime)))
             mark = f"{MARKS[verdict.verdict]} {verdict.verdict}"
             numbers = verdict.numbers()
             rows.append((verdict.claim, dataset, mark, *numbers, verdict.unit, verdict.profile))
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        rows.insert(1, tuple("─" * width for width in widths))  # type: ignore[arg-type]
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        )
+        return aligned(("claim", "data set", "verdict", "effect", "interval", "unit", "profile"), rows)
 
     def to_html(self) -> str:
         """The table as HTML with inline styles."""

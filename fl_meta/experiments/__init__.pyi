@@ -20,7 +20,13 @@ from .published_settings import BENCHMARKS, Benchmark
 from .recorded import RECORDED_EXPERIMENTS
 from .settings import FIRST_LOOK, RECORDED, Setting, for_profile
 from .table_one import PAPER_TABLE_ONE
-from .table_one_settings import RECORDED_TABLE_ONE, TABLE_ONE, TableOne
+from .table_one_settings import (
+    RECORDED_TABLE_ONE,
+    TABLE_ONE,
+    TABLE_ONE_DESIGNS,
+    CrossedTableOne,
+    TableOne,
+)
 from .trajectories import BATCH_SIZE, Snapshot, accuracies, path
 
 __all__ = [
@@ -47,9 +53,11 @@ __all__ = [
     "REPTILE",
     "SMALL_E",
     "TABLE_ONE",
+    "TABLE_ONE_DESIGNS",
     "Benchmark",
     "Comparison",
     "Crossed",
+    "CrossedTableOne",
     "Design",
     "Heterogeneity",
     "Setting",

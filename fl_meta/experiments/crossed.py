@@ -10,11 +10,8 @@ from fl_meta.algorithms.stages import Stage
 from fl_meta.experiments.comparison import geometric
 from fl_meta.experiments.crossed_settings import (
     CENTRALIZED,
-    CONTINUED,
-    CONTINUED_GRADIENTS,
     FEDAVG,
     FEDSGD,
-    REPTILE,
     SERVERS,
     SMALL_E,
     UPDATES,
@@ -69,17 +66,12 @@ class Cell:
         first = self.choices[FEDAVG]
         fedavg = self._path(FEDAVG, fold.fedavg_stage(first.rate, first.rounds))
         start = fedavg[-1]
-        reptile_gradients = 0
         for update in UPDATES:
             for server in SERVERS:
                 choice = self.choices[second_stage_arm(update, server)]
-                stage = fold.second_stage(update, server, choice.rate, choice.work, first.rate)
+                stage = fold.second_stage(update, server, choice.rate, first.rate)
                 (end,) = training_path(fold.model, fold.train, stage, self.seed, [stage.rounds], start)
                 self._keep(choice.arm, end, choice)
-                if choice.arm == REPTILE and choice.work < 1:
-                    reptile_gradients = end.local_gradients
-        if reptile_gradients:
-            self._equal_gradients(start, reptile_gradients)
         for arm, stage_of in ((FEDSGD, fold.fedsgd_stage), (SMALL_E, fold.small_e_stage)):
             choice = self.choices[arm]
             stage = stage_of(choice.rate, first.rate, choice.rounds)
@@ -105,16 +97,6 @@ class Cell:
         self.curves[arm] = tuple(points)
         self._keep(arm, snapshots[-1], choice)
         return snapshots
-
-    def _equal_gradients(self, start: Snapshot, gradients: int) -> None:
-        """FedAvg continued, after as many gradients as Reptile took in all its rounds."""
-        fold, choice = self.fold, self.choices[CONTINUED]
-        stage = fold.second_stage(
-            "FedAvg", "SGD as before", choice.rate, choice.work, self.choices[FEDAVG].rate
-        )
-        rounds = training_path(fold.model, fold.train, stage, self.seed, range(1, stage.rounds + 1), start)
-        end = next(snapshot for snapshot in rounds if snapshot.local_gradients >= gradients)
-        self._keep(CONTINUED_GRADIENTS, end, choice)
 
     def _centralized(self, arm: str, fedavg: Sequence[Snapshot]) -> None:
         """A centralized model at its best, and matched to FedAvg's at equal initial accuracy."""

@@ -67,17 +67,15 @@ class Fold:
         """FedAvg before the fork."""
         return self._stage(self._fedavg(self.design.local_epochs, client_rate, SGD(1.0, MOMENTUM)), rounds)
 
-    def second_stage(
-        self, update: Update, server: Server, rate: float, work: float, client_rate: float
-    ) -> Stage:
-        """An arm of the second stage; `work` is the share of FedAvg's local work that it does."""
+    def second_stage(self, update: Update, server: Server, rate: float, client_rate: float) -> Stage:
+        """An arm of the second stage."""
         optimizer = Adam(rate) if server == "Adam" else SGD(rate, MOMENTUM)
         if update == "FedAvg":
-            algorithm = self._fedavg(max(1, round(self.design.local_epochs * work)), client_rate, optimizer)
+            algorithm = self._fedavg(self.design.local_epochs, client_rate, optimizer)
         else:
             # As many steps as FedAvg's epochs are for the mean training client.
             batches = float(np.ceil(self.train.train_counts / BATCH_SIZE).mean())
-            steps = max(1, round(self.design.local_epochs * batches * work))
+            steps = round(self.design.local_epochs * batches)
             algorithm = reptile(steps, client=SGD(client_rate), server=optimizer, batch_size=BATCH_SIZE)
         return self._stage(algorithm, self.design.second_stage_rounds)
 

@@ -43,7 +43,6 @@ class Trial:
     """One option of an arm, trained with every tuning replicate."""
 
     rate: float
-    work: float
     validation: float
     ended: Ended = "fixed"
     curve: Curve = field(default_factory=list)
@@ -52,7 +51,7 @@ class Trial:
     def as_tried(self) -> TriedRate:
         """The trial as the result file keeps it."""
         rounds = self.curve[-1][0] if self.curve else 0
-        return TriedRate(self.rate, self.work, round(self.validation, 5), rounds)
+        return TriedRate(self.rate, round(self.validation, 5), rounds)
 
 
 def tune(design: Design, seed: int) -> TuningOutcome:
@@ -81,27 +80,27 @@ class Tuning:
         design, fold = self.design, self.fold
         every = (design.most_rounds, design.every)
 
-        def fedavg(rate: float) -> list[Trial]:
-            return [self._until_flat(fold.fedavg_stage(rate, design.most_rounds), fold.train, rate, *every)]
+        def fedavg(rate: float) -> Trial:
+            return self._until_flat(fold.fedavg_stage(rate, design.most_rounds), fold.train, rate, *every)
 
         start = self._tune(FEDAVG, design.client_rates, fedavg)
         for update in UPDATES:
             for server in SERVERS:
 
-                def arm(rate: float, update: Update = update, server: Server = server) -> list[Trial]:
-                    works = (1.0,) if server == "SGD as before" else design.work
-                    stages = {w: fold.second_stage(update, server, rate, w, start.rate) for w in works}
-                    return [self._second_stage(stage, start, rate, work) for work, stage in stages.items()]
+                def arm(rate: float, update: Update = update, server: Server = server) -> Trial:
+                    return self._second_stage(
+                        fold.second_stage(update, server, rate, start.rate), start, rate
+                    )
 
                 grids = {"SGD as before": (1.0,), "SGD, smaller rate": design.smaller_rates}
                 # The rate as before, 1, is not a smaller one.
                 below = 1.0 if server == "SGD, smaller rate" else np.inf
                 self._tune(second_stage_arm(update, server), grids.get(server, design.adam_rates), arm, below)
 
-        def rival(stage_of: Callable[[float, float, int], Stage]) -> Callable[[float], list[Trial]]:
-            def train(rate: float) -> list[Trial]:
+        def rival(stage_of: Callable[[float, float, int], Stage]) -> Callable[[float], Trial]:
+            def train(rate: float) -> Trial:
                 stage = stage_of(rate, start.rate, design.most_rounds)
-                return [self._until_flat(stage, fold.train, rate, *every, start.snapshots)]
+                return self._until_flat(stage, fold.train, rate, *every, start.snapshots)
 
             return train
 
@@ -115,12 +114,12 @@ class Tuning:
         design, fold = self.design, self.fold
         tried: dict[float, Trial] = {}
 
-        def train(arm: str, rate: float) -> list[Trial]:
+        def train(arm: str, rate: float) -> Trial:
             stage = fold.centralized_stage(arm, rate, design.most_steps)
             trial = self._until_flat(stage, fold.pool, rate, design.most_steps, design.every_step)
             if arm == CENTRALIZED_SGD:
                 tried[rate] = trial
-            return [trial]
+            return trial
 
         sgd, adam = (partial(train, arm) for arm in (CENTRALIZED_SGD, CENTRALIZED_ADAM))
         best = self._tune(CENTRALIZED_SGD, design.centralized_rates, sgd)
@@ -139,11 +138,11 @@ class Tuning:
         self,
         arm: str,
         grid: Sequence[float],
-        train: Callable[[float], list[Trial]],
+        train: Callable[[float], Trial],
         below: float = np.inf,
     ) -> Trial:
         """Try every rate of the grid, extend it if its end is the best, and choose."""
-        trials = [trial for rate in grid for trial in train(rate)]
+        trials = [train(rate) for rate in grid]
         rates = list(grid)
         for _ in range(MOST_EXTENSIONS if len(grid) > 1 else 0):
             best = max(trials, key=lambda trial: trial.validation)
@@ -151,7 +150,7 @@ class Tuning:
             if further is None or further >= below:
                 break
             rates = sorted([*rates, further])
-            trials += train(further)
+            trials.append(train(further))
         best = max(trials, key=lambda trial: trial.validation)
         self.search[arm] = tuple(trial.as_tried() for trial in trials)
         if not best.snapshots:
@@ -176,7 +175,7 @@ class Tuning:
             values[further] = personalized(further)
         rate = max(values, key=values.__getitem__)
         rounds = trial.curve[-1][0] if trial.curve else design.second_stage_rounds
-        self.choices.append(Choice(arm, trial.rate, trial.work, rounds, trial.ended, rate))
+        self.choices.append(Choice(arm, trial.rate, rounds, trial.ended, rate))
         if trial.curve:
             self.curves[arm] = tuple((number, round(accuracy, 5)) for number, accuracy in trial.curve)
 
@@ -213,17 +212,17 @@ class Tuning:
             paths = self._paths(stage, data, every, starts)
             curve, snapshots, ended = train_until_flat(paths, score, most, every)
         except TrainingDivergedError:
-            return Trial(rate, 1.0, 0.0)
-        return Trial(rate, 1.0, late_mean(curve), ended, curve, snapshots)
+            return Trial(rate, 0.0)
+        return Trial(rate, late_mean(curve), ended, curve, snapshots)
 
-    def _second_stage(self, stage: Stage, start: Trial, rate: float, work: float) -> Trial:
+    def _second_stage(self, stage: Stage, start: Trial, rate: float) -> Trial:
         """Train from FedAvg's models; what counts is the personalized accuracy at the end."""
         try:
             paths = self._paths(stage, self.fold.train, stage.rounds, start.snapshots)
             snapshots = [next(path) for path in paths]
         except TrainingDivergedError:
-            return Trial(rate, work, 0.0)
-        return Trial(rate, work, self._mean(snapshots, start.rate), snapshots=snapshots)
+            return Trial(rate, 0.0)
+        return Trial(rate, self._mean(snapshots, start.rate), snapshots=snapshots)
 
 
 def _beyond(rates: Sequence[float], best: float) -> float | None:

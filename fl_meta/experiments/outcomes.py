@@ -21,9 +21,9 @@ Option = float | tuple[int, float] | None
 Measure = Literal["initial", "personalized", "gain"]
 
 
-def rounded(values: FloatArray) -> Any:
+def rounded(values: FloatArray, digits: int = 5) -> Any:
     """Accuracies as nested tuples, to five decimals: no test part has 100,000 predictions."""
-    return _as_tuples(np.round(values, 5).tolist())
+    return _as_tuples(np.round(values, digits).tolist())
 
 
 def _as_tuples(value: Any) -> Any:
@@ -63,6 +63,46 @@ class TableOneOutcome:
 
     clients: tuple[str, ...]
     cells: tuple[TableOneCell, ...]
+
+
+@dataclass(frozen=True)
+class TableOneReading(Personalized):
+    """A cell of the crossed Table 1 at one point of its training.
+
+    Attributes:
+        rounds: rounds since the beginning of training.
+        local_gradients: batch gradients that training evaluated.
+        accuracy: initial and personalized accuracy of the held-out clients [2, clients].
+    """
+
+    rounds: int
+    local_gradients: int
+    accuracy: Accuracies
+
+
+@dataclass(frozen=True)
+class CrossedTableOneCell:
+    """One cell of the crossed Table 1.
+
+    Attributes:
+        curve: round, mean initial accuracy and mean personalized accuracy at each evaluation.
+        equal_rounds: after as many rounds as every other cell.
+        equal_work: after as many local epochs as every other cell.
+    """
+
+    clients_per_round: int
+    local_epochs: int
+    curve: tuple[tuple[int, float, float], ...]
+    equal_rounds: TableOneReading
+    equal_work: TableOneReading
+
+
+@dataclass(frozen=True)
+class CrossedTableOneOutcome:
+    """Table 1 for one fold and replicate: the held-out clients, and the cells."""
+
+    clients: tuple[str, ...]
+    cells: tuple[CrossedTableOneCell, ...]
 
 
 @dataclass(frozen=True)
@@ -174,13 +214,11 @@ class TriedRate:
 
     Attributes:
         rate: of the client, the server or centralized training, as in `Choice`.
-        work: share of FedAvg's local work.
         validation: the validation clients' mean accuracy by which rates are compared; 0 after divergence.
         rounds: rounds or steps until training ended by the rule; 0 where their number is set beforehand.
     """
 
     rate: float
-    work: float
     validation: float
     rounds: int
 

@@ -1,7 +1,9 @@
+from .evidence import forest_plot
 from .examples import glyph_sheet, partition_plot, same_ink_sheet
 from .personalization import adaptation_curve, gain_histogram, mistakes_html, prediction_sheet
 from .results import adaptation_plot, arrow_plot, course_plot, effect_plot, gain_plot, plane_plot, table_plot
 from .rounds import round_diagram
+from .second_stage import second_stage_figure
 from .style import PALETTE
 
 __all__ = [
@@ -11,6 +13,7 @@ __all__ = [
     "arrow_plot",
     "course_plot",
     "effect_plot",
+    "forest_plot",
     "gain_histogram",
     "gain_plot",
     "glyph_sheet",
@@ -20,5 +23,6 @@ __all__ = [
     "prediction_sheet",
     "round_diagram",
     "same_ink_sheet",
+    "second_stage_figure",
     "table_plot",
 ]

@@ -6,9 +6,7 @@ is what the title calls the data, by default the data set's label.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import cycle
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -21,11 +19,10 @@ from fl_meta.evidence.table_one_verdicts import table_one_cells
 from fl_meta.evidence.verdicts import LEVEL
 from fl_meta.experiments.comparison_settings import LOCAL_ONLY
 from fl_meta.experiments.table_one import PAPER_TABLE_ONE
-from fl_meta.plots.style import PALETTE
+from fl_meta.plots.style import PALETTE, styled
 from fl_meta.support.array_types import FloatArray
 
 Comparisons = Sequence[ComparisonResult]
-MARKERS = "osD^vPX"
 
 
 def _label(results: Sequence[Result], label: str | None) -> str:
@@ -36,11 +33,6 @@ def _label(results: Sequence[Result], label: str | None) -> str:
             f"a figure shows the results of one data set, not of {len(labels)}: {sorted(labels)}"
         )
     return label or labels.pop()
-
-
-def _styled(names: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
-    """Each name with a colour and a marker of its own."""
-    return zip(names, cycle(PALETTE), cycle(MARKERS), strict=False)
 
 
 def _percent(results: Comparisons, name: str) -> list[FloatArray]:
@@ -94,7 +86,7 @@ def plane_plot(results: Comparisons, names: Sequence[str], *, label: str | None 
     label = _label(results, label)
     figure = Figure(figsize=(6.6, 4.8), layout="constrained")
     axes = figure.add_subplot()
-    for name, colour, marker in _styled(names):
+    for name, colour, marker in styled(names):
         branch = 100 * np.mean(
             [[[p.initial, p.personalized] for p in result.courses[name]] for result in results], axis=0
         )
@@ -122,7 +114,7 @@ def course_plot(results: Comparisons, names: Sequence[str], *, label: str | None
     label = _label(results, label)
     figure = Figure(figsize=(12, 3.9), layout="constrained")
     panels = figure.subplots(1, 3)
-    for name, colour, marker in _styled(names):
+    for name, colour, marker in styled(names):
         courses = [result.courses[name] for result in results]
         length = min(map(len, courses))
         points = np.array(
@@ -160,7 +152,7 @@ def adaptation_plot(results: Comparisons, names: Sequence[str], *, label: str | 
     label = _label(results, label)
     figure = Figure(figsize=(9.5, 4), layout="constrained")
     axes = figure.add_subplot()
-    for name, colour, marker in _styled(names):
+    for name, colour, marker in styled(names):
         accuracy = np.concatenate(_percent(results, name), axis=1)
         mean = accuracy.mean(1)
         # By seed, or one for all of them.
@@ -280,7 +272,7 @@ def effect_plot(tables: Mapping[str, pd.DataFrame]) -> Figure:
         raise ValueError("there are no effects to draw")
     figure = Figure(figsize=(9, 0.28 * len(claims) * (len(tables) + 0.8) + 1.4), layout="constrained")
     axes = figure.add_subplot()
-    for i, (label, colour, marker) in enumerate(_styled(list(tables))):
+    for i, (label, colour, marker) in enumerate(styled(list(tables))):
         offset = 0.8 * ((i + 0.5) / len(tables) - 0.5)
         axes.plot([], [], color=colour, marker=marker, label=label)  # the legend shows a full marker
         for claim, row in tables[label].iterrows():

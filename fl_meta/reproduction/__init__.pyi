@@ -1,6 +1,7 @@
 from .pipeline import reproduce
-from .report import Report, read_verdicts
+from .report import Report
 from .sources import build_notebook, check_notebooks, choose_sources
+from .written_verdicts import read_verdicts
 
 __all__ = [
     "Report",

@@ -18,6 +18,7 @@ from markupsafe import Markup
 from fl_meta.evidence.verdicts import Verdict, VerdictTable
 from fl_meta.reproduction.pages import write_page
 from fl_meta.reproduction.runner import PATTERN, NotebookRun
+from fl_meta.reproduction.written_verdicts import FILE
 from fl_meta.support.atomic_files import write_atomically
 
 # Inside the folder of the report: the executed notebooks with their pages, and the results they compute.
@@ -77,7 +78,7 @@ def prepare(folder: Path, sources: Path) -> Path:
         )
     try:
         notebooks.mkdir(parents=True, exist_ok=True)
-        stale = [folder / "index.html", folder / "verdicts.json"]
+        stale = [folder / "index.html", folder / FILE]
         stale += [path for suffix in (".ipynb", ".html") for path in notebooks.glob(PATTERN + suffix)]
         stale += (folder / EXPERIMENTS).glob("*.json")
         # What an earlier run was writing when it was killed; its names may not come again.
@@ -128,7 +129,7 @@ def write(report: Report, folder: Path) -> Path:
         "verdicts": [verdict.as_json() for verdict in report.verdicts],
     }
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    attempt(folder / "verdicts.json", partial(_write, text))
+    attempt(folder / FILE, partial(_write, text))
     for run in report.runs:
         if run.path.exists():
             attempt(folder / NOTEBOOKS / f"{run.name}.html", partial(write_page, run.path))
@@ -141,27 +142,6 @@ def write(report: Report, folder: Path) -> Path:
 
 def _write(text: str, path: Path) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def read_verdicts(folder: Path) -> tuple[VerdictTable, tuple[str, ...]]:
-    """The verdicts of the last report, and the names of the notebooks that failed in it.
-
-    Raises:
-        FileNotFoundError: if there is no report.
-        ValueError: if its file of verdicts is damaged.
-
-    Example:
-        >>> verdicts, failed = read_verdicts(Path("build/report"))  # doctest: +SKIP
-    """
-    path = folder / "verdicts.json"
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        verdicts = tuple(Verdict.from_json(verdict) for verdict in value["verdicts"])
-        return VerdictTable(verdicts), tuple(value["failed"])
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"no report in {folder}; make one with: make reproduce") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged ({error}); make a new one with: make reproduce") from error
 
 
 def _html(report: Report) -> str:

@@ -1,0 +1,50 @@
+"""Recording the crossed design: tuned once, then computed until its intervals are narrow enough."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from pathlib import Path
+
+from fl_meta.evidence.crossed_results import seeds_of, with_choices
+from fl_meta.evidence.crossed_rules import LEAST_REPLICATES, MOST_REPLICATES, is_precise
+from fl_meta.evidence.result_types import CrossedResult
+from fl_meta.evidence.results import load_or_run
+from fl_meta.experiments.crossed_settings import Design
+
+
+def record_design(
+    design: Design,
+    folder: Path,
+    *,
+    replicates: int | None = None,
+    executor: Executor | None = None,
+    progress: bool = True,
+) -> list[CrossedResult]:
+    """Tune a design and compute its cells until every interval is narrow enough; what is there is kept.
+
+    Replicates are added to all folds at a time, at least `LEAST_REPLICATES` and at most `MOST_REPLICATES`,
+    until `is_precise`. That rule sees the widths of the intervals and not the effects.
+
+    Args:
+        replicates: compute so many instead.
+        executor: as in `load_or_run`.
+
+    Raises:
+        ResultError: if a file in the folder cannot be used.
+        Exception: the first error of a cell.
+
+    Example:
+        >>> cells = record_design(DESIGNS["writers-stable"], own_folder())  # doctest: +SKIP
+    """
+    tuning = load_or_run(design, range(design.folds), folder, executor=executor, progress=progress)
+    config = with_choices(design, tuning)
+    # All that are computed in any case are computed side by side, so that many workers have something to do.
+    certain = LEAST_REPLICATES if replicates is None else replicates
+    seeds = seeds_of(design, range(certain))
+    cells = load_or_run(config, seeds, folder, executor=executor, progress=progress)
+    for replicate in range(certain, MOST_REPLICATES if replicates is None else certain):
+        if is_precise(cells):
+            break
+        seeds = seeds_of(design, [replicate])
+        cells += load_or_run(config, seeds, folder, executor=executor, progress=progress)
+    return cells
