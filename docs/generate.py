@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import re
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -23,12 +24,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from fl_meta import plots
+from fl_meta import experiments, plots
 from fl_meta.data.catalogue import CATALOGUE, DataSet
 from fl_meta.evidence import crossed_page, crossed_words
 from fl_meta.evidence.crossed_results import recorded_designs, recorded_tuning
 from fl_meta.evidence.crossed_tables import arm_table, cause_table, evidence_table
 from fl_meta.evidence.result_types import CrossedResult, TuningResult
+from fl_meta.evidence.results import file_name, read_result
 from fl_meta.evidence.verdicts import MARKS, Verdict, collect
 from fl_meta.experiments.crossed_settings import DESIGNS
 from fl_meta.support.text_table import markdown_table as table
@@ -36,6 +38,7 @@ from fl_meta.support.text_table import signed as points
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
+RESULTS = ROOT / "data" / "results"
 DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md")))
 WRITERS = "writers (synthetic)"
 DATA_SETS = (WRITERS, "shakespeare", "mnist_by_writer", "unipen62", "shakespeare_tff")
@@ -48,7 +51,6 @@ SOURCES = {
     "shakespeare_leaf": "run LEAF's scripts",
 }
 
-RESULTS = ROOT / "data" / "results"
 NOTHING = "(Nothing is recorded yet.)"
 
 
@@ -103,13 +105,24 @@ def claims() -> str:
     return table(["claim", *(f"*{name.removesuffix(' (synthetic)')}*" for name in DATA_SETS)], rows)
 
 
+def first_claim_parts() -> str:
+    """The four parts of claim 1: the value that is furthest off, and the limit."""
+    rows = []
+    for part in ("1a", "1b-order", "1b-coefficient", "1c"):
+        shown = {dataset: verdicts()[part, dataset] for dataset in (WRITERS, "shakespeare")}
+        limit = re.findall(r"accepted: (.*)\)", shown[WRITERS].unit)[0]
+        values = [f"{MARKS[one.verdict]} {one.effect:.3g}" for one in shown.values()]
+        rows.append([f"`{part}`", shown[WRITERS].statement, limit, *values])
+    return table(["part", "statement", "limit", "*writers*", "*shakespeare*"], rows)
+
+
 def answer() -> str:
     """The results in a sentence for each claim."""
     error = max(verdicts()["1a", dataset].effect for dataset in (WRITERS, "shakespeare"))
     gains = {dataset: verdicts()["T1-gain", dataset].effect for dataset in DATA_SETS}
     lines = [
-        "Claim 1 holds exactly: FedAvg(K) is FedSGD plus FOMAML(1) … FOMAML(K − 1). The largest relative "
-        f"error in float64 is {scientific(error)}.",
+        "Claim 1 holds exactly: with the same client weights, FedAvg(K) is FedSGD plus FOMAML(1) … "
+        f"FOMAML(K − 1). The largest relative error in float64 is {scientific(error)}.",
         f"Personalization helps on every data set, by at least {min(gains.values()):.1f} points on "
         f"*{min(gains, key=gains.__getitem__)}* and {gains[WRITERS]:.1f} on *writers*.",
     ]
@@ -184,6 +197,42 @@ def results() -> str:
     return "\n\n".join(parts)
 
 
+def published() -> str:
+    """Every recorded row of the benchmark beside the published scores, and what differs."""
+    parts = []
+    for name, methods in experiments.BENCHMARKS["laptop"].items():
+        paths = [
+            RESULTS / file_name(config, seed) for config in methods.values() for seed in range(config.folds)
+        ]
+        results = [read_result(path) for path in paths if path.exists()]
+        if not results:
+            continue
+        config = methods["FedAvg"]
+        scores = experiments.beside_published(config.setting.dataset, results)
+        rows = [
+            [
+                str(method),
+                _number(row.seeds, 0),
+                _interval(row.seen, row.low, row.high),
+            ]
+            + [_number(row[column]) for column in ("spread", "decile", "unseen", "published")]
+            for method, row in scores.iterrows()
+        ]
+        head = ["method", "seeds", "seen [interval]", "spread", "decile", "unseen", "published"]
+        title = f"### {name}: {config.setting.model}, {config.rounds} rounds"
+        differs = f"*Differs:* {experiments.protocol_differences(config)}."
+        parts.append(f"{title}\n\n{table(head, rows)}\n\n{differs}")
+    return "\n\n".join(parts)
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _number(value: float, digits: int = 1) -> str:
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"
+
+
 def files() -> str:
     """What lies in data/results."""
     seeds: dict[tuple[str, str, str], list[str]] = {}
@@ -221,9 +270,11 @@ def own_algorithm() -> str:
 
 BLOCKS: dict[str, Callable[[], str]] = {
     "claims": claims,
+    "first claim": first_claim_parts,
     "answer": answer,
     "lessons": lessons,
     "results": results,
+    "published": published,
     "files": files,
     "data sets": data_sets,
     "own algorithm": own_algorithm,

@@ -1,5 +1,6 @@
 from . import (
     algorithms,
+    course,
     data,
     engines,
     evaluation,
@@ -36,6 +37,7 @@ __all__ = [
     "Run",
     "Stage",
     "algorithms",
+    "course",
     "data",
     "engines",
     "evaluation",

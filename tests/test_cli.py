@@ -92,7 +92,7 @@ def test_reproduce_ends_with_verdicts_and_the_path_of_the_report(
     assert "gain   toy (synthetic)  ✔ reproduced  +1.50   [+1.00, +2.00]  points  smoke" in printed
     assert printed.splitlines()[-1] == "report: build/report/index.html"
     assert "FAILED: 01_fails" in printed
-    assert "2] 01_fails: " in progress and "cell 3 of 3: ZeroDivisionError: division by zero" in progress
+    assert "2] 01_fails: " in progress and "cell 2 of 2: ZeroDivisionError: division by zero" in progress
     assert "2] 02_gain: " in progress, "a notebook that fails does not stop the others"
     html = (folder_of_toys / "build/report/index.html").read_text(encoding="utf-8")
     assert "ZeroDivisionError" in html and "1 / 0" in html

@@ -37,6 +37,9 @@ SMALLER = {
         "steps=200": "steps=20",
         "epochs=5": "epochs=1",
     },
+    "evidence_claim_1.md": {"num_writers=100": "num_writers=8, cache=False", "7)  # in": "2)  # in"},
+    "evidence_published.md": {"num_clients=20": "num_clients=2"},
+    "course.md": {},
     "data.md": {"num_writers=1_000": "num_writers=20"},
 }
 

@@ -220,7 +220,7 @@ assert ended("02"), "of the second"
     printed = program.printed()
     assert program.process.returncode == 1 and "FAILED: 02_killed\n" in printed, printed
     (line,) = [line for line in printed.splitlines() if "DeadKernelError" in line]
-    assert "cell 3 of 3" in line and "if memory ran out" in line and "smaller profile" in line
+    assert "cell 2 of 2" in line and "if memory ran out" in line and "smaller profile" in line
     assert "Traceback" not in printed and program.left() == ([], [])
 
 

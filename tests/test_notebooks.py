@@ -87,10 +87,10 @@ def test_all_numbered_notebooks_run_with_parameters_and_verdicts(
 @pytest.mark.parametrize(
     ("name", "place", "error", "message"),
     [
-        # The cell with the injected parameters counts.
-        ("02_fails", "cell 4 of 5", "ZeroDivisionError", "division by zero"),
+        # Cells are counted as in the source: the parameters add none.
+        ("02_fails", "cell 3 of 4", "ZeroDivisionError", "division by zero"),
         ("03_slider", "callback of a slider or button", "KeyError", "'broke'"),
-        ("04_dead", "cell 3 of 3", "DeadKernelError", "died"),
+        ("04_dead", "cell 2 of 2", "DeadKernelError", "died"),
         ("05_stored", "", "", "profile 'paper' in a run of profile 'smoke'; it was stored"),
     ],
 )
@@ -104,6 +104,21 @@ def test_a_failure_is_told_with_its_place(
         assert failure.source == "def f():\n    return x / 0\nf()"
         assert "return x / 0" in failure.traceback and "\x1b" not in failure.traceback
         assert "never" not in text_of(runs[name])
+
+
+def test_parameters_are_set_in_their_own_cell() -> None:
+    cell = nbformat.v4.new_code_cell(
+        'profile = "laptop"  # or "smoke"\nseed: int = 0\nrates = (\n    1,\n)',
+        metadata={"tags": ["parameters", "hide"]},
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Title"), cell])
+    runner.set_parameters(notebook, {"profile": "smoke", "seed": 7, "rates": [2, "a b"]})
+    assert [one.cell_type for one in notebook.cells] == ["markdown", "code"]
+    assert cell.metadata.tags == ["parameters", "hide"]
+    assert cell.source.splitlines()[:2] == ['profile = "smoke"  # or "smoke"', "seed: int = 7"]
+    values: dict[str, object] = {}
+    exec(cell.source, values)
+    assert (values["profile"], values["seed"], values["rates"]) == ("smoke", 7, [2, "a b"])
 
 
 @pytest.mark.slow
@@ -249,6 +264,13 @@ def test_blank_lines_around_a_cell_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "01_a.py").write_text("# %%\n\n\ndef f():\n    pass\n\n\n# %%\nf()\n")
     cells = sources.read_source(tmp_path / "01_a.py").cells
     assert [cell.source for cell in cells] == ["def f():\n    pass", "f()"]
+
+
+def test_the_code_of_a_sentence_is_hidden(tmp_path: Path) -> None:
+    (tmp_path / "01_a.py").write_text('# %% tags=["prose"]\nsay(1)\n\n# %% tags=["check"]\nsay(2)\n')
+    hidden, shown = sources.read_source(tmp_path / "01_a.py").cells
+    assert hidden.metadata == {"tags": ["prose"], "jupyter": {"source_hidden": True}}
+    assert shown.metadata == {"tags": ["check"]}
 
 
 def test_cell_ids_depend_on_the_source_alone(pair: Path) -> None:

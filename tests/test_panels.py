@@ -22,6 +22,7 @@ from fl_meta import laboratories
 from fl_meta.algorithms.optimizers import SGD
 from fl_meta.evidence.results import file_name, read_result
 from fl_meta.experiments.comparison_settings import FEDSGD, RECORDED_COMPARISON, REPTILE
+from fl_meta.laboratories.artificial_clients import artificial_clients
 from fl_meta.laboratories.mixing import PRESETS
 from fl_meta.laboratories.panel import Panel
 from fl_meta.laboratories.plane import PLANE_ALGORITHMS, quadratics, train_in_plane
@@ -33,6 +34,7 @@ MAKERS: dict[str, Callable[[], Panel]] = {
     "role": lambda: laboratories.meet_a_client(dataset="shakespeare"),
     "different": lambda: laboratories.heterogeneity_panel(RESULTS),
     "claims": lambda: laboratories.claim_explorer(RESULTS),
+    "labels": laboratories.who_has_what,
 }
 
 
@@ -119,7 +121,7 @@ def combinations(panel: Panel) -> st.SearchStrategy[dict[str, Any]]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "examples"),
-    [("plane", 15), ("mix", 6), ("writer", 6), ("role", 4), ("different", 6), ("claims", 6)],
+    [("plane", 15), ("mix", 6), ("writer", 6), ("role", 4), ("different", 6), ("claims", 6), ("labels", 3)],
 )
 def test_any_combination_can_be_drawn(made: dict[str, Panel], name: str, examples: int) -> None:
     panel = made[name]
@@ -287,6 +289,28 @@ def test_a_seed_alone_is_shown_and_the_verdict_stays_that_of_all(panel: Panel, v
         assert effects[-1] == pytest.approx(alone)
 
 
+@only("labels")
+def test_fewer_labels_with_a_smaller_alpha_from_the_same_examples(panel: Panel) -> None:
+    medians, guessed = [], []
+    for alpha in panel.controls["alpha"].options:
+        panel.set(alpha=alpha)
+        counts = artificial_clients(alpha)
+        labels, right = re.findall(r"(\d+) of 62 labels.*? (\d+) %", panel.words.value)[1]
+        shares = [client.max() / client.sum() for client in counts if client.sum()]
+        assert int(labels) == round(
+            float(np.median([(client > 0).sum() for client in counts if client.sum()]))
+        )
+        assert int(right) == round(100 * float(np.mean(shares)))
+        medians.append(int(labels))
+        guessed.append(int(right))
+        left, image = (axes.images[0] for axes in panel.figure.axes[:2])
+        assert left.get_clim() == image.get_clim(), "one scale of shades"
+        np.testing.assert_allclose(np.sort(image.get_array().sum(0)) > 0, np.sort(counts.sum(1) > 0))
+    assert medians == sorted(medians) and medians[0] < medians[-1]
+    assert guessed == sorted(guessed, reverse=True)
+    assert len({axes.get_title() for axes in panel.figure.axes[:2]}) == 2
+
+
 @only("claims")
 def test_the_search_for_k_shows_every_option_and_who_chose_it(panel: Panel) -> None:
     panel.set(claim="2a-personalized", steps=15)
@@ -331,6 +355,7 @@ def test_what_was_not_run_is_reported(panel: Panel, values: dict[str, Any], mess
         ("claim_explorer", {"claim": "4"}, "claim: '4' .*'2b-FedSGD'"),
         ("claim_explorer", {"seed": 5}, "seed: 5 .*'all', 0, 1, 2, 3, 4"),
         ("claim_explorer", {"results": "nowhere"}, "nowhere; give the folder of"),
+        ("who_has_what", {"alpha": 0.3}, "α of the partition: 0.3 .* 0.04, 0.1, 0.4"),
         ("heterogeneity_panel", {"style": 0.7}, "style.*: 0.7 .* 0.0, 0.5, 1.0, 2.0"),
         ("heterogeneity_panel", {"results": "nowhere"}, "nowhere; .* fl-meta record hetero"),
         ("meet_a_client", {"dataset": "emnist"}, "'emnist' is unknown; choose one of 'writers', 'shakes"),

@@ -5,10 +5,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fl_meta.algorithms.optimizers import SGD
+from fl_meta.algorithms.table import Algorithm, fedavg, fedsgd, fomaml, maml, reptile
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.evaluation.personalization import PersonalizationTable
 from fl_meta.plots import examples as plots
-from fl_meta.plots import personalization
+from fl_meta.plots import personalization, rounds
 
 # Three clients, two epochs: gains after the last epoch are +0.2, −0.1 and 0.
 ACCURACIES = {"ann": (0.5, 0.6, 0.7), "bob": (0.6, 0.6, 0.5), "cy": (0.4, 0.5, 0.4)}
@@ -138,3 +140,37 @@ def test_the_partition_plot_names_at_most_35_labels_of_many() -> None:
     many = replace(data, num_classes=100, class_names=())
     names = [tick.get_text() for tick in plots.partition_plot(many).axes[1].get_yticklabels()]
     assert len(names) == 34 and len(set(names)) == 34
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "sent", "not_sent", "server"),
+    [
+        (fedsgd(), ["g_1"], [], "by examples;\nthen a step with\nSGD"),
+        (fedavg(epochs=5), ["g_1 + g_2 + g_3 + g_4"], [], "SGD with momentum"),
+        (reptile(2), ["g_1 + g_2"], [], "all clients equal;\nthen a step with\nAdam"),
+        (
+            fomaml(3, server=SGD(1.0)),
+            ["g_4"],
+            ["g_1", "g_2", "g_3"],
+            "all clients equal;\nthen a step with\nSGD",
+        ),
+        (maml(1), [r"(I - \beta H_1)\,g_2"], ["g_1"], "Adam"),
+    ],
+    ids=lambda value: value.name if isinstance(value, Algorithm) else "",
+)
+def test_the_drawing_of_a_round_marks_what_is_sent(
+    algorithm: Algorithm, sent: list[str], not_sent: list[str], server: str
+) -> None:
+    (axes,) = rounds.round_diagram(algorithm).axes
+    texts = [text for text in axes.texts if text.get_text()]
+    blue = [text.get_text().strip("$") for text in texts if text.get_color() == rounds.PALETTE[0]]
+    grey = [text.get_text().strip("$") for text in texts if text.get_color() == "0.4"]
+    assert set(sent) <= set(blue)
+    assert grey == 3 * not_sent, "for each of three clients"
+    assert any(server in text.get_text() for text in texts)
+    assert algorithm.name in axes.get_title()
+
+
+def test_a_drawing_of_too_many_steps_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"Reptile\(7\) takes 7 local steps; draw at most 6"):
+        rounds.round_diagram(reptile(7))

@@ -152,3 +152,16 @@ def test_a_page_shows_what_a_slider_showed(tmp_path: Path) -> None:
     page = (tmp_path / "01_a.html").read_text(encoding="utf-8")
     assert "held by the slider" in page and "Sliders and buttons work in the notebook" in page
     assert "VBox()" not in page
+
+
+def test_a_page_draws_formulas_and_shows_sentences_without_their_code(tmp_path: Path) -> None:
+    sentence = nbformat.v4.new_output("display_data", {"text/markdown": r"It is $\beta^2$ long."})
+    prose = nbformat.v4.new_code_cell("say(beta)", outputs=[sentence], metadata={"tags": ["prose"]})
+    text = nbformat.v4.new_markdown_cell("A step $-\\beta\\, g_1$ costs `$5`.\n\n$$\\theta_0\n= \\theta$$")
+    nbformat.write(nbformat.v4.new_notebook(cells=[text, prose]), tmp_path / "01_a.ipynb")
+    write_page(tmp_path / "01_a.ipynb", tmp_path / "01_a.html")
+    page = (tmp_path / "01_a.html").read_text(encoding="utf-8")
+    for formula in (r"-\beta\, g_1", r"\theta_0 = \theta", r"\beta^2"):
+        assert f'<img alt="{formula}"' in page
+    assert "$5" in page and "It is" in page
+    assert "say" not in page

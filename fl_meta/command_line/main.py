@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from fl_meta.command_line import data, notebooks, results, stopping
+from fl_meta.command_line import course, data, notebooks, results, stopping
 from fl_meta.command_line.output import prepare_output, report_failure
 from fl_meta.support.folders import fix_named_folders
 
@@ -32,6 +32,7 @@ examples:
   fl-meta play                           the playground as a page without code
   fl-meta data list                      the data sets: which are here, and how to get the others
   fl-meta notebooks build 01_name        after a change of notebooks/01_name.py
+  fl-meta course                         notebooks for students and for instructors
   fl-meta published --dataset synthetic  our scores beside those that others published
   fl-meta record table_one-writers       compute missing recorded results; takes hours
   fl-meta rerun data/results/NAME.json   compute a recorded result again: does it agree?
@@ -88,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-V", "--version", action="version", version=f"fl_meta {version('fl_meta')}")
     subcommands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
     notebooks.add_commands(subcommands)
+    course.add_commands(subcommands)
     data.add_commands(subcommands)
     results.add_commands(subcommands)
     return parser

@@ -34,15 +34,16 @@ compares the two and says where they differ.
 BUILD = "Execute sources with the parameters written in them, and write the notebooks."
 CHECK = "Compare each notebook with its source, cell by cell; the exit status is 1 if any differ."
 
-# The page is for this computer alone. It shows no solutions, and needs only the JupyterLab extensions for
-# widgets.
+NOT_ON_THE_PAGE = ("exercise", "prediction", "fill-in", "hint", "solution", "check", "instructor")
+# The page is for this computer alone. It shows no exercises, which need code, and needs only the JupyterLab
+# extensions for widgets.
 VOILA_OPTIONS = (
     "--Voila.ip=127.0.0.1",
     "--show-margins",
     "--VoilaConfiguration.extension_allowlist="
     "['@jupyter-widgets/jupyterlab-manager', '@voila-dashboards/widgets-manager8']",
     "--TagRemovePreprocessor.enabled=True",
-    "--TagRemovePreprocessor.remove_cell_tags=solution",
+    *(f"--TagRemovePreprocessor.remove_cell_tags={tag}" for tag in NOT_ON_THE_PAGE),
 )
 
 

@@ -15,7 +15,8 @@ SLOPE_TOLERANCE = 0.1  # allowed distance from 2 of the slope of log error over 
 COEFFICIENT_TOLERANCE = 0.02  # allowed distance from 1 of the ratio fitted / predicted
 FINITE_DIFFERENCE_TOLERANCE = 1e-6  # largest relative error, float64
 STATEMENTS = {
-    "1a": "FedAvg(K) = FedSGD + FOMAML(1) + … + FOMAML(K−1), and with equal client weights it is Reptile(K)",
+    "1a": "with the same client weights FedAvg(K) = FedSGD + FOMAML(1) + … + FOMAML(K−1), and with equal "
+    "ones it is Reptile(K)",
     "1b-order": "what the expansion of FedAvg, FOMAML and MAML in β leaves out is O(β²): slope 2",
     "1b-coefficient": "AvgGradInner enters with −½K(K−1), −K and −2K: fitted / predicted = 1",
     "1c": "MAML's second order is exact: it agrees with finite differences of the personalized loss",

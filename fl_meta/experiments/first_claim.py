@@ -46,7 +46,7 @@ class ClaimOne:
 
 CLAIM_ONE = {
     "smoke": ClaimOne(2, 2, 4, (2,), 4),
-    "laptop": ClaimOne(4, 4, 10, (2, 3), 9),
+    "laptop": ClaimOne(3, 3, 10, (2, 3), 4),
     "paper": ClaimOne(20, 10, 20, (2, 3, 4, 5), 100),
 }
 

@@ -15,13 +15,9 @@ Settings = TypeVar("Settings")
 
 @dataclass(frozen=True)
 class FirstLook:
-    """Notebook 00: one global model per data set, personalized to held-out clients.
-
-    There are synthetic writers and speaking roles; `local_epochs` is E on handwriting, on text E is 1.
-    """
+    """Notebook 00: one global model of synthetic writers, personalized to held-out ones."""
 
     num_writers: int
-    num_roles: int
     rounds: int
     clients_per_round: int
     local_epochs: int
@@ -53,9 +49,9 @@ class Setting:
 
 
 FIRST_LOOK = {
-    "smoke": FirstLook(60, 40, 10, 10, 2, 2),
-    "laptop": FirstLook(200, 200, 80, 20, 2, 5),
-    "paper": FirstLook(3400, 715, 1500, 20, 10, 10),
+    "smoke": FirstLook(60, 10, 10, 2, 2),
+    "laptop": FirstLook(200, 60, 20, 2, 5),
+    "paper": FirstLook(3400, 1500, 20, 10, 10),
 }
 
 WRITERS = Setting("writers", "mlp", least=20, most=60, num_clients=100)
@@ -82,7 +78,7 @@ def for_profile(settings: dict[str, Settings], profile: str) -> Settings:
 
     Example:
         >>> for_profile(FIRST_LOOK, "laptop").rounds
-        80
+        60
     """
     if profile not in settings:
         raise ValueError(f"profile={profile!r} is unknown; choose one of {', '.join(map(repr, PROFILES))}")

@@ -1,9 +1,11 @@
+from .artificial_clients import artificial_clients
 from .client import adapt_client, held_out_study
 from .client_picture import meet_a_client
 from .heterogeneity_picture import heterogeneity_panel
 from .mixing import PRESETS, small_writers, train_mix
 from .mixing_picture import mix_your_own
 from .panel import Panel
+from .partition_picture import who_has_what
 from .plane import PLANE_ALGORITHMS, SERVERS, quadratics, train_in_plane
 from .plane_picture import federation_in_the_plane
 from .recorded_claims import claim_explorer
@@ -14,6 +16,7 @@ __all__ = [
     "SERVERS",
     "Panel",
     "adapt_client",
+    "artificial_clients",
     "claim_explorer",
     "federation_in_the_plane",
     "held_out_study",
@@ -24,4 +27,5 @@ __all__ = [
     "small_writers",
     "train_in_plane",
     "train_mix",
+    "who_has_what",
 ]

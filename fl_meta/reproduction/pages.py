@@ -9,10 +9,11 @@ import nbformat
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 
-from fl_meta.reproduction.runner import WIDGET_STATE, WIDGET_VIEW
+from fl_meta.reproduction.formulas import with_pictures
+from fl_meta.reproduction.runner import PROSE, WIDGET_STATE, WIDGET_VIEW
 from fl_meta.support.atomic_files import write_atomically
 
-# nbconvert's template without the scripts that a browser would have to fetch. Formulas appear as typed.
+# nbconvert's template without the scripts that a browser would have to fetch.
 _OFFLINE = """{% extends 'lab/index.html.j2' %}
 {% block html_head_js %}{% endblock %}
 {% block html_head_js_mathjax %}{% endblock %}
@@ -31,10 +32,25 @@ def write_page(notebook_path: Path, page: Path) -> None:
     """
     notebook = nbformat.read(notebook_path, as_version=4)
     _unfold_widgets(notebook)
+    _draw_formulas(notebook)
+    for cell in notebook.cells:
+        if PROSE in cell.metadata.get("tags", ()):
+            cell.metadata["transient"] = {"remove_source": True}
     exporter = HTMLExporter(raw_template=_OFFLINE, embed_images=True)
     resources = {"metadata": {"name": notebook_path.stem, "path": str(notebook_path.parent)}}
     html, _ = exporter.from_notebook_node(notebook, resources)
     write_atomically(page, lambda temporary: temporary.write_text(html, encoding="utf-8"))
+
+
+def _draw_formulas(notebook: NotebookNode) -> None:
+    """Replace formulas by pictures: what usually draws them in a browser would have to be fetched."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = with_pictures(cell.source)
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {})
+            if "text/markdown" in data:
+                data["text/markdown"] = with_pictures(data["text/markdown"])
 
 
 def _unfold_widgets(notebook: NotebookNode) -> None:

@@ -47,6 +47,8 @@ AT_ONCE = 2
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 PATTERN = "[0-9][0-9]_*"
+PROSE = "prose"
+"""The tag of a cell that writes a sentence with computed numbers: readers see the sentence, not the code."""
 
 # The report says what they would print about a kernel that has died.
 for _logger in ("papermill", "traitlets"):
@@ -184,6 +186,28 @@ def _value(text: str) -> Any:
         return text
 
 
+def set_parameters(notebook: nbformat.NotebookNode, given: Mapping[str, Any]) -> None:
+    """Write values into the cell with the tag 'parameters'.
+
+    papermill would add a second cell after it, which readers of the page would have to tell from the first.
+    """
+    if not given:
+        return
+    cell = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ()))
+    lines, missing = cell.source.splitlines(), dict(given)
+    for node in ast.parse(cell.source).body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+            if isinstance(target, ast.Name) and target.id in missing and node.lineno == node.end_lineno:
+                line, begin, end = lines[node.lineno - 1], node.value.col_offset, node.value.end_col_offset
+                lines[node.lineno - 1] = f"{line[:begin]}{_literal(missing.pop(target.id))}{line[end:]}"
+    cell.source = "\n".join([*lines, *(f"{name} = {_literal(value)}" for name, value in missing.items())])
+
+
+def _literal(value: Any) -> str:
+    return f'"{value}"' if isinstance(value, str) and value.isidentifier() else repr(value)
+
+
 def run_all(
     plan: Plan, output: Path, profile: str, environment: Mapping[str, str] | None = None
 ) -> Iterator[NotebookRun]:
@@ -249,10 +273,12 @@ def _execute(
 
     failures: list[Failure] = []
     try:
+        notebook = nbformat.read(path, as_version=4)
+        set_parameters(notebook, given)
+        write_atomically(output, lambda temporary: nbformat.write(notebook, temporary))
         papermill.execute_notebook(
-            path.absolute(),
             output,
-            dict(given),
+            output,
             kernel_name=KERNEL,
             # papermill's `cwd` would change the folder of the whole process, and so of the other threads.
             resources={"metadata": {"path": str(folder)}},
@@ -284,12 +310,12 @@ def _execute(
     if output.exists():
         place = "executed notebook"  # the disk may be full
         try:
-            notebook = nbformat.read(output, as_version=4)
-            drop_progress_lines(notebook)
-            write_atomically(output, lambda temporary: nbformat.write(notebook, temporary))
-            failures += widget_failures(notebook)
+            executed = nbformat.read(output, as_version=4)
+            drop_progress_lines(executed)
+            write_atomically(output, lambda temporary: nbformat.write(executed, temporary))
+            failures += widget_failures(executed)
             place = "verdicts"
-            verdicts = _verdicts(notebook, output.stem, profile)
+            verdicts = _verdicts(executed, output.stem, profile)
         except (OSError, ValueError) as error:
             failures.append(Failure(place, "", type(error).__name__, str(error)))
     run = NotebookRun(output.stem, output, time.monotonic() - began, given, tuple(failures), verdicts)

@@ -25,6 +25,7 @@ from fl_meta.experiments.settings import PROFILES
 from fl_meta.reproduction.runner import (
     KERNEL,
     PATTERN,
+    PROSE,
     WIDGET_VIEW,
     NotebookRun,
     find,
@@ -73,9 +74,18 @@ def read_source(path: Path) -> NotebookNode:
         cell.source = cell.source.strip("\n")
         digest = hashlib.sha256(f"{cell.cell_type}:{cell.source}".encode()).hexdigest()[:8]
         cell.id = f"{digest}-{seen[digest]}"
+        cell.metadata = _kept_metadata(cell)
         seen[digest] += 1
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     return notebook
+
+
+def _kept_metadata(cell: NotebookNode) -> NotebookNode:
+    """The tags of a cell. Of a cell tagged `prose`, whose output is a sentence, JupyterLab hides the code."""
+    tags = cell.metadata.get("tags", [])
+    hidden = {"jupyter": {"source_hidden": True}} if PROSE in tags else {}
+    kept: NotebookNode = nbformat.from_dict(({"tags": tags} if tags else {}) | hidden)
+    return kept
 
 
 def build_notebook(source: Path) -> NotebookRun:
@@ -178,5 +188,5 @@ def _stable_text(notebook: NotebookNode) -> str:
     notebook.metadata.pop("papermill", None)
     notebook.metadata.language_info = nbformat.from_dict({"name": "python"})
     for cell in notebook.cells:
-        cell.metadata = nbformat.from_dict({"tags": tags} if (tags := cell.metadata.get("tags")) else {})
+        cell.metadata = _kept_metadata(cell)
     return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"

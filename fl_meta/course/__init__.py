@@ -1,0 +1,8 @@
+"""A course from the notebooks: exercises with their checks, and editions for students and instructors."""
+
+import lazy_loader
+
+from fl_meta.support.extras import explain_missing
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__ = explain_missing("notebooks", __getattr__)

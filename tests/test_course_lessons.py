@@ -1,0 +1,155 @@
+"""The lessons' own exercises: right answers in several forms, and wrong ones that students give."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from fl_meta.course import check
+from fl_meta.evaluation.personalization import PersonalizationTable
+from fl_meta.laboratories.artificial_clients import artificial_clients
+from fl_meta.models import add, scale
+
+K = 5
+
+
+def same(weights: str) -> dict[str, str]:
+    return dict.fromkeys(("FedAvg", "FedSGD", "FOMAML"), weights)
+
+
+def table_of_epochs(*means: float) -> PersonalizationTable:
+    """Two clients with the same accuracy after each epoch."""
+    rows = [
+        {"client_id": client, "epoch": epoch, "test_loss": 1.0, "test_accuracy": mean}
+        | {"num_test_predictions": 10, "num_train_examples": 40}
+        for client in "ab"
+        for epoch, mean in enumerate(means)
+    ]
+    return PersonalizationTable(pd.DataFrame(rows), "toy (synthetic)")
+
+
+EPOCHS = {"table": table_of_epochs(0.5, 0.6, 0.63)}
+CLIENTS = {"artificial_clients": artificial_clients}
+DIFFERENT = {"gain_of_different": 8.4}
+
+
+def labels_of(alpha: float, statistic: Any = np.median) -> float:
+    counts = artificial_clients(alpha)
+    counts = counts[counts.any(axis=1)]
+    return float(statistic((counts > 0).sum(axis=1)))
+
+
+# Right answers in forms that students may write, and wrong ones with a word that the reply must have.
+RIGHT: list[tuple[str, Any, dict[str, Any]]] = [
+    ("00.1", 3.0, EPOCHS),
+    ("00.1", 2.99, EPOCHS),
+    ("00.2", {"count more": "many", "gain more": "Many"}, {}),
+    ("00.3", -1.3, DIFFERENT),
+    ("00.3", np.float64(0.4), DIFFERENT),
+    ("00.3", 0, DIFFERENT),
+    ("07.1", 0.001, {}),
+    ("07.1", 0.1 * 0.1 * 0.1, {}),
+    ("07.2", {"by example": 0.86, "by client": 0.7}, {}),
+    ("07.3", labels_of, CLIENTS),
+    ("01.1", K, {"K": K}),
+    ("01.1", 5.0, {"K": K}),
+    ("01.1", 1, {"K": 1}),
+    ("01.2", "examples", {}),
+    ("01.2", " Examples", {}),
+    ("01.2", same("examples"), {}),
+    ("01.2", same("equal"), {}),
+    ("01.3", lambda gradients, rate: rate * gradients[-1], {}),
+    ("01.3", lambda gradients, rate: scale(gradients[-1], rate), {}),
+    ("01.3", lambda gradients, rate: {n: rate * g for n, g in gradients[-1].items()}, {}),
+    ("01.3", lambda gradients, rate: torch.stack(gradients)[-1] * rate, {}),
+    ("01.3", lambda gradients, rate: np.asarray(gradients[len(gradients) - 1]) * rate, {}),
+    ("01.3", lambda gradients, rate: gradients.pop() * rate, {}),
+    ("01.4", lambda K, beta: -K * (K - 1) / 2 * beta, {}),
+    ("01.4", lambda K, beta: -beta * sum(range(K)), {}),
+    ("01.4", lambda K, beta: -beta * sum(1 for j in range(K) for _ in range(j)), {}),
+]
+WRONG: list[tuple[str, Any, str, dict[str, Any]]] = [
+    ("00.1", 0.03, "share", EPOCHS),
+    ("00.1", 13.0, "both epochs", EPOCHS),
+    ("00.1", 10.0, "first epoch", EPOCHS),
+    ("00.1", -3.0, "sign", EPOCHS),
+    ("00.2", {"count more": "few", "gain more": "many"}, "count more: In a mean over examples", {}),
+    ("00.2", {"count more": "many", "gain more": "few"}, "gain more: With how many", {}),
+    ("00.2", "many", "two words", {}),
+    ("00.3", 8.0, "style=0 and label_skew=0", DIFFERENT),
+    ("00.3", "none", "number", DIFFERENT),
+    ("00.3", float("nan"), "is nan", DIFFERENT),
+    ("07.1", 0.01, "twice", {}),
+    ("07.1", 0.1, "released", {}),
+    ("07.2", {"by example": 0.7, "by client": 0.86}, "wrong way round", {}),
+    ("07.2", {"by example": 86, "by client": 0.7}, "per cent", {}),
+    ("07.2", 0.86, "both means", {}),
+    ("07.3", lambda alpha: labels_of(alpha, np.mean), "the mean", CLIENTS),
+    (
+        "07.3",
+        lambda alpha: float(np.median((artificial_clients(alpha) > 0).sum(0))),
+        "clients of a label",
+        CLIENTS,
+    ),
+    ("07.3", lambda alpha: 62, "above 0", CLIENTS),
+    ("01.1", K + 1, "MAML and FOMAML", {"K": K}),
+    ("01.1", 1, "summed up", {"K": K}),
+    ("01.1", K - 1, "Count g₁", {"K": K}),
+    ("01.1", 0, "where it ended up", {"K": K}),
+    ("01.1", 2 * K, "too large", {"K": K}),
+    ("01.1", 3, "Each local step takes one", {"K": K}),
+    ("01.1", "K", "without quotation marks", {"K": K}),
+    ("01.2", "equal", "apart", {}),
+    ("01.2", same("equal") | {"FOMAML": "examples"}, "apart", {}),
+    ("01.2", same("examples") | {"FOMAML": "equal"}, "apart", {}),
+    ("01.2", same("examples") | {"FedSGD": "equal"}, "apart", {}),
+    ("01.2", {"FOMAML": "examples"}, "FedAvg, FedSGD, FOMAML", {}),
+    ("01.2", "number of examples", "none of: examples, equal", {}),
+    ("01.2", [0.1, 0.9], "between quotation marks", {}),
+    ("01.3", lambda gradients, rate: gradients[-1], "what is missing", {}),
+    ("01.3", lambda gradients, rate: rate * gradients[-2], "last local step", {}),
+    ("01.3", lambda gradients, rate: rate * gradients[0], "FedSGD", {}),
+    ("01.3", lambda gradients, rate: rate * sum(gradients), "the sum", {}),
+    ("01.3", lambda gradients, rate: rate * sum(gradients[:-1]), "Reptile(K)", {}),
+    ("01.3", lambda gradients, rate: rate * sum(gradients) / len(gradients), "mean of all", {}),
+    ("01.3", lambda gradients, rate: -rate * gradients[-1], "minus is its own", {}),
+    ("01.3", lambda gradients, rate: scale(gradients[-2], rate), "last local step", {}),
+    ("01.3", lambda gradients, rate: scale(add(gradients[0], gradients[-1]), rate), "right for 0", {}),
+    ("01.3", lambda gradients: gradients[-1], "raises TypeError", {}),
+    ("01.3", lambda gradients, rate: rate * gradients, "raises TypeError", {}),
+    ("01.3", torch.zeros(6), "without parentheses", {}),
+    ("01.4", lambda K, beta: K * (K - 1) / 2 * beta, "downhill", {}),
+    ("01.4", lambda K, beta: -K * (K - 1) / 2, "β is missing", {}),
+    ("01.4", lambda K, beta: K * (K - 1) / 2, "sign", {}),
+    ("01.4", lambda K, beta: -K * (K - 1) * beta, "counts once", {}),
+    ("01.4", lambda K, beta: -K * (K + 1) / 2 * beta, "Try K = 1", {}),
+    ("01.4", lambda K, beta: -K * K / 2 * beta, "Try K = 1", {}),
+    ("01.4", lambda K, beta: -K * beta, "FOMAML(K)", {}),
+    ("01.4", lambda K, beta: -2 * K * beta, "MAML(K)", {}),
+    ("01.4", lambda K, beta: -K * (K - 1) / 2 * beta**2, "One where it is not: 2, 0.05", {}),
+    ("01.4", lambda K, beta: -(K - 1) * beta, "g₁, g₂ and g₃", {}),
+    ("01.4", -10 * 0.1, "without parentheses", {}),
+]
+
+
+@pytest.mark.parametrize(("name", "answer", "given"), RIGHT)
+def test_right_answers(name: str, answer: Any, given: dict[str, Any]) -> None:
+    reply = check.answer(name, answer, **given)
+    assert reply, reply
+
+
+@pytest.mark.parametrize(("name", "answer", "word", "given"), WRONG)
+def test_wrong_answers_get_a_useful_word(name: str, answer: Any, word: str, given: dict[str, Any]) -> None:
+    reply = check.answer(name, answer, **given)
+    assert reply.verdict == "wrong"
+    assert word in reply.words
+
+
+@pytest.mark.parametrize("steps", [13, 27])
+def test_no_reply_tells_how_many_gradients(steps: int) -> None:
+    for answer in (*range(steps), *range(steps + 1, 40)):
+        assert str(steps) not in repr(check.answer("01.1", answer, K=steps)).replace("01.1", "")
