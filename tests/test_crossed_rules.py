@@ -166,7 +166,7 @@ def test_verdicts_over_many_draws() -> None:
     assert not counts[1.5]["no difference"] + counts[1.5]["contradicted"]
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_at_most_one_family_in_twenty_has_a_false_discovery() -> None:
     # Families of both regimes of a data set: of 300, 15 at most are expected, and 26 with luck (1 in 500).
     configs = [config_of(design_of("toy", regime)) for regime in ("stable", "unstable")]

@@ -312,7 +312,7 @@ def test_decisions_about_three_effects() -> None:
     assert few["wrong"] < 0.01 and many["undecided"] < few["undecided"]
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.parametrize("replicates", [3, 4, 5, 7, 10])
 @pytest.mark.parametrize("case", KNOWN)
 def test_coverage_on_the_whole_grid(case: str, replicates: int) -> None:

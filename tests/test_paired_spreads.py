@@ -106,7 +106,7 @@ def test_what_the_ratio_does_not_depend_on(seed: int, factor: float) -> None:
 # How often it is right ------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.parametrize("runs", [3, 4, 10])
 @pytest.mark.parametrize(
     "case",

@@ -456,7 +456,7 @@ def test_a_result_file_keeps_both_readings(tmp_path: Path) -> None:
 FLAT = (60.0, 60.0, 60.0, 60.0)
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("claim", "truth", "effect"),
     [
@@ -488,7 +488,7 @@ def test_how_often_an_interval_misses(claim: str, truth: Levels, effect: float) 
     assert (high < effect - 1e-9).mean() < 0.055
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_no_difference_is_seldom_said_of_one_at_the_margin() -> None:
     generator = np.random.default_rng(0)
     truth = levels((50, 55, 60, 60 - MARGIN), RISING)
