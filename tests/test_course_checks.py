@@ -75,7 +75,6 @@ def test_who_rounds_to_the_digits_asked_for_is_right(size: float, digits: int, s
         (torch.zeros(3), "share", "3 values"),
         (lambda: 0.27, "share", "Call it"),
     ],
-    ids=repr,
 )
 def test_what_a_check_says_about_a_wrong_number(answer: Any, unit: Any, word: str) -> None:
     expected = 27.3 if unit == "per cent" else 0.273
@@ -164,7 +163,6 @@ def test_a_subset_has_no_order(answer: Any) -> None:
         ("MAML", "'MAML' is not a set; write one or more words, such as {'…', '…'}, of: "),
         (7, "7 is not a set; "),
     ],
-    ids=repr,
 )
 def test_what_a_check_says_about_a_wrong_subset(answer: Any, reply: str) -> None:
     options = ["MAML", "FOMAML", "FedSGD", "Reptile"]
