@@ -154,6 +154,7 @@ def recorded_scores(name):
     return experiments.beside_published(results[0].config.setting.dataset, results)
 
 
+# %%
 tried = {
     "EMNIST: pen strokes": "unipen62",
     "FEMNIST: digits": "mnist_by_writer",

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from small_results import header_of, rows
 
-from fl_meta.evidence.result_files import file_name, write_result
 from fl_meta.evidence.result_types import CrossedResult, TuningResult
 from fl_meta.experiments.crossed_settings import (
     CENTRALIZED_SGD,
@@ -18,20 +16,18 @@ from fl_meta.experiments.crossed_settings import (
     FEDAVG,
     FEDSGD,
     REPTILE,
-    SERVERS,
     SMALL_E,
-    UPDATES,
     Choice,
     Crossed,
     Design,
     cell_seed,
     matched_arms,
-    second_stage_arm,
+    second_stage_arms,
 )
 from fl_meta.experiments.outcomes import CrossedArm
 
 CENTRALIZED_MATCHED, FEDAVG_MATCHED = matched_arms(CENTRALIZED_SGD)
-SECOND_STAGE = tuple(second_stage_arm(update, server) for update in UPDATES for server in SERVERS)
+SECOND_STAGE = second_stage_arms()
 TRAINED = (FEDAVG, *SECOND_STAGE, FEDSGD, SMALL_E, CENTRALIZED_SGD)
 ARMS = (*TRAINED, CENTRALIZED_MATCHED, FEDAVG_MATCHED)
 
@@ -115,14 +111,6 @@ def tuning_of(config: Crossed) -> list[TuningResult]:
         TuningResult(**header_of("tuning", config.design, fold, ["v"]), choices=choices, search={}, curves={})
         for fold, choices in enumerate(config.choices)
     ]
-
-
-def write_all(results: Sequence[CrossedResult | TuningResult], folder: Path) -> list[Path]:
-    """Write results under their own names, as a computation does."""
-    paths = [folder / file_name(result.config, result.seed) for result in results]
-    for result, path in zip(results, paths, strict=True):
-        write_result(result, path)
-    return paths
 
 
 def design_of(dataset: str, regime: Any = "stable", **fields: Any) -> Design:

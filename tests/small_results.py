@@ -17,14 +17,12 @@ from fl_meta.experiments.crossed_settings import (
     DESIGNS,
     FEDAVG,
     FEDSGD,
-    SERVERS,
     SMALL_E,
-    UPDATES,
     Choice,
     Crossed,
     Design,
     matched_arms,
-    second_stage_arm,
+    second_stage_arms,
 )
 from fl_meta.experiments.outcomes import Accuracies, CrossedArm, TrainedModel, TriedRate
 from fl_meta.experiments.settings import Setting
@@ -81,8 +79,8 @@ def crossed_design(**fields: Any) -> Design:
 
 def tuning_of(design: Design, fold: int, **fields: Any) -> TuningResult:
     """What tuning chose if every grid had its best rate in the middle, and how good that was."""
-    arms = [FEDAVG, *(second_stage_arm(update, server) for update in UPDATES for server in SERVERS)]
-    arms += [FEDSGD, SMALL_E, *(CENTRALIZED if design.centralized_rates else ())]
+    arms = [FEDAVG, *second_stage_arms(), FEDSGD, SMALL_E]
+    arms += CENTRALIZED if design.centralized_rates else ()
     choices = tuple(Choice(arm, 0.1, 60, "flat", 0.1) for arm in arms)
     tried = tuple(TriedRate(rate, 0.6 + (rate == 0.1) / 10, 60) for rate in (0.03, 0.1, 0.3))
     outcome = {"choices": choices, "search": dict.fromkeys(arms, tried), "curves": {}}
@@ -123,7 +121,12 @@ def crossed_results(
 def write_design(folder: Path, cells: Sequence[CrossedResult]) -> None:
     """The files of a simulated design."""
     design = cells[0].config.design
-    for fold in range(design.folds):
-        write_result(tuning_of(design, fold), folder / file_name(design, fold))
-    for cell in cells:
-        write_result(cell, folder / file_name(cell.config, cell.seed))
+    write_all([*(tuning_of(design, fold) for fold in range(design.folds)), *cells], folder)
+
+
+def write_all(results: Sequence[CrossedResult | TuningResult], folder: Path) -> list[Path]:
+    """Write results under their own names, as a computation does."""
+    paths = [folder / file_name(result.config, result.seed) for result in results]
+    for result, path in zip(results, paths, strict=True):
+        write_result(result, path)
+    return paths

@@ -28,13 +28,12 @@ from fl_meta.experiments.crossed_settings import (
     FEDAVG,
     FEDSGD,
     REPTILE,
-    SERVERS,
     SMALL_E,
-    UPDATES,
     Choice,
     Crossed,
     matched_arms,
     second_stage_arm,
+    second_stage_arms,
 )
 from fl_meta.experiments.crossed_training import Fold
 from fl_meta.experiments.outcomes import CrossedArm, CrossedOutcome
@@ -42,7 +41,7 @@ from fl_meta.experiments.trajectories import path
 from fl_meta.training.run import train
 
 SEED, FOLD = 4, 1  # 4 is 1 more than the number of folds
-SECOND_STAGE = [second_stage_arm(update, server) for update in UPDATES for server in SERVERS]
+SECOND_STAGE = second_stage_arms()
 # What no tuning would choose: everything differs from everything else.
 CHOICES = (
     Choice(FEDAVG, 0.06, 5, "flat", 0.05),
@@ -299,7 +298,7 @@ def test_a_personalization_that_sees_test_examples_would_be_noticed(
         monkeypatch.setattr(trajectories, "personalize", sees_test_examples)
     data = toy_clients()
     training, _, held_out = groups(data, FOLD)
-    fold = Fold(DESIGN, training, training, held_out, training, tiny(training))
+    fold = Fold(DESIGN, training, training, held_out, tiny(training))
     params = fold.model.init(SEED)
     other = flipped(data, held_out.client_ids, test=True).subset(held_out.client_ids)
     accuracy, changed = (fold.both(params, clients, 0.3, SEED) for clients in (held_out, other))

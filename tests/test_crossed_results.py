@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from simulated_cells import ARMS, config_of, design_of, effects, simulated, tuning_of, write_all
+from simulated_cells import ARMS, config_of, design_of, effects, simulated, tuning_of
+from small_results import write_all
 
 from fl_meta.evidence.crossed_results import COLUMNS, crossed_table, recorded_cells, recorded_tuning
 from fl_meta.evidence.crossed_tables import evidence_table

@@ -244,7 +244,7 @@ def test_as_many_rounds_of_the_second_stage_are_as_many_gradients(
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=8), st.integers(1, 20))
 def test_reptile_takes_as_many_steps_as_fedavg_up_to_rounding(sizes: list[int], epochs: int) -> None:
     train: Any = SimpleNamespace(train_counts=np.array(sizes))
-    fold = Fold(replace(DESIGN, local_epochs=epochs), train, train, train, train, cast(Any, None))
+    fold = Fold(replace(DESIGN, local_epochs=epochs), train, train, train, cast(Any, None))
     steps = fold.second_stage("Reptile", "Adam", 0.1, 0.1).algorithm.steps
     assert steps is not None and steps >= epochs
     wanted = epochs * sum(math.ceil(size / 20) for size in sizes) / len(sizes)

@@ -17,14 +17,22 @@ from matplotlib.transforms import Bbox
 
 from fl_meta.evidence import crossed_rules
 from fl_meta.evidence.verdicts import MARKS
-from fl_meta.experiments.crossed_settings import CONTINUED, DESIGNS, SERVERS, UPDATES, second_stage_arm
+from fl_meta.experiments.crossed_settings import (
+    CONTINUED,
+    DESIGNS,
+    SERVERS,
+    UPDATES,
+    second_stage_arm,
+    second_stage_arms,
+)
+from fl_meta.experiments.outcomes import BOTH
 from fl_meta.plots import evidence as evidence_plots
 from fl_meta.plots import forest_plot, second_stage, second_stage_figure
 from fl_meta.plots.intervals import REGIMES, limits
 
 CNN = "mnist_by_writer, small_cnn"
 DATASETS = ("writers (synthetic)", "shakespeare", "mnist_by_writer", "unipen62", "shakespeare_tff", CNN)
-ARMS = [second_stage_arm(update, server) for update in UPDATES for server in SERVERS]
+ARMS = second_stage_arms()
 
 
 def evidence_table(datasets: tuple[str, ...] = DATASETS, regimes: Iterable[str] = REGIMES) -> Any:
@@ -49,7 +57,7 @@ def second_stage_tables(
     """Tables of arms and of causes: the server's optimizer helps, and the update does not."""
     random, verdicts = np.random.default_rng(0), np.resize(list(second_stage.CAUSES), 200)
     arms, causes = [], []
-    for dataset, regime, measure in product(datasets, regimes, second_stage.MEASURES):
+    for dataset, regime, measure in product(datasets, regimes, BOTH):
         if dataset == CNN and regime == "stable":
             continue
         here = {"dataset": dataset, "regime": regime, "measure": measure}
@@ -216,7 +224,7 @@ def test_the_arms_are_drawn_by_update_and_server() -> None:
     figure = second_stage_figure(arms, causes)
     handles = {line.get_label(): line for line in figure.legends[0].legend_handles}
     assert list(handles) == ["FedAvg's update", "Reptile's update"]
-    places = [key for key in product(REGIMES, second_stage.MEASURES, DATASETS) if key[::2] != ("stable", CNN)]
+    places = [key for key in product(REGIMES, BOTH, DATASETS) if key[::2] != ("stable", CNN)]
     for axes, (regime, measure, dataset) in zip(figure.axes, places, strict=True):
         here = {"dataset": dataset, "regime": regime, "measure": measure}
         rows = arms[(arms[list(here)] == here).all(axis=1)].set_index("arm")
@@ -246,7 +254,7 @@ def test_the_verdicts_stand_below_their_plot(monkeypatch: pytest.MonkeyPatch) ->
     texts = drawn_texts(figure, monkeypatch)
     titles = list(second_stage.CONTRASTS.values())
     marks = tuple(mark for mark, _ in second_stage.CAUSES.values())
-    for axes, key in zip(figure.axes, product(REGIMES, second_stage.MEASURES, DATASETS[:3]), strict=True):
+    for axes, key in zip(figure.axes, product(REGIMES, BOTH, DATASETS[:3]), strict=True):
         plot = axes.get_window_extent()
         below = [(text.get_text(), box) for text, box in texts if plot.y0 - 120 < box.y0 < plot.y0 - 30]
         verdicts = {box.y0: text for text, box in below if plot.x0 <= box.x0 < plot.x1 and text[0] in marks}

@@ -29,14 +29,13 @@ from fl_meta.evidence.table_one_evidence import (
     table_one_effects,
 )
 from fl_meta.evidence.table_one_runs import (
-    MEASURES,
     Accuracies,
     Reading,
     accuracies_of,
     recorded_table_one,
     table_one_spreads,
 )
-from fl_meta.experiments.outcomes import CrossedTableOneCell, TableOneReading
+from fl_meta.experiments.outcomes import BOTH, CrossedTableOneCell, TableOneReading
 from fl_meta.experiments.table_one import PAPER_TABLE_ONE
 from fl_meta.experiments.table_one_settings import TABLE_ONE_DESIGNS
 from fl_meta.support.array_types import FloatArray
@@ -216,7 +215,7 @@ def test_spreads_of_runs(ratio: float, verdict: str, larger: str) -> None:
         both = {"initial": 0.60 + 0.01 * ratio * first, "personalized": 0.80 + 0.01 * second}
         table[cell] = {
             measure: [np.repeat(part, size, axis=1) for part, size in zip(both[measure], SIZES, strict=True)]
-            for measure in MEASURES
+            for measure in BOTH
         }
     findings = decide_crossed_table_one(results_of(table), "equal_rounds")
     (one,) = (finding for finding in findings if finding.claim == "T1-spread")
@@ -325,7 +324,7 @@ def test_what_the_findings_do_not_depend_on(seed: int) -> None:
     runs, clients, folds = generator.permutation(RUNS), generator.permutation(SIZES[0]), [2, 0, 1]
 
     def changed(change: Callable[[list[FloatArray]], list[FloatArray]]) -> Accuracies:
-        return {cell: {measure: change(by[measure]) for measure in MEASURES} for cell, by in table.items()}
+        return {cell: {measure: change(by[measure]) for measure in BOTH} for cell, by in table.items()}
 
     # The order of runs, clients and folds, and what all runs of a client have in common in both accuracies.
     own = [generator.normal(0, 0.1, size) for size in SIZES]
@@ -351,7 +350,7 @@ def test_the_table_of_spreads() -> None:
     assert list(spreads.index) == CELLS and spreads.index.names == ["clients_per_round", "local_epochs"]
     for cell in CELLS:
         row = spreads.loc[cell]
-        for measure in MEASURES:
+        for measure in BOTH:
             folds = table[cell][measure]
             pooled = math.sqrt(np.mean([fold.mean(axis=1).var(ddof=1) for fold in folds]))
             assert row[f"{measure}_spread"] == pytest.approx(pooled)

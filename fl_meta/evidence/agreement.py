@@ -28,13 +28,12 @@ from fl_meta.evidence.result_types import (
     TuningResult,
 )
 from fl_meta.experiments.crossed_settings import Choice
-from fl_meta.experiments.outcomes import Accuracies, CrossedArm, Measure
+from fl_meta.experiments.outcomes import BOTH, Accuracies, CrossedArm, Measure
 from fl_meta.support.text_table import aligned
 
 AGREEMENT = 0.02  # largest difference in a mean accuracy that rounding on another machine may cause
 SPREADS = 3.0
 LEAST_REPLICATES = 3  # a standard deviation of two numbers says little
-MEASURES: tuple[Measure, ...] = ("initial", "personalized")
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,7 @@ def arm_differences(
     recorded = [{arm.name: arm for arm in one.arms} for one in replicates]
     differences = []
     for ours, theirs in zip(cell.arms, again.arms, strict=True):
-        for measure in MEASURES:
+        for measure in BOTH:
             points = abs(_mean(ours, measure) - _mean(theirs, measure))
             means = [_mean(arms[ours.name], measure) for arms in recorded]
             spread = stdev(means) if len(means) >= LEAST_REPLICATES else math.nan

@@ -7,12 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from fl_meta.evidence import crossed_rules
-from fl_meta.evidence.crossed_rules import CLAIM_TESTS, CONTRASTS, differences
+from fl_meta.evidence.crossed_rules import (
+    CLAIM_TESTS,
+    CONTRASTS,
+    accuracies_by_fold,
+    differences,
+    number_of_clients,
+)
 from fl_meta.evidence.crossed_words import interval_text, rows_of
+from fl_meta.evidence.paired_spreads import run_means, spread
 from fl_meta.evidence.result_types import CrossedResult, TuningResult
 from fl_meta.evidence.verdicts import MARKS
 from fl_meta.experiments import crossed_settings
@@ -24,8 +30,7 @@ from fl_meta.experiments.crossed_settings import (
     Choice,
     Design,
 )
-from fl_meta.experiments.outcomes import Measure, TriedRate
-from fl_meta.support.array_types import FloatArray
+from fl_meta.experiments.outcomes import BOTH, TriedRate
 from fl_meta.support.text_table import markdown_table, signed
 
 Cells = Sequence[CrossedResult]
@@ -40,7 +45,6 @@ CAUSE_MARKS = {
     "harms, but small": "▽",
     "harms": "▼",
 }
-MEASURES: tuple[Measure, ...] = ("initial", "personalized")
 SHOWN_ARMS = (FEDAVG, CONTINUED, REPTILE)
 AT_THE_END, BY_THE_CEILING = "†", "‡"
 
@@ -70,9 +74,8 @@ def designs_table(designs: Designs) -> str:
     rows = []
     for name, cells in designs.items():
         design = cells[0].config.design
-        clients = sum(len(cell.clients) for cell in cells if cell.seed < design.folds)
-        numbers = [clients, design.folds, design.clients_per_round, design.local_epochs, design.most_rounds]
-        numbers += [design.second_stage_rounds, len(cells) // design.folds]
+        numbers = [number_of_clients(cells), design.folds, design.clients_per_round, design.local_epochs]
+        numbers += [design.most_rounds, design.second_stage_rounds, len(cells) // design.folds]
         hours = sum(cell.seconds for cell in cells) / 3600
         rows.append([f"`{name}`", *map(str, numbers), f"{hours:.1f}"])
     return markdown_table(head, rows)
@@ -86,7 +89,7 @@ def claim_tables(evidence: pd.DataFrame) -> str:
     """
     parts = []
     for test in CLAIM_TESTS:
-        if rows := [row for row in rows_of(evidence) if row["claim"] == test.claim]:
+        if rows := rows_of(evidence, test.claim):
             head = ["data set", "regime", "verdict", "effect, 95 % interval", "± half", "margin", "p (Holm)"]
             head += ["replicates", "ended by the ceiling", *(["rival better by"] if test.premise else [])]
             table = markdown_table(head, [_claim_row(row, test.premise) for row in rows])
@@ -113,7 +116,7 @@ def cause_tables(causes: pd.DataFrame) -> str:
         >>> print(cause_tables(causes))  # doctest: +SKIP
     """
     parts = []
-    for measure in MEASURES:
+    for measure in BOTH:
         by_place: dict[tuple[str, str], dict[str, str]] = {}
         for row in rows_of(causes):
             if row["measure"] == measure:
@@ -131,27 +134,17 @@ def spread_table(designs: Designs) -> str:
     Example:
         >>> print(spread_table(recorded_designs(folder)))  # doctest: +SKIP
     """
-    head = ["data set", "regime", *(f"{arm}: {m}" for arm in SHOWN_ARMS for m in MEASURES)]
-    head += [f"Reptile − FedAvg: {measure}" for measure in MEASURES]
+    head = ["data set", "regime", *(f"{arm}: {m}" for arm in SHOWN_ARMS for m in BOTH)]
+    head += [f"Reptile − FedAvg: {measure}" for measure in BOTH]
     rows = []
     for cells in designs.values():
-        values = [_run_means(cells, arm, measure) for arm in SHOWN_ARMS for measure in MEASURES]
-        for measure in MEASURES:
-            folds = differences(cells, [REPTILE], [CONTINUED], measure)
-            values.append(np.array([fold.mean(axis=1) for fold in folds]))
-        spreads = [f"{math.sqrt(means.var(axis=1, ddof=1).mean()):.2f}" for means in values]
-        rows.append([cells[0].label, cells[0].config.design.regime, *spreads])
+        accuracies = [accuracies_by_fold(cells, [arm], measure) for arm in SHOWN_ARMS for measure in BOTH]
+        spreads = [100 * spread(run_means(folds)) for folds in accuracies]
+        leads = [differences(cells, [REPTILE], [CONTINUED], measure) for measure in BOTH]
+        spreads += [spread(run_means(folds)) for folds in leads]
+        texts = [f"{one:.2f}" for one in spreads]
+        rows.append([cells[0].label, cells[0].config.regime, *texts])
     return markdown_table(head, rows)
-
-
-def _run_means(cells: Cells, arm: str, measure: Measure) -> FloatArray:
-    """An arm's mean accuracies in points [folds, replicates]."""
-    folds = cells[0].config.folds
-    means: list[list[float]] = [[] for _ in range(folds)]
-    for cell in cells:
-        (found,) = (one for one in cell.arms if one.name == arm)
-        means[cell.seed % folds].append(100 * float(found.accuracy_of(measure).mean()))
-    return np.array(means)
 
 
 def tuning_tables(tuning: Mapping[str, Sequence[TuningResult]]) -> str:

@@ -12,6 +12,7 @@ from fl_meta.evidence.crossed_rules import LEAST_REPLICATES
 from fl_meta.evidence.result_files import ResultError, file_name, name_without_seed, read_result
 from fl_meta.evidence.result_types import CrossedResult, Result, TuningResult
 from fl_meta.experiments.crossed_settings import DESIGNS, Crossed, Design, cell_seed
+from fl_meta.experiments.table_one_settings import CrossedTableOne
 
 COLUMNS = (
     "dataset",
@@ -31,7 +32,7 @@ def with_choices(design: Design, tuning: Sequence[TuningResult]) -> Crossed:
     return Crossed(design, tuple(result.choices for result in tuning))
 
 
-def seeds_of(design: Design, replicates: Iterable[int]) -> list[int]:
+def seeds_of(design: Design | Crossed | CrossedTableOne, replicates: Iterable[int]) -> list[int]:
     """The seeds of all folds of some replicates, one replicate after the other.
 
     Example:
@@ -69,13 +70,30 @@ def recorded_cells(design: Design, folder: Path) -> list[CrossedResult]:
     """
     if not (tuning := recorded_tuning(design, folder)):
         return []
-    name, cells = name_without_seed(with_choices(design, tuning)), list[CrossedResult]()
+    results = whole_replicates(with_choices(design, tuning), folder)
+    return [result for result in results if isinstance(result, CrossedResult)]
+
+
+def whole_replicates(config: Crossed | CrossedTableOne, folder: Path) -> list[Result]:
+    """The results that the folder has of an experiment whose folds are crossed with replicates.
+
+    They are all folds of replicate 0, of replicate 1, and so on, until a fold is missing.
+
+    Raises:
+        ResultError: if a file cannot be used.
+
+    Example:
+        >>> config = fl_meta.experiments.TABLE_ONE_DESIGNS["unipen62"]
+        >>> results = whole_replicates(config, Path("data/results"))
+    """
+    # Once: it is a checksum of the whole config.
+    name, results = name_without_seed(config), list[Result]()
     for replicate in count():
-        paths = [folder / f"{name}-seed{seed}.json" for seed in seeds_of(design, [replicate])]
+        paths = [folder / f"{name}-seed{seed}.json" for seed in seeds_of(config, [replicate])]
         if not all(path.exists() for path in paths):
             break
-        cells += [result for result in map(_read, paths) if isinstance(result, CrossedResult)]
-    return cells
+        results += map(_read, paths)
+    return results
 
 
 def recorded_designs(folder: Path) -> dict[str, list[CrossedResult]]:
@@ -123,7 +141,7 @@ def _read(path: Path) -> Result:
 
 def _rows(result: CrossedResult) -> pd.DataFrame:
     replicate, fold = divmod(result.seed, result.config.folds)
-    setting, regime = result.config.setting, result.config.design.regime
+    setting, regime = result.config.setting, result.config.regime
     return pd.concat(
         pd.DataFrame(
             {

@@ -18,13 +18,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from fl_meta.evidence.crossed_statistics import CrossedEffect, crossed_mean
 from fl_meta.evidence.result_types import CrossedResult
+from fl_meta.evidence.verdicts import LEVEL
 from fl_meta.experiments.crossed_settings import (
     CENTRALIZED_SGD,
     CONTINUED,
@@ -33,16 +34,12 @@ from fl_meta.experiments.crossed_settings import (
     REPTILE,
     SERVERS,
     SMALL_E,
-    UPDATES,
-    Server,
-    Update,
     matched_arms,
-    second_stage_arm,
+    second_stage_arms,
 )
-from fl_meta.experiments.outcomes import CrossedArm, Measure
+from fl_meta.experiments.outcomes import Measure
 from fl_meta.support.array_types import FloatArray
 
-LEVEL = 0.05
 LEAST_REPLICATES, MOST_REPLICATES = 4, 10
 MARGIN, WIDE_MARGIN = 0.5, 1.0  # points
 WIDE_DATASETS = ("unipen62",)
@@ -113,22 +110,37 @@ CLAIM_TESTS = (
 )
 
 
-def second_stage_arms(updates: Iterable[Update], servers: Iterable[Server]) -> tuple[str, ...]:
-    """The names of the second stage's arms with these updates and servers."""
-    return tuple(second_stage_arm(update, server) for update in updates for server in servers)
-
-
-_AS_BEFORE, _SMALLER, _ADAM = (second_stage_arms(UPDATES, (server,)) for server in SERVERS)
+_AS_BEFORE, _SMALLER, _ADAM = (second_stage_arms(servers=(server,)) for server in SERVERS)
 CONTRASTS = {
     "Reptile's update instead of FedAvg's": (
-        second_stage_arms(("Reptile",), SERVERS),
-        second_stage_arms(("FedAvg",), SERVERS),
+        second_stage_arms(updates=("Reptile",)),
+        second_stage_arms(updates=("FedAvg",)),
     ),
     "smaller server rate instead of as before": (_SMALLER, _AS_BEFORE),
     "Adam instead of as before": (_ADAM, _AS_BEFORE),
     "Adam instead of smaller rate": (_ADAM, _SMALLER),
 }
 """The second stage taken apart: the mean of some arms minus the mean of others."""
+
+
+def accuracies_by_fold(
+    cells: Sequence[CrossedResult], arms: Sequence[str], measure: Measure
+) -> list[FloatArray]:
+    """For each fold the accuracies of its clients, in [0, 1], as a mean over some arms.
+
+    Returns:
+        for each fold an array [replicates, clients of the fold].
+
+    Example:
+        >>> accuracies_by_fold(cells, [FEDAVG], "initial")[0].shape  # doctest: +SKIP
+        (4, 84)
+    """
+    by_fold: dict[int, list[FloatArray]] = {}
+    for cell in sorted(cells, key=lambda cell: cell.seed):
+        by_name = {arm.name: arm for arm in cell.arms}
+        mean = np.mean([by_name[name].accuracy_of(measure) for name in arms], axis=0)
+        by_fold.setdefault(cell.seed % cell.config.folds, []).append(mean)
+    return [np.array(by_fold[fold]) for fold in sorted(by_fold)]
 
 
 def differences(
@@ -143,16 +155,13 @@ def differences(
         >>> differences(cells, [REPTILE], [CONTINUED], "initial")[0].shape  # doctest: +SKIP
         (4, 84)
     """
-    by_fold: dict[int, list[FloatArray]] = {}
-    for cell in sorted(cells, key=lambda cell: cell.seed):
-        arms = {arm.name: arm for arm in cell.arms}
+    sides = (accuracies_by_fold(cells, arms, measure) for arms in (better, worse))
+    return [100 * (ours - theirs) for ours, theirs in zip(*sides, strict=True)]
 
-        def mean(names: Sequence[str], arms: Mapping[str, CrossedArm] = arms) -> FloatArray:
-            values: FloatArray = np.mean([arms[name].accuracy_of(measure) for name in names], axis=0)
-            return values
 
-        by_fold.setdefault(cell.seed % cell.config.folds, []).append(100 * (mean(better) - mean(worse)))
-    return [np.array(by_fold[fold]) for fold in sorted(by_fold)]
+def number_of_clients(cells: Sequence[CrossedResult]) -> int:
+    """How many clients a design holds out, over all folds."""
+    return sum(len(cell.clients) for cell in cells if cell.seed < cell.config.folds)
 
 
 def margin_of(cells: Sequence[CrossedResult], claim: str = "") -> float:

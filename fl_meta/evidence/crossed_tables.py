@@ -13,18 +13,16 @@ from fl_meta.evidence.crossed_rules import (
     claim_tests,
     differences,
     margin_of,
-    second_stage_arms,
+    number_of_clients,
     verdict_of_effect,
 )
 from fl_meta.evidence.crossed_statistics import CrossedEffect, crossed_mean
 from fl_meta.evidence.result_types import CrossedResult
 from fl_meta.evidence.statistics import holm
 from fl_meta.evidence.verdicts import Verdict
-from fl_meta.experiments.crossed_settings import CONTINUED, FEDAVG, SERVERS, UPDATES
-from fl_meta.experiments.outcomes import Measure
+from fl_meta.experiments.crossed_settings import CONTINUED, FEDAVG, second_stage_arms
+from fl_meta.experiments.outcomes import BOTH
 from fl_meta.experiments.settings import RECORDED
-
-_MEASURES: tuple[Measure, ...] = ("initial", "personalized")
 
 
 def evidence_table(designs: Iterable[Sequence[CrossedResult]]) -> pd.DataFrame:
@@ -67,8 +65,8 @@ def arm_table(designs: Iterable[Sequence[CrossedResult]]) -> pd.DataFrame:
         | _numbers(crossed_mean(differences(cells, [arm], [CONTINUED], measure)))
         for cells in designs
         if cells
-        for arm in second_stage_arms(UPDATES, SERVERS)
-        for measure in _MEASURES
+        for arm in second_stage_arms()
+        for measure in BOTH
     ]
     return pd.DataFrame(rows).drop(columns="p", errors="ignore")
 
@@ -111,7 +109,7 @@ def _claim_rows(cells: Sequence[CrossedResult]) -> list[dict[str, Any]]:
 def _contrast_rows(cells: Sequence[CrossedResult]) -> list[dict[str, Any]]:
     rows = []
     for contrast, (better, worse) in CONTRASTS.items():
-        for measure in _MEASURES:
+        for measure in BOTH:
             effect = crossed_mean(differences(cells, better, worse, measure))
             row = {"contrast": contrast, "measure": measure, **_header(cells), **_numbers(effect)}
             rows.append(row | {"of": effect, "margin": margin_of(cells)})
@@ -120,13 +118,11 @@ def _contrast_rows(cells: Sequence[CrossedResult]) -> list[dict[str, Any]]:
 
 def _header(cells: Sequence[CrossedResult]) -> dict[str, object]:
     first = cells[0]
-    folds = first.config.folds
-    clients = sum(len(cell.clients) for cell in cells if cell.seed < folds)
     return {
         "dataset": first.label,
-        "regime": first.config.design.regime,
-        "replicates": len(cells) // folds,
-        "clients": clients,
+        "regime": first.config.regime,
+        "replicates": len(cells) // first.config.folds,
+        "clients": number_of_clients(cells),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -29,17 +29,12 @@ SUMMARY = {
         "3-best",
     ),
 }
-ANSWERS = {
-    "Claim 2a, that Reptile after FedAvg is better than more FedAvg": (
-        "2a-initial",
-        "2a-personalized",
-    ),
-    "Claim 2b, that tuning for global accuracy alone weakens the personalized model": (
-        "2b-FedSGD",
-        "2b-small-E",
-    ),
-    "Claim 3, that a centrally trained model is harder to personalize": ("3-matched", "3-best"),
-}
+_ANSWERED = (
+    "Claim 2a, that Reptile after FedAvg is better than more FedAvg",
+    "Claim 2b, that tuning for global accuracy alone weakens the personalized model",
+    "Claim 3, that a centrally trained model is harder to personalize",
+)
+ANSWERS = dict(zip(_ANSWERED, SUMMARY.values(), strict=True))
 REGIMES = ("stable", "unstable")
 # What a sentence says of the tests with a verdict: of one of them, and of several.
 _COUNTED = {
@@ -56,15 +51,15 @@ _COUNTED = {
 }
 
 
-def rows_of(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """The rows of a table by the names of its columns.
+def rows_of(table: pd.DataFrame, claim: str | None = None) -> list[dict[str, Any]]:
+    """The rows of a table, of one claim perhaps, by the names of its columns.
 
     Example:
-        >>> [row["verdict"] for row in rows_of(evidence)]  # doctest: +SKIP
+        >>> [row["verdict"] for row in rows_of(evidence, "2a-initial")]  # doctest: +SKIP
         ['reproduced', 'no difference']
     """
-    for row in table.to_dict("records"):
-        yield {str(name): value for name, value in row.items()}
+    rows = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+    return rows if claim is None else [row for row in rows if row["claim"] == claim]
 
 
 def short_label(dataset: str) -> str:
@@ -86,7 +81,7 @@ def sentences(evidence: pd.DataFrame) -> dict[str, str]:
     """
     found = {}
     for test in CLAIM_TESTS:
-        rows = _of(evidence, test.claim)
+        rows = rows_of(evidence, test.claim)
         parts = [
             f"{verdict.replace('but small', 'but too small to matter,')} on {_places(some, test.claim)}"
             for verdict in VERDICTS
@@ -111,7 +106,7 @@ def answers(evidence: pd.DataFrame) -> list[str]:
 
 
 def _counted(evidence: pd.DataFrame, claims: Sequence[str]) -> str:
-    found = [row["verdict"] for claim in claims for row in _of(evidence, claim)]
+    found = [row["verdict"] for claim in claims for row in rows_of(evidence, claim)]
     counts = {verdict: found.count(verdict) for verdict in VERDICTS if verdict in found}
     parts = [f"{number} {_COUNTED[verdict][number > 1]}" for verdict, number in counts.items()]
     return f"of {len(found)} test{'s' if len(found) > 1 else ''}, {_listed(parts)}"
@@ -172,7 +167,7 @@ def evidence_text(evidence: pd.DataFrame) -> str:
     )
     rows = []
     for test in CLAIM_TESTS:
-        for number, row in enumerate(_of(evidence, test.claim)):
+        for number, row in enumerate(rows_of(evidence, test.claim)):
             numbers = (signed(row["effect"], 2), interval_text(row), f"{row['margin']:g}")
             label, verdict = row["dataset"], f"{MARKS[row['verdict']]} {row['verdict']}"
             claim = "" if number else test.claim
@@ -205,10 +200,6 @@ def evidence_json(evidence: pd.DataFrame) -> list[dict[str, Any]]:
             premise = None if math.isnan(row["premise"]) else row["premise"]
             values.append(verdict.as_json() | more | {"premise": premise})
     return values
-
-
-def _of(evidence: pd.DataFrame, claim: str) -> list[dict[str, Any]]:
-    return [row for row in rows_of(evidence) if row["claim"] == claim]
 
 
 def _places(rows: Sequence[dict[str, Any]], claim: str) -> str:

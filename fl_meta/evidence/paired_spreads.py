@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -26,6 +27,17 @@ def spread(runs: FloatArray) -> FloatArray:
     *_, folds, replicates = runs.shape
     pooled: FloatArray = np.sqrt(_squares(runs) / (folds * (replicates - 1)))
     return pooled
+
+
+def run_means(folds: Sequence[FloatArray]) -> FloatArray:
+    """The mean over clients of each run, from each fold's values [runs, clients]: [folds, runs].
+
+    Example:
+        >>> run_means([np.array([[1.0, 2], [3, 4]]), np.array([[5.0], [6]])])
+        array([[1.5, 3.5],
+               [5. , 6. ]])
+    """
+    return np.array([fold.mean(axis=1) for fold in folds])
 
 
 def spread_ratio(ours: ArrayLike, theirs: ArrayLike, level: float = 0.95) -> Interval:

@@ -246,10 +246,10 @@ def _computed(
 def _title(config: Experiment) -> str:
     """The title of the progress bar."""
     parts = [config.setting.dataset, config.setting.model]
+    if isinstance(config, Design | Crossed):
+        parts.append(config.regime)
     if isinstance(config, Design):
-        parts += [config.regime, "tuning"]
-    if isinstance(config, Crossed):
-        parts += [config.design.regime]
+        parts.append("tuning")
     return ", ".join(parts)
 
 

@@ -42,9 +42,9 @@ from fl_meta.evidence.crossed_rules import MARGIN, WIDE_DATASETS, WIDE_MARGIN
 from fl_meta.evidence.crossed_statistics import CrossedEffect, crossed_mean
 from fl_meta.evidence.paired_spreads import spread, spread_ratio
 from fl_meta.evidence.result_types import CrossedTableOneResult
-from fl_meta.evidence.table_one_runs import MEASURES, Accuracies, Cell, Reading, accuracies_of, run_means
+from fl_meta.evidence.table_one_runs import Accuracies, Cell, Reading, accuracies_of, cell_run_means
 from fl_meta.evidence.verdicts import Verdict
-from fl_meta.experiments.outcomes import Measure
+from fl_meta.experiments.outcomes import BOTH, Measure
 from fl_meta.experiments.settings import RECORDED
 
 SEVERAL, ALIKE = 2.0, 1.25  # times
@@ -193,7 +193,7 @@ def _gain(accuracies: Accuracies) -> Effect:
 
 
 def _spread(accuracies: Accuracies) -> Effect:
-    initial, personalized = (run_means(accuracies, measure) for measure in MEASURES)
+    initial, personalized = (cell_run_means(accuracies, measure) for measure in BOTH)
     larger = int((spread(initial) > spread(personalized)).sum())
     detail = f"larger in {larger} of {len(accuracies)} cells"
     return lambda level: spread_ratio(initial, personalized, level), "times", detail
@@ -205,7 +205,7 @@ def _best_epochs(accuracies: Accuracies, halves: Sequence[int], epochs: Sequence
         [
             [
                 _mean(accuracies, ((half, other), measure), ((half, common), measure))
-                for other, measure in product(epochs, MEASURES)
+                for other, measure in product(epochs, BOTH)
                 if other != common
             ]
             for common in epochs
@@ -214,7 +214,7 @@ def _best_epochs(accuracies: Accuracies, halves: Sequence[int], epochs: Sequence
     ]
     best = (
         f"{half} clients: "
-        + ", ".join(f"{measure} E = {_best(accuracies, half, epochs, measure)}" for measure in MEASURES)
+        + ", ".join(f"{measure} E = {_best(accuracies, half, epochs, measure)}" for measure in BOTH)
         for half in halves
     )
     return lambda level: _cost_of_one_for_both(losses, level), "points", "; ".join(best)

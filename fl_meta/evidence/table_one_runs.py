@@ -9,13 +9,11 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from fl_meta.evidence.crossed_rules import MOST_REPLICATES
+from fl_meta.evidence.crossed_results import whole_replicates
 from fl_meta.evidence.crossed_statistics import crossed_mean
-from fl_meta.evidence.paired_spreads import spread, spread_ratio
-from fl_meta.evidence.result_files import file_name
+from fl_meta.evidence.paired_spreads import run_means, spread, spread_ratio
 from fl_meta.evidence.result_types import CrossedTableOneResult
-from fl_meta.evidence.results import load_or_run
-from fl_meta.experiments.outcomes import Measure
+from fl_meta.experiments.outcomes import BOTH, Measure
 from fl_meta.experiments.table_one import PAPER_TABLE_ONE
 from fl_meta.experiments.table_one_settings import CrossedTableOne
 from fl_meta.support.array_types import FloatArray
@@ -23,7 +21,6 @@ from fl_meta.support.array_types import FloatArray
 Reading = Literal["equal_rounds", "equal_work"]
 """Where in training the cells are read: after equal rounds, or after equal local work."""
 READINGS: tuple[Reading, ...] = ("equal_rounds", "equal_work")
-MEASURES: tuple[Measure, ...] = ("initial", "personalized")
 Cell = tuple[int, int]
 """Clients a round and E."""
 Accuracies = dict[Cell, dict[Measure, list[FloatArray]]]
@@ -42,13 +39,8 @@ def recorded_table_one(design: CrossedTableOne, folder: Path) -> list[CrossedTab
         >>> design = fl_meta.experiments.TABLE_ONE_DESIGNS["unipen62"]
         >>> results = recorded_table_one(design, Path("data/results"))
     """
-    results = list[CrossedTableOneResult]()
-    for replicate in range(MOST_REPLICATES):
-        seeds = range(replicate * design.folds, (replicate + 1) * design.folds)
-        if not all((folder / file_name(design, seed)).exists() for seed in seeds):
-            break
-        results += load_or_run(design, seeds, folder)
-    return results
+    results = whole_replicates(design, folder)
+    return [result for result in results if isinstance(result, CrossedTableOneResult)]
 
 
 def accuracies_of(results: Sequence[CrossedTableOneResult], reading: Reading) -> Accuracies:
@@ -89,15 +81,15 @@ def accuracies_of(results: Sequence[CrossedTableOneResult], reading: Reading) ->
                 np.stack([getattr(run.cells[place], reading).accuracy_of(measure) for run in runs])
                 for runs in replicates
             ]
-            for measure in MEASURES
+            for measure in BOTH
         }
         for place, cell in enumerate(cells)
     }
 
 
-def run_means(accuracies: Accuracies, measure: Measure) -> FloatArray:
+def cell_run_means(accuracies: Accuracies, measure: Measure) -> FloatArray:
     """The mean over clients of each cell and run [cells, folds, replicates]."""
-    return np.array([[fold.mean(axis=1) for fold in by[measure]] for by in accuracies.values()])
+    return np.array([run_means(by[measure]) for by in accuracies.values()])
 
 
 def table_one_spreads(results: Sequence[CrossedTableOneResult], reading: Reading) -> pd.DataFrame:
@@ -122,17 +114,17 @@ def table_one_spreads(results: Sequence[CrossedTableOneResult], reading: Reading
         >>> table_one_spreads(results, "equal_rounds").ratio.median()  # doctest: +SKIP
     """
     accuracies = accuracies_of(results, reading)
-    means = {measure: run_means(accuracies, measure) for measure in MEASURES}
+    means = {measure: cell_run_means(accuracies, measure) for measure in BOTH}
     index = pd.MultiIndex.from_tuples(accuracies, names=PAPER_TABLE_ONE.index.names)
     paper = PAPER_TABLE_ONE.reindex(index)
     columns: dict[str, object] = {}
-    for measure in MEASURES:
+    for measure in BOTH:
         effects = [crossed_mean(by[measure]) for by in accuracies.values()]
         columns[measure] = [effect.estimate for effect in effects]
         columns[f"{measure}_spread"] = spread(means[measure])
         columns[f"{measure}_run_spread"] = [effect.run_spread for effect in effects]
         columns[f"paper_{measure}_spread"] = paper[f"{measure}_spread"]
-    ratios = [spread_ratio(*pair) for pair in zip(*(means[one][:, None] for one in MEASURES), strict=True)]
+    ratios = [spread_ratio(*pair) for pair in zip(*(means[one][:, None] for one in BOTH), strict=True)]
     columns["ratio"] = [ratio.estimate for ratio in ratios]
     columns["ratio_low"] = [ratio.low for ratio in ratios]
     columns["ratio_high"] = [ratio.high for ratio in ratios]

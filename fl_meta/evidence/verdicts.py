@@ -37,7 +37,7 @@ MIME = "application/vnd.fl-meta.verdicts+json"
 
 # From the palette of Okabe and Ito, which colour-blind readers can tell apart: (text, background).
 _FOR, _AGAINST, _EQUAL = ("#004d75", "#d6ebf7"), ("#7d3100", "#f9ddcd"), ("#1f5b46", "#d8f0e6")
-_COLOURS = {
+COLOURS = {
     "reproduced": _FOR,
     "reproduced, but small": _FOR,
     "direction only": ("#6b4e00", "#fbeccb"),
@@ -211,7 +211,7 @@ class VerdictTable:
 
 def badge(verdict: str) -> str:
     """The verdict as a small coloured HTML label."""
-    text, background = _COLOURS[verdict]
+    text, background = COLOURS[verdict]
     style = f"color:{text};background:{background};padding:1px 7px;border-radius:9px;white-space:nowrap"
     return f'<span style="{style}">{MARKS[verdict]} {escape(verdict)}</span>'
 

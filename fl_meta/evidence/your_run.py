@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from fl_meta.evidence.crossed_rules import claim_tests, differences
+from fl_meta.evidence.paired_spreads import run_means, spread
 from fl_meta.evidence.result_types import CrossedResult
 
 
@@ -42,20 +43,18 @@ def beside_recorded(run: CrossedResult, cells: Sequence[CrossedResult], level: f
     fold, rows = run.seed % run.config.folds, []
     for test in claim_tests(cells):
         sides = [test.better], [test.worse], test.measure
-        means = np.array(
-            [values.mean(axis=1) for values in differences(cells, *sides)]
-        )  # [folds, replicates]
+        means = run_means(differences(cells, *sides))  # [folds, replicates]
         (own,) = differences([run], *sides)
         replicates = means.shape[1]
-        spread = float(np.sqrt(means.var(axis=1, ddof=1).mean()))
-        half = float(stdtrit(means.size - len(means), (1 + level) / 2)) * spread * np.sqrt(1 + 1 / replicates)
+        t = float(stdtrit(means.size - len(means), (1 + level) / 2))
+        half = t * float(spread(means)) * np.sqrt(1 + 1 / replicates)
         effect, center = float(own.mean()), float(means[fold].mean())
         rows.append(
             {
                 "claim": test.claim,
                 "statement": test.statement,
                 "dataset": run.label,
-                "regime": run.config.design.regime,
+                "regime": run.config.regime,
                 "effect": effect,
                 "recorded": center,
                 "low": center - half,

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from fl_meta.algorithms.stages import Stage
-from fl_meta.experiments.comparison import geometric
+from fl_meta.data.federated import FederatedDataset
+from fl_meta.experiments.comparison import MATCHING_MARGIN, geometric
 from fl_meta.experiments.crossed_settings import (
     CENTRALIZED,
     FEDAVG,
@@ -21,17 +22,13 @@ from fl_meta.experiments.crossed_settings import (
     second_stage_arm,
 )
 from fl_meta.experiments.crossed_training import Fold
-from fl_meta.experiments.outcomes import CrossedArm, CrossedOutcome
+from fl_meta.experiments.outcomes import CROSSED_DIGITS, CrossedArm, CrossedOutcome, rounded
 from fl_meta.experiments.trajectories import Snapshot
 from fl_meta.experiments.trajectories import path as training_path
 from fl_meta.support.array_types import FloatArray
 
 # Factors between the rounds at which a curve is kept, and between those at which models may be matched.
 COARSE, FINE = 2.0, 1.3
-# Models are matched slightly below the highest initial accuracy that both have reached: at the very top one
-# of them would be a maximum over noise and the other would not.
-MATCHING_MARGIN = 0.01
-DIGITS = 4  # a test part has far fewer than 10,000 predictions
 
 
 def crossed(config: Crossed, seed: int) -> CrossedOutcome:
@@ -64,7 +61,7 @@ class Cell:
         """Train the arms."""
         fold = self.fold
         first = self.choices[FEDAVG]
-        fedavg = self._path(FEDAVG, fold.fedavg_stage(first.rate, first.rounds))
+        fedavg = self._path(FEDAVG, fold.fedavg_stage(first.rate, first.rounds), fold.train)
         start = fedavg[-1]
         for update in UPDATES:
             for server in SERVERS:
@@ -82,18 +79,17 @@ class Cell:
                 self._centralized(arm, fedavg)
         return CrossedOutcome(fold.held_out.client_ids, tuple(self.arms), self.curves)
 
-    def _path(self, arm: str, stage: Stage) -> list[Snapshot]:
+    def _path(self, arm: str, stage: Stage, data: FederatedDataset) -> list[Snapshot]:
         """Train from scratch; keep the last model as an arm, and the curve of both accuracies."""
-        fold, choice = self.fold, self.choices[arm]
-        data = fold.pool if stage.clients_per_round == 1 else fold.train
+        choice = self.choices[arm]
         course = geometric(stage.rounds, COARSE)[-6:]
         at = {*geometric(stage.rounds, FINE), *course}
-        snapshots = list(training_path(fold.model, data, stage, self.seed, at))
+        snapshots = list(training_path(self.fold.model, data, stage, self.seed, at))
         points = []
         for snapshot in snapshots:
             if snapshot.round_number in course:
-                accuracy = self._accuracy(snapshot, choice)
-                points.append((snapshot.round_number, *np.round(accuracy.mean(1), DIGITS).tolist()))
+                means = self._accuracy(snapshot, choice).mean(1)
+                points.append((snapshot.round_number, *rounded(means, CROSSED_DIGITS)))
         self.curves[arm] = tuple(points)
         self._keep(arm, snapshots[-1], choice)
         return snapshots
@@ -101,7 +97,8 @@ class Cell:
     def _centralized(self, arm: str, fedavg: Sequence[Snapshot]) -> None:
         """A centralized model at its best, and matched to FedAvg's at equal initial accuracy."""
         choice = self.choices[arm]
-        snapshots = self._path(arm, self.fold.centralized_stage(arm, choice.rate, choice.rounds))
+        stage = self.fold.centralized_stage(arm, choice.rate, choice.rounds)
+        snapshots = self._path(arm, stage, self.fold.pool)
         paths = ((snapshots, choice), (fedavg, self.choices[FEDAVG]))
         curves = [[self._initial(snapshot, choice) for snapshot in path] for path, choice in paths]
         target = min(max(curve) for curve in curves) - MATCHING_MARGIN
@@ -144,5 +141,4 @@ class Cell:
         self._add(name, snapshot.round_number, snapshot.local_gradients, accuracy)
 
     def _add(self, name: str, rounds: int, gradients: int, accuracy: FloatArray) -> None:
-        initial, personalized = np.round(accuracy, DIGITS).tolist()
-        self.arms.append(CrossedArm(name, rounds, gradients, (tuple(initial), tuple(personalized))))
+        self.arms.append(CrossedArm(name, rounds, gradients, rounded(accuracy, CROSSED_DIGITS)))

@@ -24,10 +24,14 @@ What is written here was fixed before the first recorded run:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fl_meta.experiments.settings import RECORDED_SETTINGS, Setting
+
+if TYPE_CHECKING:
+    from fl_meta.experiments.table_one_settings import CrossedTableOne
 
 Regime = Literal["stable", "unstable"]
 Ended = Literal["flat", "ceiling", "fixed"]
@@ -51,6 +55,19 @@ def second_stage_arm(update: Update, server: Server) -> str:
         'Reptile, Adam'
     """
     return f"{update}, {server}"
+
+
+def second_stage_arms(
+    updates: Iterable[Update] = UPDATES, servers: Iterable[Server] = SERVERS
+) -> tuple[str, ...]:
+    """The names of the second stage's arms with these updates and servers.
+
+    Example:
+        >>> second_stage_arms(servers=["Adam"])
+        ('FedAvg, Adam', 'Reptile, Adam')
+    """
+    servers = tuple(servers)
+    return tuple(second_stage_arm(update, server) for update in updates for server in servers)
 
 
 # Names of the arms. An arm is a trained model that is personalized to the held-out clients.
@@ -166,12 +183,17 @@ class Crossed:
         return self.design.setting
 
     @property
+    def regime(self) -> Regime:
+        """The design's regime."""
+        return self.design.regime
+
+    @property
     def folds(self) -> int:
         """Number of folds."""
         return self.design.folds
 
 
-def cell_seed(design: Design, fold: int, replicate: int) -> int:
+def cell_seed(design: Design | Crossed | CrossedTableOne, fold: int, replicate: int) -> int:
     """The seed of a cell: every cell has its own, so that runs of different folds are independent.
 
     Example:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -32,13 +33,12 @@ Curve = list[tuple[int, float]]
 
 @dataclass(frozen=True)
 class Fold:
-    """One fold of a design: its clients in three groups, the training clients' pool, and the model."""
+    """One fold of a design: its clients in three groups, and the model."""
 
     design: Design
     train: FederatedDataset
     validation: FederatedDataset
     held_out: FederatedDataset
-    pool: FederatedDataset
     model: Model
 
     @classmethod
@@ -49,7 +49,12 @@ class Fold:
             >>> fold = Fold.of(DESIGNS["writers-stable"], 0)  # doctest: +SKIP
         """
         train, validation, held_out = train_validation_held_out(design.setting, number, design.folds)
-        return cls(design, train, validation, held_out, train.pooled(), MODELS[design.setting.model](train))
+        return cls(design, train, validation, held_out, MODELS[design.setting.model](train))
+
+    @cached_property
+    def pool(self) -> FederatedDataset:
+        """The training clients as one, for centralized training."""
+        return self.train.pooled()
 
     def initial(self, params: Params, data: FederatedDataset) -> FloatArray:
         """The initial accuracy of each client [clients]."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
@@ -33,6 +34,8 @@ from fl_meta.experiments.outcomes import TriedRate, TuningOutcome
 from fl_meta.experiments.trajectories import Snapshot, path
 from fl_meta.models.parameters import Params
 from fl_meta.training.rounds import TrainingDivergedError
+
+AttemptT = TypeVar("AttemptT")
 
 # Apart from the seeds of cells, which count up from 0.
 FIRST_TUNING_SEED = 1_000_000
@@ -142,18 +145,11 @@ class Tuning:
         below: float = np.inf,
     ) -> Trial:
         """Try every rate of the grid, extend it if its end is the best, and choose."""
-        trials = [train(rate) for rate in grid]
-        rates = list(grid)
-        for _ in range(MOST_EXTENSIONS if len(grid) > 1 else 0):
-            best = max(trials, key=lambda trial: trial.validation)
-            further = _beyond(rates, best.rate)
-            if further is None or further >= below:
-                break
-            rates = sorted([*rates, further])
-            trials.append(train(further))
-        best = max(trials, key=lambda trial: trial.validation)
-        self.search[arm] = tuple(trial.as_tried() for trial in trials)
+        tried = _searched(grid, train, lambda trial: trial.validation, below)
+        self.search[arm] = tuple(trial.as_tried() for trial in tried.values())
+        best = max(tried.values(), key=lambda trial: trial.validation)
         if not best.snapshots:
+            rates = sorted(tried)
             raise TrainingDivergedError(f"{arm}: training diverged with each of {rates}; use smaller rates")
         self._choose(arm, best)
         return best
@@ -161,18 +157,7 @@ class Tuning:
     def _choose(self, arm: str, trial: Trial) -> None:
         """Tune the trial's personalization rate and keep it as the choice for the arm."""
         design = self.design
-
-        def personalized(rate: float) -> float:
-            return self._mean(trial.snapshots, rate)
-
-        rates = list(design.personalization_rates)
-        values = {rate: personalized(rate) for rate in rates}
-        for _ in range(MOST_EXTENSIONS if len(rates) > 1 else 0):
-            further = _beyond(rates, max(values, key=values.__getitem__))
-            if further is None:
-                break
-            rates = sorted([*rates, further])
-            values[further] = personalized(further)
+        values = _searched(design.personalization_rates, partial(self._mean, trial.snapshots), float)
         rate = max(values, key=values.__getitem__)
         rounds = trial.curve[-1][0] if trial.curve else design.second_stage_rounds
         self.choices.append(Choice(arm, trial.rate, rounds, trial.ended, rate))
@@ -223,6 +208,26 @@ class Tuning:
         except TrainingDivergedError:
             return Trial(rate, 0.0)
         return Trial(rate, self._mean(snapshots, start.rate), snapshots=snapshots)
+
+
+def _searched(
+    grid: Sequence[float],
+    attempt: Callable[[float], AttemptT],
+    value: Callable[[AttemptT], float],
+    below: float = np.inf,
+) -> dict[float, AttemptT]:
+    """What every rate of a grid gives, in the order of the attempts.
+
+    While the best value lies at an end of the grid, the grid is extended there, to rates below `below`, at
+    most `MOST_EXTENSIONS` times. A single rate is no grid.
+    """
+    tried = {rate: attempt(rate) for rate in grid}
+    for _ in range(MOST_EXTENSIONS if len(grid) > 1 else 0):
+        further = _beyond(list(tried), max(tried, key=lambda rate: value(tried[rate])))
+        if further is None or further >= below:
+            break
+        tried[further] = attempt(further)
+    return tried
 
 
 def _beyond(rates: Sequence[float], best: float) -> float | None:

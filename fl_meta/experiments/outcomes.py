@@ -19,6 +19,10 @@ Accuracies = tuple[tuple[float, ...], ...]
 Option = float | tuple[int, float] | None
 """A value of a tuning grid: a rate, or Reptile's K and server rate; None where nothing was tuned."""
 Measure = Literal["initial", "personalized", "gain"]
+BOTH: tuple[Measure, ...] = ("initial", "personalized")
+"""The two accuracies of a model; its gain is their difference."""
+CROSSED_DIGITS = 4
+"""Digits of accuracies in the many cells of the crossed designs: no test part has 10,000 predictions."""
 
 
 def rounded(values: FloatArray, digits: int = 5) -> Any:

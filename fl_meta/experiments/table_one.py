@@ -10,6 +10,7 @@ from fl_meta.algorithms.table import fedavg
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.experiments.clients import MODELS, fold_of
 from fl_meta.experiments.outcomes import (
+    CROSSED_DIGITS,
     CrossedTableOneCell,
     CrossedTableOneOutcome,
     TableOneCell,
@@ -20,8 +21,6 @@ from fl_meta.experiments.outcomes import (
 from fl_meta.experiments.table_one_settings import CrossedTableOne, TableOne
 from fl_meta.experiments.trajectories import BATCH_SIZE, accuracies, path
 from fl_meta.models.model import Model
-
-DIGITS = 4  # as in the crossed design: a test part has far fewer than 10,000 predictions
 
 
 def table_one(config: TableOne, seed: int) -> TableOneOutcome:
@@ -78,9 +77,11 @@ def _crossed_cell(
         accuracy = accuracies(
             model, snapshot.params, held_out, table.client_rate, table.personalization_epochs, seed, ends=True
         )
-        curve.append((number, *rounded(accuracy.mean(1), DIGITS)))
+        curve.append((number, *rounded(accuracy.mean(1), CROSSED_DIGITS)))
         if number in (table.rounds, equal_work):
-            readings[number] = TableOneReading(number, snapshot.local_gradients, rounded(accuracy, DIGITS))
+            readings[number] = TableOneReading(
+                number, snapshot.local_gradients, rounded(accuracy, CROSSED_DIGITS)
+            )
     return CrossedTableOneCell(clients, epochs, tuple(curve), readings[table.rounds], readings[equal_work])
 
 

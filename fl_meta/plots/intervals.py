@@ -13,15 +13,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from fl_meta.evidence.verdicts import COLOURS
+from fl_meta.support.text_table import signed
+
 REGIMES = {
     "stable": "stable: 20 clients a round, few local epochs",
     "unstable": "unstable: 5 clients a round, many local epochs",
 }
 """The titles of the regimes."""
 
-# As in the tables of verdicts: colours of text and of its background.
-FOR, AGAINST = ("#004d75", "#d6ebf7"), ("#7d3100", "#f9ddcd")
-EQUAL, OPEN = ("#1f5b46", "#d8f0e6"), ("0.4", "white")
+# Colours of text and of its background, as in the tables of verdicts; what is open has none here.
+FOR, AGAINST, EQUAL = (COLOURS[word] for word in ("reproduced", "contradicted", "no difference"))
+OPEN = ("0.4", "white")
 
 WIDTH = 9.0  # inches: 900 pixels
 MARGIN = 0.1
@@ -136,7 +139,7 @@ def draw_interval(
     if not vertical:
         alignment = {"ha": "left" if inwards > 0 else "right", "va": "center"}
     axes.annotate(
-        f"{row.effect:+.1f}".replace("-", "−"),
+        signed(row.effect),
         (place, end) if vertical else (end, place),
         xytext=(0, 6 * inwards) if vertical else (6 * inwards, 0),
         textcoords="offset points",

@@ -11,7 +11,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fl_meta.evidence.verdicts import MARKS
-from fl_meta.experiments.crossed_settings import CONTINUED, SERVERS, UPDATES, Update, second_stage_arm
+from fl_meta.experiments.crossed_settings import (
+    CONTINUED,
+    SERVERS,
+    UPDATES,
+    Update,
+    second_stage_arm,
+    second_stage_arms,
+)
+from fl_meta.experiments.outcomes import BOTH
 from fl_meta.plots.intervals import (
     AGAINST,
     BAND,
@@ -47,7 +55,6 @@ CONTRASTS = {
     "Adam instead of smaller rate": "server: Adam vs. smaller rate",
 }
 """All contrasts of a cause table, and what they are called beside the verdicts."""
-MEASURES = ("initial", "personalized")
 TICKS = ("same\nrate", "smaller\nrate", "Adam")  # of SERVERS
 
 GUTTER, GAP, WIDEST = 1.92, 0.05, 2.0  # inches: left of all columns, between them, the widest column
@@ -79,15 +86,14 @@ def second_stage_figure(arms: pd.DataFrame, causes: pd.DataFrame) -> Figure:
         >>> second_stage_figure(arms, causes)  # doctest: +SKIP
     """
     place = ["dataset", "regime", "measure"]
-    known: dict[str, Any] = {"regime": REGIMES, "measure": MEASURES}
-    all_arms = [second_stage_arm(update, server) for update in UPDATES for server in SERVERS]
-    require_rows(arms, "arm", [*place, "arm"], known | {"arm": all_arms})
+    known: dict[str, Any] = {"regime": REGIMES, "measure": BOTH}
+    require_rows(arms, "arm", [*place, "arm"], known | {"arm": second_stage_arms()})
     require_rows(causes, "cause", [*place, "contrast"], known | {"contrast": CONTRASTS, "verdict": CAUSES})
     names = list(arms.dataset.unique())
     regimes = [regime for regime in REGIMES if regime in set(arms.regime)]
     column = min(WIDEST, (WIDTH - GUTTER) / len(names))
     width = GUTTER + column * len(names)
-    height = NAMES + len(regimes) * (TITLE + len(MEASURES) * BLOCK)
+    height = NAMES + len(regimes) * (TITLE + len(BOTH) * BLOCK)
     page = Page(width, height + LINE * len(lines(HOW_TO_READ, width - 2 * MARGIN)))
     page.legend({f"{update}'s update": style for update, style in _styles().items()}, 1)
     page.caption(HOW_TO_READ)
@@ -99,7 +105,7 @@ def second_stage_figure(arms: pd.DataFrame, causes: pd.DataFrame) -> Figure:
         page.strip(0, top, width, 0.2, "0.94")
         page.text(MARGIN, top + 0.1, REGIMES[regime], weight="bold")
         top += TITLE
-        for measure in MEASURES:
+        for measure in BOTH:
             here = f"regime == '{regime}' and measure == '{measure}'"
             _block(page, top, column, names, arms.query(here), causes.query(here))
             page.text(MARGIN, top + 0.1, f"{measure} accuracy", weight="bold")
