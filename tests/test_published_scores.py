@@ -189,7 +189,7 @@ def test_every_row_can_be_asked_for() -> None:
 
 
 def test_what_differs_from_the_published_row_is_said() -> None:
-    for name, methods in BENCHMARKS["paper"].items():
+    for name, methods in BENCHMARKS["full"].items():
         said = protocol_differences(methods["FedAvg"])
         assert "published: 200" not in said and "(published: 128)" not in said
         assert ("IN for" in said) == (name in ("mnist_by_writer", "unipen62"))

@@ -11,7 +11,7 @@ from .comparison_verdicts import (
     not_run,
 )
 from .crossed_recording import record_design
-from .crossed_results import crossed_table, recorded_cells
+from .crossed_results import crossed_table, recorded_cells, recorded_designs, recorded_tuning
 from .crossed_rules import CLAIM_TESTS, differences, is_precise
 from .crossed_statistics import CrossedEffect, crossed_mean
 from .crossed_tables import arm_table, as_verdicts, cause_table, evidence_table
@@ -28,13 +28,13 @@ from .result_types import (
     TableOneResult,
     TuningResult,
 )
-from .results import load_or_run, own_folder, recorded
+from .results import load_or_run, own_folder, recorded, recorded_folder
 from .statistics import holm, sign_flip_p, smallest_effect
 from .table_one_evidence import TableOneFinding, decide_crossed_table_one
 from .table_one_runs import recorded_table_one, table_one_spreads
 from .table_one_verdicts import decide_table_one, table_one_cells
 from .verdicts import Verdict, VerdictTable
-from .your_run import beside_recorded
+from .your_run import YourRun, beside_recorded, your_run
 
 __all__ = [
     "CENTRALIZED",
@@ -55,6 +55,7 @@ __all__ = [
     "TuningResult",
     "Verdict",
     "VerdictTable",
+    "YourRun",
     "arm_table",
     "as_verdicts",
     "beside_recorded",
@@ -81,10 +82,14 @@ __all__ = [
     "record_design",
     "recorded",
     "recorded_cells",
+    "recorded_designs",
+    "recorded_folder",
     "recorded_table",
     "recorded_table_one",
+    "recorded_tuning",
     "sign_flip_p",
     "smallest_effect",
     "table_one_cells",
     "table_one_spreads",
+    "your_run",
 ]

@@ -305,3 +305,23 @@ def own_folder() -> Path:
         >>> results = sorted(own_folder().glob("*.json"))
     """
     return named_folder("FL_META_EXPERIMENTS") or cache_folder() / "experiments"
+
+
+def recorded_folder() -> Path:
+    """The folder of the recorded results: `$FL_META_RECORDED`, or `data/results` here or further up.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+
+    Example:
+        >>> table = crossed_table(recorded_folder())  # doctest: +SKIP
+    """
+    here = Path.cwd()
+    named = named_folder("FL_META_RECORDED")
+    for folder in [named] if named else [parent / "data/results" for parent in (here, *here.parents)]:
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(
+        f"no folder {named or 'data/results in ' + str(here) + ' or above it'} with recorded results; work in "
+        "the repository, or set the environment variable FL_META_RECORDED to such a folder"
+    )

@@ -3,17 +3,101 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from fl_meta.evidence.crossed_rules import claim_tests, differences
+from fl_meta.evidence.crossed_results import recorded_cells, recorded_tuning, with_choices
+from fl_meta.evidence.crossed_rules import LEAST_REPLICATES, MOST_REPLICATES, claim_tests, differences
 from fl_meta.evidence.paired_spreads import run_means, spread
 from fl_meta.evidence.result_types import CrossedResult
+from fl_meta.evidence.results import load_or_run, own_folder, recorded_folder
+from fl_meta.experiments.crossed_settings import DESIGNS, Choice, Crossed
+from fl_meta.experiments.settings import PROFILES, for_profile
+from fl_meta.support.text_table import signed
+
+LEVEL = 0.95
+# Of a run that only shows that everything works.
+SHORT_ROUNDS, SHORT_STEPS, FEW_CLIENTS = 4, 40, 36
 
 
-def beside_recorded(run: CrossedResult, cells: Sequence[CrossedResult], level: float = 0.95) -> pd.DataFrame:
+@dataclass(frozen=True)
+class YourRun:
+    """A run of a recorded design that was computed here, and what it says.
+
+    Attributes:
+        run: its result: one fold and one replicate, which is none of the recorded ones.
+        cells: the recorded results of the design.
+        effects: the table of `beside_recorded`; of a shortened run, what is expected is NaN.
+
+    Example:
+        >>> own = your_run("writers-unstable", "laptop", seed=0)  # doctest: +SKIP
+        >>> print(own.sentence("2a-initial"))  # doctest: +SKIP
+    """
+
+    run: CrossedResult
+    cells: list[CrossedResult]
+    effects: pd.DataFrame
+
+    def sentence(self, claim: str) -> str:
+        """What the run says about a test of a claim, beside the recorded runs.
+
+        Raises:
+            KeyError: if the design has no such test.
+        """
+        row = self.effects.set_index("claim").loc[claim]
+        where = (
+            f"On {row.dataset}, {row.regime} regime, your run has an effect of {signed(row.effect)} points"
+        )
+        if np.isnan(row.low):
+            return f"{where}. It was shortened to a few rounds, so it cannot be compared with recorded runs."
+        expected = f"{where}; another run of the same fold is expected between {signed(row.low)} and "
+        expected += (
+            f"{signed(row.high)}, 19 times in 20. It lies **{'within' if row.within else 'outside'}** "
+        )
+        return f"{expected}this spread of the recorded runs."
+
+
+def your_run(name: str, profile: str, seed: int) -> YourRun:
+    """Compute one fold and one replicate of a recorded design, with the rates that were chosen for it.
+
+    The replicate is none of the recorded ones, so the run is a new draw from their distribution. What was
+    computed is kept in `own_folder`. With the profile 'smoke' the run is shortened to a few rounds and
+    clients, and says nothing.
+
+    Args:
+        name: of `DESIGNS`.
+        seed: chooses the fold, by its remainder, and the replicate.
+
+    Raises:
+        ValueError: if there is no such design or profile, or too little is recorded of it.
+        ResultError: if a recorded file cannot be used.
+
+    Example:
+        >>> own = your_run("writers-unstable", "laptop", seed=0)  # doctest: +SKIP
+        >>> own.effects[["claim", "effect", "within"]]  # doctest: +SKIP
+    """
+    short = for_profile({one: one == "smoke" for one in PROFILES}, profile)
+    if name not in DESIGNS:
+        raise ValueError(f"no design {name!r}; there are {', '.join(DESIGNS)}")
+    design, folder = DESIGNS[name], recorded_folder()
+    cells = recorded_cells(design, folder)
+    if len(cells) < LEAST_REPLICATES * design.folds:
+        raise ValueError(
+            f"{len(cells)} recorded cells of {name} in {folder}, and a comparison takes "
+            f"{LEAST_REPLICATES * design.folds}; compute them with: fl-meta record crossed-{name}"
+        )
+    config = with_choices(design, recorded_tuning(design, folder))
+    # Recorded replicates are numbered from 0, and there are never more than this.
+    cell = design.folds * MOST_REPLICATES + seed
+    (run,) = load_or_run(_shortened(config) if short else config, [cell], own_folder())
+    effects = _effects(run, cells) if short else beside_recorded(run, cells)
+    return YourRun(run, cells, effects)
+
+
+def beside_recorded(run: CrossedResult, cells: Sequence[CrossedResult], level: float = LEVEL) -> pd.DataFrame:
     """For every test, the effect in one run and where another run of the same fold is expected.
 
     A single run decides nothing. But if it was computed as the recorded ones were, its effect lies in the
@@ -40,26 +124,37 @@ def beside_recorded(run: CrossedResult, cells: Sequence[CrossedResult], level: f
         )
     if run.config != cells[0].config:
         raise ValueError("the run is of another design, or was tuned otherwise, than the recorded cells")
-    fold, rows = run.seed % run.config.folds, []
-    for test in claim_tests(cells):
-        sides = [test.better], [test.worse], test.measure
-        means = run_means(differences(cells, *sides))  # [folds, replicates]
-        (own,) = differences([run], *sides)
-        replicates = means.shape[1]
+    table, fold = _effects(run, cells), run.seed % run.config.folds
+    for i, test in enumerate(claim_tests(cells)):
+        means = run_means(
+            differences(cells, [test.better], [test.worse], test.measure)
+        )  # [folds, replicates]
         t = float(stdtrit(means.size - len(means), (1 + level) / 2))
-        half = t * float(spread(means)) * np.sqrt(1 + 1 / replicates)
-        effect, center = float(own.mean()), float(means[fold].mean())
-        rows.append(
-            {
-                "claim": test.claim,
-                "statement": test.statement,
-                "dataset": run.label,
-                "regime": run.config.regime,
-                "effect": effect,
-                "recorded": center,
-                "low": center - half,
-                "high": center + half,
-                "within": abs(effect - center) <= half,
-            }
-        )
+        half = t * float(spread(means)) * np.sqrt(1 + 1 / means.shape[1])
+        center = float(means[fold].mean())
+        table.loc[i, ["recorded", "low", "high"]] = center, center - half, center + half
+        table.loc[i, "within"] = abs(table.effect[i] - center) <= half
+    return table
+
+
+def _effects(run: CrossedResult, cells: Sequence[CrossedResult]) -> pd.DataFrame:
+    """The table of `beside_recorded` without what is expected."""
+    rows = []
+    for test in claim_tests(cells):
+        (own,) = differences([run], [test.better], [test.worse], test.measure)
+        row = {"claim": test.claim, "statement": test.statement, "dataset": run.label}
+        row |= {"regime": run.config.regime, "effect": float(own.mean())}
+        rows.append(row | dict.fromkeys(("recorded", "low", "high"), np.nan) | {"within": False})
     return pd.DataFrame(rows)
+
+
+def _shortened(config: Crossed) -> Crossed:
+    """The same with few clients and rounds."""
+
+    def short(choice: Choice) -> Choice:
+        most = SHORT_STEPS if choice.arm.startswith("centralized") else SHORT_ROUNDS
+        return replace(choice, rounds=min(choice.rounds, most))
+
+    setting = replace(config.setting, num_clients=FEW_CLIENTS)
+    design = replace(config.design, setting=setting, second_stage_rounds=SHORT_ROUNDS)
+    return Crossed(design, tuple(tuple(map(short, fold)) for fold in config.choices))

@@ -1,17 +1,25 @@
 from .clients import MODELS, PERSON_OF, clients_of, train_validation_held_out
-from .comparison_settings import (
-    COMPARISON,
+from .comparison_settings import COMPARISON, RECORDED_COMPARISON, Comparison
+from .crossed_settings import (
+    CENTRALIZED,
+    CENTRALIZED_SGD,
     CONTINUED,
-    CONTINUED_GRADIENTS,
+    DESIGNS,
     FEDAVG,
     FEDSGD,
-    LOCAL_ONLY,
-    RECORDED_COMPARISON,
     REPTILE,
+    SERVERS,
     SMALL_E,
-    Comparison,
+    UPDATES,
+    Choice,
+    Crossed,
+    Design,
+    cell_seed,
+    matched_arms,
+    second_stage_arm,
+    second_stage_arms,
 )
-from .crossed_settings import DESIGNS, Crossed, Design, cell_seed
+from .crossed_training import Fold
 from .expansion import average_gradient, average_gradient_inner, expected_update, measure_expansion
 from .first_claim import CLAIM_ONE, expansion_rows, finite_difference_errors, fixed_batches, identity_errors
 from .heterogeneity_settings import RECORDED_HETEROGENEITY, Heterogeneity
@@ -32,15 +40,15 @@ from .trajectories import BATCH_SIZE, Snapshot, accuracies, path
 __all__ = [
     "BATCH_SIZE",
     "BENCHMARKS",
+    "CENTRALIZED",
+    "CENTRALIZED_SGD",
     "CLAIM_ONE",
     "COMPARISON",
     "CONTINUED",
-    "CONTINUED_GRADIENTS",
     "DESIGNS",
     "FEDAVG",
     "FEDSGD",
     "FIRST_LOOK",
-    "LOCAL_ONLY",
     "MODELS",
     "PAPER_TABLE_ONE",
     "PERSON_OF",
@@ -51,14 +59,18 @@ __all__ = [
     "RECORDED_HETEROGENEITY",
     "RECORDED_TABLE_ONE",
     "REPTILE",
+    "SERVERS",
     "SMALL_E",
     "TABLE_ONE",
     "TABLE_ONE_DESIGNS",
+    "UPDATES",
     "Benchmark",
+    "Choice",
     "Comparison",
     "Crossed",
     "CrossedTableOne",
     "Design",
+    "Fold",
     "Heterogeneity",
     "Setting",
     "Snapshot",
@@ -75,8 +87,11 @@ __all__ = [
     "fixed_batches",
     "for_profile",
     "identity_errors",
+    "matched_arms",
     "measure_expansion",
     "path",
     "protocol_differences",
+    "second_stage_arm",
+    "second_stage_arms",
     "train_validation_held_out",
 ]

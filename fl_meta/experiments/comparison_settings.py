@@ -128,7 +128,7 @@ COMPARISON = {
         "shakespeare": replace(TEXT, setting=replace(SHAKESPEARE, num_clients=24), **_SMOKE),
     },
     "laptop": {"writers": HANDWRITING, "shakespeare": TEXT},
-    "paper": {
+    "full": {
         "writers": replace(
             HANDWRITING, setting=PAPER_WRITERS, local_epochs=10, rounds=500, fine_tuning_rounds=100, **_PAPER
         ),

@@ -47,7 +47,7 @@ class ClaimOne:
 CLAIM_ONE = {
     "smoke": ClaimOne(2, 2, 4, (2,), 4),
     "laptop": ClaimOne(3, 3, 10, (2, 3), 4),
-    "paper": ClaimOne(20, 10, 20, (2, 3, 4, 5), 100),
+    "full": ClaimOne(20, 10, 20, (2, 3, 4, 5), 100),
 }
 
 

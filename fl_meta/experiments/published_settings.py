@@ -86,7 +86,7 @@ BENCHMARKS = {
     # One round of the published model takes two minutes of one core.
     | {MOBILENET: _benchmarks(_IMAGE_ROWS[:1], "mobilenet_v2", 0.01, 128, 10)["cifar10_subset"]}
     | {WHOLE_TEXT: _benchmarks(_WHOLE_TEXT_ROW, "char_mlp", 0.3, 20, 200)["shakespeare_tff"]},
-    "paper": _benchmarks(_SYNTHETIC_ROWS, "linear_binary", 0.1, 128, 200)
+    "full": _benchmarks(_SYNTHETIC_ROWS, "linear_binary", 0.1, 128, 200)
     | _benchmarks(_HANDWRITING_ROWS[:2], "fedem_cnn", 0.03, 128, 200)
     | _benchmarks(_HANDWRITING_ROWS[2:], "fedem_cnn", 0.01, 128, 200)
     | _benchmarks(_IMAGE_ROWS, "mobilenet_v2", 0.01, 128, 200)

@@ -115,7 +115,7 @@ TABLE_ONE = {
         for name, config in LAPTOP_TABLE_ONE.items()
     },
     "laptop": LAPTOP_TABLE_ONE,
-    "paper": {
+    "full": {
         "writers": TableOne(
             PAPER_WRITERS, client_rate=0.02, rounds=500, every=10, threshold=0.8, **PAPER_BUDGET, **_GRID
         ),

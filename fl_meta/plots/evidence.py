@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -48,6 +49,8 @@ HOW_TO_READ = (
     "Points of accuracy on held-out clients, with 95 % intervals (arrow: goes on). "
     "Grey: too small to matter. Hollow: undecided, or premise not met."
 )
+YOUR_RUN = "your run, and where another run of its fold is expected"
+YOUR_STYLE: dict[str, Any] = {"color": "black", "marker": "*", "markersize": 8}
 
 
 @dataclass(frozen=True)
@@ -66,16 +69,17 @@ class _Test:
     places: dict[str, float]
 
 
-def forest_plot(evidence: pd.DataFrame) -> Figure:
+def forest_plot(evidence: pd.DataFrame, own: pd.DataFrame | None = None) -> Figure:
     """Every test of every claim: a line for each data set, and the two regimes side by side.
 
     The axis shows most intervals whole; where one goes on, there is an arrow. A marker is hollow where
-    nothing is decided.
+    nothing is decided. A star is the effect in a run of one's own.
 
     Args:
         evidence: a row per test with the columns claim, statement, dataset, regime, verdict and, in points,
             effect, low, high and margin. Tests of a claim, whose names begin alike up to the dash, are drawn
             together; otherwise tests and data sets have the order in which they first occur.
+        own: effects of one's own runs (`YourRun.effects`) of tests and data sets in the evidence.
 
     Raises:
         ValueError: if the table is empty, has a regime or a verdict that is unknown, or a test twice.
@@ -89,13 +93,15 @@ def forest_plot(evidence: pd.DataFrame) -> Figure:
         name: {"color": colour, "marker": marker, "markersize": 5}
         for name, colour, marker in styled(list(evidence.dataset.unique()))
     }
+    names = list(styles)
+    legend = styles | ({YOUR_RUN: YOUR_STYLE | {"linestyle": ":"}} if own is not None else {})
     indent = MARGIN + 1.1 * LETTER * max(map(len, evidence.claim)) + 0.15
-    tests, depth = _arranged(evidence, list(styles), WIDTH - indent)
-    legend_width = sum(LETTER * len(name) + 0.5 for name in styles)
+    tests, depth = _arranged(evidence, names, WIDTH - indent)
+    legend_width = sum(LETTER * len(name) + 0.5 for name in legend)
     legend_lines = 1 if legend_width < WIDTH else 2
     top = 0.35 + 0.19 * legend_lines
     page = Page(WIDTH, top + depth + 0.52 + LINE * len(lines(HOW_TO_READ, WIDTH - 2 * MARGIN)))
-    page.legend(styles, -(-len(styles) // legend_lines))
+    page.legend(legend, -(-len(legend) // legend_lines))
     page.caption(HOW_TO_READ)
     regimes = [regime for regime in REGIMES if regime in set(evidence.regime)]
     panel, span = (WIDTH - MARGIN) / len(regimes), limits(evidence, evidence.margin.max())
@@ -114,6 +120,8 @@ def forest_plot(evidence: pd.DataFrame) -> Figure:
         for test in tests:
             rows = evidence[(evidence.regime == regime) & (evidence.claim == test.claim)]
             _draw(axes, rows.set_index("dataset"), test.places, styles)
+            if own is not None:
+                _draw_own(axes, own[(own.regime == regime) & (own.claim == test.claim)], test.places)
     for test in tests:
         begin = top + test.begin
         page.strip(0, begin, WIDTH, _height(test.statement), "0.94")
@@ -165,3 +173,13 @@ def _draw(
         axes.barh(place, 2 * row.margin, ROW, -row.margin, color=BAND, linewidth=0, zorder=0)
         draw_interval(axes, place, row, {**style, "markerfacecolor": face})
         axes.annotate(f"{MARKS[row.verdict]} {row.verdict}", (1, place), **words | {"color": colours[0]})
+
+
+def _draw_own(axes: Axes, rows: pd.DataFrame, places: Mapping[str, float]) -> None:
+    """One's own runs; what is beyond the axis lies at its end."""
+    first, last = axes.get_xlim()
+    for row in rows.itertuples():
+        place = places[str(row.dataset)]
+        effect, *ends = np.clip([row.effect, row.low, row.high], first, last)
+        axes.plot(ends, [place, place], color="black", linestyle=":", linewidth=1)
+        axes.plot(effect, place, linestyle="", clip_on=False, zorder=4, **YOUR_STYLE)

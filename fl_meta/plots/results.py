@@ -40,40 +40,6 @@ def _percent(results: Comparisons, name: str) -> list[FloatArray]:
     return [100 * np.array(result.model_named(name).accuracy) for result in results]
 
 
-def arrow_plot(results: Comparisons, names: Sequence[str], *, label: str | None = None) -> Figure:
-    """Arrows from initial to personalized accuracy: a thick one per model, and a thin one for each seed.
-
-    Example:
-        >>> arrow_plot(results, ["FedAvg", "Reptile with Adam"])  # doctest: +SKIP
-    """
-    label = _label(results, label)
-    figure = Figure(figsize=(8, 0.62 * len(names) + 1.1), layout="constrained")
-    axes = figure.add_subplot()
-    for row, name in enumerate(names):
-        ends = np.array([accuracy[[0, -1]].mean(1) for accuracy in _percent(results, name)])
-        for i, (start, end) in enumerate(ends):
-            y = row + 0.12 + 0.3 * i / len(ends)
-            axes.plot([start, end], [y, y], color="0.7", linewidth=1)
-            axes.plot(end, y, marker=">" if end >= start else "<", color="0.7", markersize=3)
-        start, end = ends.mean(0)
-        style = {"arrowstyle": "-|>", "linewidth": 2.5, "color": PALETTE[0 if end >= start else 3]}
-        axes.annotate("", (end, row - 0.08), (start, row - 0.08), arrowprops=style)
-        axes.plot(start, row - 0.08, "o", color="black", markersize=4)
-        text, tip = f"{start:.1f} → {end:.1f}", (max(start, end), row - 0.08)
-        axes.annotate(text, tip, xytext=(8, 0), textcoords="offset points", va="center", fontsize=9)
-    low, high = axes.get_xlim()
-    axes.set(
-        xlabel="accuracy on held-out clients, %: initial → personalized (thin: each seed)",
-        yticks=range(len(names)),
-        yticklabels=names,
-        ylim=(len(names) - 0.4, -0.6),
-        xlim=(low, high + 0.18 * (high - low)),
-        title=label,
-    )
-    axes.grid(alpha=0.3, axis="x")
-    return figure
-
-
 def plane_plot(results: Comparisons, names: Sequence[str], *, label: str | None = None) -> Figure:
     """Branches from one start, in the plane of initial and personalized accuracy.
 

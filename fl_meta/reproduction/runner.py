@@ -38,7 +38,7 @@ from fl_meta.support.guard import MARK, clean_up
 from fl_meta.support.run_folder import environment_of, run_folder
 
 KERNEL = "python3"
-CELL_SECONDS = {"smoke": 300, "laptop": 1800, "paper": None}
+CELL_SECONDS = {"smoke": 300, "laptop": 1800, "full": None}
 """Seconds after which a cell counts as hanging, by profile; None sets no limit."""
 
 AT_ONCE = 2

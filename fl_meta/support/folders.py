@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-FOLDERS = ("FL_META_DATA", "FL_META_CACHE", "FL_META_EXPERIMENTS")
-"""The environment variables that name a folder: of data sets, of generated writers, of one's own results."""
+FOLDERS = ("FL_META_DATA", "FL_META_CACHE", "FL_META_EXPERIMENTS", "FL_META_RECORDED")
+"""Environment variables that name a folder: of data sets, generated writers, own and recorded results."""
 
 
 def cache_folder() -> Path:
