@@ -21,7 +21,7 @@ NOT_RUN = replace(GOOD, dataset="shakespeare", verdict="not run", **NOTHING)
     ("change", "message"),
     [
         ({"verdict": "proved"}, "verdict 'proved' is not one of reproduced, direction only"),
-        ({"profile": "huge"}, "profile 'huge' is not one of smoke, laptop, paper"),
+        ({"profile": "huge"}, "profile 'huge' is not one of smoke, laptop, full"),
         ({"interval": (3, 1)}, "the lower end comes first"),
         ({"claim": ""}, "needs a claim"),
         ({"dataset": ""}, "needs a dataset"),
@@ -65,13 +65,14 @@ def test_html_escapes_texts_and_has_a_sign_beside_each_colour() -> None:
     assert len(set(MARKS.values())) == len(MARKS)
 
 
-def test_matrix_has_a_row_per_claim_and_a_column_per_data_set() -> None:
-    other = replace(GOOD, claim="speed")
-    html = VerdictTable((GOOD, NOT_RUN, other)).to_matrix_html(lambda one: f"<a>{one.claim}</a>")
-    assert html.count("<tr>") == 3
-    assert html.count('<th scope="col">') == 3
-    assert "<td>·</td>" in html, "the claim 'speed' has no verdict on shakespeare"
-    assert "—" not in html, "what was not measured has no numbers"
+def test_a_grouped_table_has_a_heading_per_claim_and_a_row_per_data_set_and_regime() -> None:
+    other = replace(GOOD, claim="speed", statement="It is <fast>")
+    unstable = replace(other, regime="unstable")
+    shown = (GOOD, NOT_RUN, other, unstable, replace(unstable, notebook="06_again"))
+    html = VerdictTable(shown).to_grouped_html(lambda one: f"<a>{one.notebook}</a>")
+    assert html.count("rowgroup") == 2 and "speed. It is &lt;fast&gt;" in html
+    assert html.count('<th scope="row">') == 3, "not what was not run, and a test of two notebooks once"
+    assert "writers (synthetic), unstable<" in html and "06_again" not in html
 
 
 def test_a_notebooks_output_carries_the_verdicts() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from fl_meta.evidence.crossed_results import seeds_of, with_choices
 from fl_meta.evidence.crossed_rules import LEAST_REPLICATES, MOST_REPLICATES, is_precise
 from fl_meta.evidence.result_types import CrossedResult
-from fl_meta.evidence.results import load_or_run
-from fl_meta.experiments.crossed_settings import Design
+from fl_meta.evidence.results import data_of, load_or_run
+from fl_meta.experiments.crossed_settings import DESIGNS, Design
 
 
 def record_design(
@@ -48,3 +48,30 @@ def record_design(
         seeds = seeds_of(design, [replicate])
         cells += load_or_run(config, seeds, folder, executor=executor, progress=progress)
     return cells
+
+
+def record_all(folder: Path, *, executor: Executor | None = None) -> list[str]:
+    """Record every design whose data set is on this machine; return the names of the others.
+
+    What is in the folder is kept, so that the same call goes on after an interruption.
+
+    Args:
+        executor: as in `load_or_run`.
+
+    Raises:
+        ResultError: if a file in the folder cannot be used.
+        Exception: the first error of a cell.
+
+    Example:
+        >>> record_all(own_folder())  # doctest: +SKIP
+        ['unipen62-stable', 'unipen62-unstable']
+    """
+    missing = []
+    for name, design in DESIGNS.items():
+        try:
+            data_of(design)
+        except FileNotFoundError:
+            missing.append(name)
+        else:
+            record_design(design, folder, executor=executor)
+    return missing

@@ -316,12 +316,12 @@ def recorded_folder() -> Path:
     Example:
         >>> table = crossed_table(recorded_folder())  # doctest: +SKIP
     """
-    here = Path.cwd()
-    named = named_folder("FL_META_RECORDED")
+    here, named = Path.cwd(), named_folder("FL_META_RECORDED")
     for folder in [named] if named else [parent / "data/results" for parent in (here, *here.parents)]:
         if folder.is_dir():
             return folder
+    missing = named or f"data/results in {here} or above it"
     raise FileNotFoundError(
-        f"no folder {named or 'data/results in ' + str(here) + ' or above it'} with recorded results; work in "
-        "the repository, or set the environment variable FL_META_RECORDED to such a folder"
+        f"no folder {missing} with recorded results; work in the repository, or set the environment variable "
+        "FL_META_RECORDED to such a folder"
     )

@@ -180,26 +180,25 @@ class VerdictTable:
         head = "".join(f'<th style="text-align:left">{name}</th>' for name in heads)
         return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
-    def to_matrix_html(self, link: Callable[[Verdict], str]) -> str:
-        """A table of claims × data sets; `link` gives the HTML that links a verdict to its notebook."""
-        datasets = list(dict.fromkeys(verdict.dataset for verdict in self.verdicts))
-        statements = {verdict.claim: verdict.statement for verdict in self.verdicts}
-        rows = []
-        for claim, statement in statements.items():
-            cells = [f'<th scope="row">{escape(claim)}<p>{escape(statement)}</p></th>']
-            for dataset in datasets:
-                entries = [
-                    _entry(verdict, link(verdict))
-                    for verdict in self.verdicts
-                    if (verdict.claim, verdict.dataset) == (claim, dataset)
-                ]
-                cells.append(f"<td>{''.join(entries) or '·'}</td>")
-            rows.append(f"<tr>{''.join(cells)}</tr>")
-        head = "".join(f'<th scope="col">{escape(dataset)}</th>' for dataset in datasets)
-        return (
-            f'<table class="verdicts"><thead><tr><th scope="col">claim</th>{head}</tr></thead>'
-            f"<tbody>{''.join(rows)}</tbody></table>"
+    def to_grouped_html(self, link: Callable[[Verdict], str]) -> str:
+        """A table with a heading for each claim and a row for each data set that was tested.
+
+        `link` gives the HTML that links a verdict to its notebook. A test that several notebooks show is
+        there once.
+        """
+        groups: dict[tuple[str, str], dict[tuple[str, str], str]] = {}
+        for verdict in self.verdicts:
+            if verdict.verdict != "not run":
+                rows = groups.setdefault((verdict.claim, verdict.statement), {})
+                rows.setdefault((verdict.dataset, verdict.regime), _row(verdict, link(verdict)))
+        bodies = "".join(
+            f'<tbody><tr><th colspan="4" scope="rowgroup">{escape(claim)}. {escape(statement)}</th></tr>'
+            f"{''.join(rows.values())}</tbody>"
+            for (claim, statement), rows in groups.items()
         )
+        heads = ("data set", "verdict", "effect, 95 % interval", "from")
+        head = "".join(f'<th scope="col">{name}</th>' for name in heads)
+        return f'<table class="verdicts"><thead><tr>{head}</tr></thead>{bodies}</table>'
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         return {
@@ -226,13 +225,11 @@ def collect(cells: Iterable[Mapping[str, Any]], notebook: str) -> tuple[Verdict,
     )
 
 
-def _entry(verdict: Verdict, link: str) -> str:
+def _row(verdict: Verdict, link: str) -> str:
     numbers = "" if math.isnan(verdict.effect) else escape(" ".join((*verdict.numbers(), verdict.unit)))
-    origin = escape(" · ".join(filter(None, (verdict.profile, verdict.regime))))
-    return (
-        f'<div class="verdict">{badge(verdict.verdict)}<div class="numbers">{numbers}</div>'
-        f'<div class="origin">{origin} · {link}</div></div>'
-    )
+    place = escape(", ".join(filter(None, (verdict.dataset, verdict.regime))))
+    cells = (badge(verdict.verdict), numbers, f"{escape(verdict.profile)} · {link}")
+    return f'<tr><th scope="row">{place}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
 
 
 def _to_json(number: float) -> float | None:

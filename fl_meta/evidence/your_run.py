@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +13,9 @@ from scipy.special import stdtrit
 
 from fl_meta.evidence.crossed_results import recorded_cells, recorded_tuning, with_choices
 from fl_meta.evidence.crossed_rules import LEAST_REPLICATES, MOST_REPLICATES, claim_tests, differences
+from fl_meta.evidence.crossed_words import rows_of
 from fl_meta.evidence.paired_spreads import run_means, spread
+from fl_meta.evidence.result_files import name_without_seed, read_result
 from fl_meta.evidence.result_types import CrossedResult
 from fl_meta.evidence.results import load_or_run, own_folder, recorded_folder
 from fl_meta.experiments.crossed_settings import DESIGNS, Choice, Crossed
@@ -47,20 +51,26 @@ class YourRun:
         Raises:
             KeyError: if the design has no such test.
         """
-        row = self.effects.set_index("claim").loc[claim]
-        where = (
-            f"On {row.dataset}, {row.regime} regime, your run has an effect of {signed(row.effect)} points"
+        if claim not in set(self.effects.claim):
+            raise KeyError(f"no test {claim!r}; there are {', '.join(self.effects.claim)}")
+        (row,) = rows_of(self.effects, claim)
+        found = f"On {row['dataset']}, {row['regime']} regime, the effect in your run is "
+        found += f"{signed(row['effect'])} points"
+        if np.isnan(row["low"]):
+            return (
+                f"{found}. The run was shortened to a few rounds and cannot be compared with recorded ones."
+            )
+        low, high = signed(row["low"]), signed(row["high"])
+        place = "within" if row["within"] else "outside"
+        return (
+            f"{found}. In another run of the same fold it is expected between {low} and {high}, 19 times in "
+            f"20: your run lies **{place}** the spread of the recorded runs."
         )
-        if np.isnan(row.low):
-            return f"{where}. It was shortened to a few rounds, so it cannot be compared with recorded runs."
-        expected = f"{where}; another run of the same fold is expected between {signed(row.low)} and "
-        expected += (
-            f"{signed(row.high)}, 19 times in 20. It lies **{'within' if row.within else 'outside'}** "
-        )
-        return f"{expected}this spread of the recorded runs."
 
 
-def your_run(name: str, profile: str, seed: int) -> YourRun:
+def your_run(
+    name: str, profile: str, seed: int, *, executor: Executor | None = None, progress: bool = True
+) -> YourRun:
     """Compute one fold and one replicate of a recorded design, with the rates that were chosen for it.
 
     The replicate is none of the recorded ones, so the run is a new draw from their distribution. What was
@@ -70,8 +80,10 @@ def your_run(name: str, profile: str, seed: int) -> YourRun:
     Args:
         name: of `DESIGNS`.
         seed: chooses the fold, by its remainder, and the replicate.
+        executor: as in `load_or_run`.
 
     Raises:
+        FileNotFoundError: if there is no folder of recorded results.
         ValueError: if there is no such design or profile, or too little is recorded of it.
         ResultError: if a recorded file cannot be used.
 
@@ -92,9 +104,33 @@ def your_run(name: str, profile: str, seed: int) -> YourRun:
     config = with_choices(design, recorded_tuning(design, folder))
     # Recorded replicates are numbered from 0, and there are never more than this.
     cell = design.folds * MOST_REPLICATES + seed
-    (run,) = load_or_run(_shortened(config) if short else config, [cell], own_folder())
+    (run,) = load_or_run(
+        _shortened(config) if short else config, [cell], own_folder(), executor=executor, progress=progress
+    )
     effects = _effects(run, cells) if short else beside_recorded(run, cells)
     return YourRun(run, cells, effects)
+
+
+def own_runs(designs: Iterable[Sequence[CrossedResult]], folder: Path) -> pd.DataFrame:
+    """The tables of `beside_recorded` of all runs in a folder of the same designs, one below the other.
+
+    Args:
+        designs: the recorded cells of each design.
+        folder: of one's own results; runs that were shortened are of other designs.
+
+    Raises:
+        ResultError: if a file cannot be used.
+
+    Example:
+        >>> own_runs(recorded_designs(recorded_folder()).values(), own_folder())  # doctest: +SKIP
+    """
+    tables = []
+    for cells in designs:
+        for path in sorted(folder.glob(f"{name_without_seed(cells[0].config)}-seed*.json")):
+            run = read_result(path)
+            if isinstance(run, CrossedResult):
+                tables.append(beside_recorded(run, cells))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def beside_recorded(run: CrossedResult, cells: Sequence[CrossedResult], level: float = LEVEL) -> pd.DataFrame:
@@ -142,9 +178,19 @@ def _effects(run: CrossedResult, cells: Sequence[CrossedResult]) -> pd.DataFrame
     rows = []
     for test in claim_tests(cells):
         (own,) = differences([run], [test.better], [test.worse], test.measure)
-        row = {"claim": test.claim, "statement": test.statement, "dataset": run.label}
-        row |= {"regime": run.config.regime, "effect": float(own.mean())}
-        rows.append(row | dict.fromkeys(("recorded", "low", "high"), np.nan) | {"within": False})
+        rows.append(
+            {
+                "claim": test.claim,
+                "statement": test.statement,
+                "dataset": run.label,
+                "regime": run.config.regime,
+                "effect": float(own.mean()),
+                "recorded": np.nan,
+                "low": np.nan,
+                "high": np.nan,
+                "within": False,
+            }
+        )
     return pd.DataFrame(rows)
 
 

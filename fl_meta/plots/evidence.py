@@ -178,8 +178,7 @@ def _draw(
 def _draw_own(axes: Axes, rows: pd.DataFrame, places: Mapping[str, float]) -> None:
     """One's own runs; what is beyond the axis lies at its end."""
     first, last = axes.get_xlim()
-    for row in rows.itertuples():
-        place = places[str(row.dataset)]
-        effect, *ends = np.clip([row.effect, row.low, row.high], first, last)
+    for dataset, *numbers in zip(rows.dataset, rows.effect, rows.low, rows.high, strict=True):
+        place, (effect, *ends) = places[dataset], np.clip(numbers, first, last)
         axes.plot(ends, [place, place], color="black", linestyle=":", linewidth=1)
         axes.plot(effect, place, linestyle="", clip_on=False, zorder=4, **YOUR_STYLE)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
+from fl_meta.evidence.crossed_recording import record_all
+from fl_meta.evidence.results import recorded_folder
 from fl_meta.reproduction import report, runner
+from fl_meta.reproduction.findings import findings
+from fl_meta.reproduction.own_runs import asked_runs, compute_own_runs
 from fl_meta.reproduction.report import Report
 
 
@@ -17,8 +23,13 @@ def reproduce(
     profile: str = "laptop",
     parameters: Mapping[str, Any] | None = None,
     command: str = "fl_meta.reproduction.reproduce",
+    executor: Executor | None = None,
 ) -> Report:
     """Run every notebook of a folder and write the report, `output/index.html`.
+
+    First the runs that notebooks show beside the recorded evidence are computed. With the profile 'full' the
+    evidence itself is computed before, in `output/evidence`; what is there is kept, so that the same call
+    goes on after an interruption.
 
     A failing notebook does not stop the others. Ctrl-C stops the run; the report then has the notebooks that
     were done, and `Report.stopped` is true.
@@ -29,6 +40,7 @@ def reproduce(
         profile: size of the experiments, one of `fl_meta.experiments.settings.PROFILES`.
         parameters: other parameters for every notebook, such as `{"seed": 1}`.
         command: what the report names as the command that made it.
+        executor: computes the evidence of the profile 'full', for example dask's `Client.get_executor()`.
 
     Raises:
         FileNotFoundError: if there are no notebooks.
@@ -44,15 +56,31 @@ def reproduce(
     plan = runner.plan(notebooks, {"profile": profile, **(parameters or {})})
     folder = report.prepare(output, notebooks)
     # Notebooks that share an experiment compute it once; `prepare` has removed results of earlier runs.
-    environment = {"FL_META_EXPERIMENTS": str((output / report.EXPERIMENTS).absolute())}
+    experiments = (output / report.EXPERIMENTS).absolute()
+    environment = {"FL_META_EXPERIMENTS": str(experiments)}
     runs: list[runner.NotebookRun] = []
-    stopped = False
-    try:
-        for run in runner.run_all(plan, folder, profile, environment):
-            runs.append(run)
-    except KeyboardInterrupt:
-        stopped = True
-    names = tuple(path.stem for path in plan.paths)
-    result = Report(profile, command, names, tuple(sorted(runs, key=lambda run: run.name)), stopped)
+    began, stopped, left_out = time.monotonic(), False, list[str]()
+    if profile == "full":
+        environment["FL_META_RECORDED"] = str((output / report.EVIDENCE).absolute())
+    with runner.environment(environment):
+        try:
+            if profile == "full":
+                left_out = record_all(recorded_folder(), executor=executor)
+            if asked := asked_runs(plan.paths):
+                compute_own_runs(asked, profile, plan.parameters[0].get("seed", 0))
+            for run in runner.run_all(plan, folder, profile):
+                runs.append(run)
+        except KeyboardInterrupt:
+            stopped = True
+        result = Report(
+            profile=profile,
+            command=command,
+            planned=tuple(path.stem for path in plan.paths),
+            runs=tuple(sorted(runs, key=lambda run: run.name)),
+            stopped=stopped,
+            seconds=time.monotonic() - began,
+            left_out=tuple(left_out),
+            findings=findings(recorded_folder(), experiments) if asked else None,
+        )
     report.write(result, output)
     return result

@@ -16,6 +16,7 @@ import jinja2
 from markupsafe import Markup
 
 from fl_meta.evidence.verdicts import Verdict, VerdictTable
+from fl_meta.reproduction.findings import Findings
 from fl_meta.reproduction.pages import write_page
 from fl_meta.reproduction.runner import PATTERN, NotebookRun
 from fl_meta.reproduction.written_verdicts import FILE
@@ -24,6 +25,7 @@ from fl_meta.support.atomic_files import write_atomically
 # Inside the folder of the report: the executed notebooks with their pages, and the results they compute.
 NOTEBOOKS = "notebooks"
 EXPERIMENTS = "experiments"
+EVIDENCE = "evidence"  # the recorded evidence computed anew; kept from report to report
 FORMAT = 1
 
 
@@ -37,6 +39,9 @@ class Report:
         planned: names of all notebooks that were to run.
         runs: the notebooks that did run, in the order of their names.
         stopped: whether Ctrl-C or another signal ended it before all of them had run.
+        seconds: from the first computation to the last.
+        left_out: designs that the profile 'full' could not compute, because their data are not here.
+        findings: what the recorded evidence says; None if no notebook builds on it.
 
     Example:
         >>> report = Report("smoke", "make reproduce", planned=("01_claim",), runs=())
@@ -49,6 +54,9 @@ class Report:
     planned: tuple[str, ...]
     runs: tuple[NotebookRun, ...]
     stopped: bool = False
+    seconds: float = 0.0
+    left_out: tuple[str, ...] = ()
+    findings: Findings | None = None
 
     @property
     def verdicts(self) -> VerdictTable:
@@ -156,7 +164,7 @@ def _html(report: Report) -> str:
         report=report,
         folder=NOTEBOOKS,
         runs={run.name: run for run in report.runs},
-        verdicts=Markup(table.to_matrix_html(_link)) if table.verdicts else "",
+        verdicts=Markup(table.to_grouped_html(_link)) if table.verdicts else "",
         facts=_facts(report),
     )
 
@@ -168,13 +176,16 @@ def _link(verdict: Verdict) -> str:
 def _facts(report: Report) -> dict[str, str]:
     versions = [f"Python {platform.python_version()}"]
     versions += [f"{name} {version(name)}" for name in ("fl_meta", "torch", "numpy")]
-    return {
+    facts = {
         "command": report.command,
         "finished": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "seconds": f"{sum(run.seconds for run in report.runs):.0f}",
+        "time": f"{report.seconds / 60:.1f} minutes",
         "versions": ", ".join(versions),
         "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}",
     }
+    if report.left_out:
+        facts["not computed, without data"] = ", ".join(report.left_out)
+    return facts
 
 
 def _processor() -> str:

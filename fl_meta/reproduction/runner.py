@@ -208,9 +208,7 @@ def _literal(value: Any) -> str:
     return f'"{value}"' if isinstance(value, str) and value.isidentifier() else repr(value)
 
 
-def run_all(
-    plan: Plan, output: Path, profile: str, environment: Mapping[str, str] | None = None
-) -> Iterator[NotebookRun]:
+def run_all(plan: Plan, output: Path, profile: str) -> Iterator[NotebookRun]:
     """Execute the planned notebooks in their own folder, two at a time, and write them into `output`.
 
     Yields the runs in the order in which they finish. A notebook that fails, hangs or loses its kernel does
@@ -223,7 +221,7 @@ def run_all(
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // AT_ONCE))
     with (
         _private_jupyter(),
-        _environment({**(environment or {}), "OMP_NUM_THREADS": threads}),
+        environment({"OMP_NUM_THREADS": threads}),
         Progress(len(plan.paths)) as progress,
         ThreadPoolExecutor(AT_ONCE) as lanes,
     ):
@@ -381,7 +379,7 @@ def _private_jupyter() -> Iterator[None]:
     """Keep Jupyter out of the user's home, which may be read-only or have settings that change results."""
     with (
         run_folder() as folder,
-        _environment(
+        environment(
             {
                 MARK: str(folder),
                 "JUPYTER_RUNTIME_DIR": str(folder / "jupyter"),
@@ -393,7 +391,7 @@ def _private_jupyter() -> Iterator[None]:
 
 
 @contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
+def environment(values: Mapping[str, str]) -> Iterator[None]:
     """Set environment variables of this process and of those it starts, and restore them at the end."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
