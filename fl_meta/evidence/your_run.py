@@ -58,7 +58,7 @@ class YourRun:
         found += f"{signed(row['effect'])} points"
         if np.isnan(row["low"]):
             return (
-                f"{found}. The run was shortened to a few rounds and cannot be compared with recorded ones."
+                f"{found}. The run was shortened and cannot be compared with recorded ones."
             )
         low, high = signed(row["low"]), signed(row["high"])
         place = "within" if row["within"] else "outside"
