@@ -62,6 +62,8 @@ config = for_profile(FIRST_LOOK, profile)
 # download. Each column has two characters by two writers, with the writer's number and what was meant.
 
 # %%
+# alt: Ten columns of two handwritten characters each. The two images of a column look nearly
+# alike, but they are by two writers, who meant different characters.
 writers = fl_meta.load_dataset("writers", num_writers=config.num_writers)
 plots.same_ink_sheet(writers)
 
@@ -74,6 +76,8 @@ plots.same_ink_sheet(writers)
 # differ in *what* they write.
 
 # %% tags=["figure-glyphs"]
+# alt: A table of handwritten characters: one row for each of nine writers, one column for each
+# character. The shapes differ from row to row, and some places are blank.
 plots.glyph_sheet(writers, writers.client_ids[:9], "0Oo1Il7Z2z5Ss9gqCcUuVv")
 
 # %% [markdown]
@@ -82,6 +86,9 @@ plots.glyph_sheet(writers, writers.client_ids[:9], "0Oo1Il7Z2z5Ss9gqCcUuVv")
 # *Federated averaging* (FedAvg) trains one global model. This is one of its rounds:
 
 # %%
+# alt: A drawing of one round. The server sends its model θ to the clients A, B and C. Each takes
+# four local steps, g₁ to g₄, all marked as sent, and sends back their sum. The server takes the
+# mean, weighted by examples, and a step.
 plots.round_diagram(fl_meta.fedavg(epochs=config.local_epochs))
 
 # %% [markdown]
@@ -131,6 +138,8 @@ watch = fl_meta.Evaluation(
 run = fl_meta.train(model, train_writers, [stage], seed=seed, evaluation=watch)
 
 # %%
+# alt: Two curves over the rounds of training: the mean test accuracy of the held-out writers with
+# the initial model and with the personalized one.
 curves = {
     name: 100 * run.history[f"held_out_{name}_test_accuracy_by_client"].dropna()
     for name in ("initial", "personalized")
@@ -180,6 +189,8 @@ def predict(params, x):
 
 
 # %% tags=["figure-mistakes"]
+# alt: A table of one writer's test images. Under each, what the global model reads, and what it
+# reads after one epoch of adaptation; wrong readings are orange and underlined.
 client = new_writers[writer]
 before = predict(run.params, client.test_x)
 after = predict(adapt(model, run.params, client, rate), client.test_x)
@@ -216,6 +227,8 @@ panel
 table.summary().T.round(3)
 
 # %%
+# alt: A histogram of the held-out writers by their gain in test accuracy, with a line at zero and
+# one at the mean.
 plots.gain_histogram({writers.label: table})
 
 # %% tags=["prose"]

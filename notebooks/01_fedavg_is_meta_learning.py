@@ -62,6 +62,9 @@ print(f"{writers.label}: {len(writers)} clients")
 # where $L_j$ is the loss on batch $j$. We call $g_1, g_2, \ldots$ the *inner gradients*.
 
 # %%
+# alt: A drawing of one round of FedAvg. The server sends its model θ to three clients. Each takes
+# four local steps, g₁ to g₄, all marked as sent, and sends back their sum. The server takes the
+# mean, weighted by examples, and a step.
 plots.round_diagram(fl_meta.fedavg(steps=4))
 
 # %% [markdown]
@@ -160,6 +163,9 @@ pd.DataFrame(
 # one line of code changes:
 
 # %%
+# alt: The same drawing for FOMAML(3). The arrows g₁ to g₃ are grey, because they are not sent.
+# The last one, g₄, is dashed, because no step follows it, and it alone is sent. All clients count
+# equally, and the server uses Adam.
 plots.round_diagram(fl_meta.fomaml(3))
 
 # %% [markdown] tags=["exercise"]
@@ -370,6 +376,9 @@ counts = range(1, most_steps + 1)
 shares = pd.DataFrame([parts_of_fedavg(k, beta) for beta in (0.01, 0.1) for k in counts])
 
 # %% tags=["figure-share"]
+# alt: Two line charts over the number of local steps K, for β = 0.01 and β = 0.1. Each has three
+# lines, in per cent of K AvgGrad: AvgGradInner's part as measured, the same as predicted, and
+# everything else.
 figure, grid = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
 for axes, (beta, part) in zip(grid, shares.groupby("rate"), strict=True):
     axes.plot(part.steps, part.measured, "o-", label="AvgGradInner's part, measured")

@@ -228,9 +228,11 @@ def test_a_saved_notebook_and_its_page_show_the_text_and_the_curve(
     panels: dict[str, Panel], tmp_path: Path
 ) -> None:
     panel = panels["shakespeare"]
-    bundle = panel._repr_mimebundle_()
+    bundle, _ = panel._repr_mimebundle_()
     assert "image/png" not in bundle, "one still picture is enough"
-    assert "text/html" not in panels["writers"]._repr_mimebundle_()
+    still, metadata = panels["writers"]._repr_mimebundle_()
+    assert "text/html" not in still
+    assert "test images right" in metadata["image/png"]["alt"] and "<" not in metadata["image/png"]["alt"]
     shown = nbformat.v4.new_output("display_data", bundle)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("panel", outputs=[shown])])
     nbformat.write(notebook, tmp_path / "a.ipynb")

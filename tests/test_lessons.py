@@ -6,6 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from fl_meta.reproduction.alternative_texts import describe_pictures, undescribed
 from fl_meta.reproduction.formulas import FORMULA, formulas, with_pictures
 from fl_meta.reproduction.runner import PROSE
 
@@ -80,6 +81,14 @@ def test_the_numbers_of_a_lesson_are_sentences_without_code(name: str) -> None:
     for cell in prose:
         assert cell.metadata.jupyter.source_hidden
         assert not re.search(r"\bnan\b|\binf\b", cell.outputs[0].data["text/markdown"])
+
+
+@pytest.mark.parametrize("name", [*LESSONS, "08_playground"])
+def test_every_figure_of_a_lesson_has_an_alternative_text(name: str) -> None:
+    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    describe_pictures(notebook)
+    assert not undescribed(notebook)
+    assert not any("# alt:" in cell.source for cell in notebook.cells), "it begins its cell"
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.stem)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from html import escape
+from html import escape, unescape
 from threading import RLock
 from typing import Any, TypeAlias
 
@@ -160,18 +161,30 @@ class Panel(ipywidgets.VBox):  # type: ignore[misc]
     def _forget_errors(self, _: Any) -> None:
         self.errors.outputs = ()
 
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, str]:
-        """Add a still of the panel for saved notebooks shown without widgets, as on GitHub."""
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        """Add a still of the panel for saved notebooks shown without widgets, as on GitHub.
+
+        The words below the picture are its alternative text.
+        """
         bundle: dict[str, str] = super()._repr_mimebundle_(**options)
-        still, data = "image/png", b64encode(self.picture.value).decode()
+        data = b64encode(self.picture.value).decode()
         if self.text.value:
             image = f'<img alt="described below" src="data:image/png;base64,{data}">'
-            still, data = "text/html", f"{self.text.value}{image}<div>{self.words.value}</div>"
-        return bundle | {still: data, "text/plain": self.state}
+            still = {"text/html": f"{self.text.value}{image}<div>{self.words.value}</div>"}
+        else:
+            still = {"image/png": data}
+        described = {"image/png": {"alt": _plain(self.words.value)}}
+        return bundle | still | {"text/plain": self.state}, described
 
     @property
     def _values(self) -> dict[str, Any]:
         return {argument: control.value for argument, control in self.controls.items()}
+
+
+def _plain(html: str) -> str:
+    """The text of a few lines of HTML; only what begins on a line or in a cell of its own is set apart."""
+    apart = re.sub(r"<(?=/?(?:br|p|div|t[dhr])\b)", " <", html)
+    return " ".join(unescape(re.sub("<[^>]*>", "", apart)).split())
 
 
 def _on_the_page() -> ipywidgets.Output:

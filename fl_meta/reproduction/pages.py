@@ -9,6 +9,7 @@ import nbformat
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 
+from fl_meta.reproduction.alternative_texts import describe_pictures
 from fl_meta.reproduction.formulas import with_pictures
 from fl_meta.reproduction.runner import PROSE, WIDGET_STATE, WIDGET_VIEW
 from fl_meta.support.atomic_files import write_atomically
@@ -31,6 +32,7 @@ def write_page(notebook_path: Path, page: Path) -> None:
     A slider cannot move without a kernel; the page has what it showed at the end of the run.
     """
     notebook = nbformat.read(notebook_path, as_version=4)
+    describe_pictures(notebook)
     _unfold_widgets(notebook)
     _draw_formulas(notebook)
     for cell in notebook.cells:
@@ -72,7 +74,7 @@ def _unfold(output: NotebookNode, states: dict[str, Any]) -> list[NotebookNode]:
     )
     # A panel comes with a still of itself: its picture, or HTML if it has a page of text.
     pictures = {kind: data for kind, data in output.data.items() if kind.startswith(("image/", "text/html"))}
-    still = [nbformat.v4.new_output("display_data", pictures)] if pictures else []
+    still = [nbformat.v4.new_output("display_data", pictures, metadata=output.metadata)] if pictures else []
     return [note, *still, *_outputs_inside(view["model_id"], states)]
 
 
