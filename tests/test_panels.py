@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from html import unescape
 from io import BytesIO
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -20,8 +19,10 @@ from small_results import RESULTS
 
 from fl_meta import laboratories
 from fl_meta.algorithms.optimizers import SGD
-from fl_meta.evidence.results import file_name, read_result
-from fl_meta.experiments.comparison_settings import FEDSGD, RECORDED_COMPARISON, REPTILE
+from fl_meta.evidence.crossed_results import recorded_cells
+from fl_meta.evidence.crossed_rules import CLAIM_TESTS, differences
+from fl_meta.evidence.crossed_statistics import crossed_mean
+from fl_meta.experiments.crossed_settings import DESIGNS
 from fl_meta.laboratories.artificial_clients import artificial_clients
 from fl_meta.laboratories.mixing import PRESETS
 from fl_meta.laboratories.panel import Panel
@@ -33,7 +34,7 @@ MAKERS: dict[str, Callable[[], Panel]] = {
     "writer": laboratories.meet_a_client,
     "role": lambda: laboratories.meet_a_client(dataset="shakespeare"),
     "different": lambda: laboratories.heterogeneity_panel(RESULTS),
-    "claims": lambda: laboratories.claim_explorer(RESULTS),
+    "evidence": lambda: laboratories.evidence_explorer(RESULTS),
     "labels": laboratories.who_has_what,
 }
 
@@ -121,7 +122,7 @@ def combinations(panel: Panel) -> st.SearchStrategy[dict[str, Any]]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "examples"),
-    [("plane", 15), ("mix", 6), ("writer", 6), ("role", 4), ("different", 6), ("claims", 6), ("labels", 3)],
+    [("plane", 15), ("mix", 6), ("writer", 6), ("role", 4), ("different", 6), ("evidence", 3), ("labels", 3)],
 )
 def test_any_combination_can_be_drawn(made: dict[str, Panel], name: str, examples: int) -> None:
     panel = made[name]
@@ -204,17 +205,6 @@ def test_controls_without_a_meaning_are_disabled(made: dict[str, Panel]) -> None
     algorithm.value = "FOMAML"
     assert not steps.disabled
     made["plane"].buttons["reset"].click()
-    panel = made["claims"]
-    cell = {"clients_per_round", "local_epochs"}
-    for values, off in (
-        ({"claim": "T1-gain"}, {"view", "steps"}),
-        ({"claim": "2b-FedSGD"}, cell),
-        ({"claim": "2b-FedSGD", "steps": 5}, cell | {"view"}),
-        ({"claim": "3-best"}, cell | {"steps"}),
-    ):
-        panel.set(**values)
-        assert {name for name, control in panel.controls.items() if control.disabled} == off
-    panel.buttons["reset"].click()
 
 
 @only("plane")
@@ -247,46 +237,25 @@ def test_a_path_that_leaves_the_picture_is_reported(panel: Panel) -> None:
     assert "leaves the picture" in panel.words.value
 
 
-def test_missing_results_are_reported(tmp_path: Path) -> None:
-    panel = laboratories.claim_explorer(tmp_path)
-    for claim in ("T1-spread", "3-matched"):
-        panel.set(claim=claim)
-        assert "not run" in panel.words.value and claim in panel.words.value
-        assert "keeps no results of 'mnist_by_writer'" in panel.figure.texts[0].get_text()
-        assert_drawn(panel)
-
-
-@only("claims")
-def test_a_result_of_table_one_is_shown_beside_the_papers(panel: Panel) -> None:
-    panel.set(claim="T1-gain", clients_per_round=5, local_epochs=20)
-    assert "5 clients a round, E = 20" in panel.words.value
-    assert "EMNIST-62: 74.3 → 87.8 %" in panel.words.value
-    assert "reproduced" in panel.words.value
-    line = panel.figure.axes[0].lines[-1]
-    assert set(line.get_xdata()) == {20} and line.get_visible()
-
-
-@pytest.mark.parametrize("view", ["initial → personalized", "effect, each seed"])
-@only("claims")
-def test_a_seed_alone_is_shown_and_the_verdict_stays_that_of_all(panel: Panel, view: str) -> None:
-    panel.set(claim="2b-FedSGD", dataset="unipen62", view=view)
-    verdict = panel.words.value[panel.words.value.index("<table>") :]
-    panel.set(seed=2)
-    assert panel.words.value.endswith(verdict)
-    config = RECORDED_COMPARISON["unipen62"]
-    result = read_result(RESULTS / file_name(config, 2))
-    reptile, fedsgd = (100 * np.array(result.model_named(name).accuracy[-1]) for name in (REPTILE, FEDSGD))
-    alone = (reptile - fedsgd).mean()
-    assert f"<b>Seed 2 alone</b> ({len(reptile)} held-out clients): effect {alone:+.2f} points" in (
-        panel.words.value
-    )
-    axes = panel.figure.axes[0]
-    if view.startswith("initial"):
-        assert "unipen62, seed 2 alone" in axes.get_title()
-        assert axes.texts[-1].get_text().endswith(f"→ {fedsgd.mean():.1f}")
-    else:
-        effects = [x for line in axes.lines if line.get_marker() in ("o", "s") for x in line.get_xdata()]
-        assert effects[-1] == pytest.approx(alone)
+@only("evidence")
+def test_fewer_replicates_move_the_interval_and_not_the_verdict(panel: Panel) -> None:
+    panel.set(claim="2a-initial", place="unipen62, unstable")
+    cells = recorded_cells(DESIGNS["unipen62-unstable"], RESULTS)
+    test = next(test for test in CLAIM_TESTS if test.claim == "2a-initial")
+    folds = differences(cells, [test.better], [test.worse], test.measure)
+    badge = re.search(r"<span.*?</span>", panel.words.value)
+    for replicates in (3, 5):
+        panel.set(replicates=replicates)
+        interval = crossed_mean([fold[:replicates] for fold in folds]).interval()
+        drawn = next(line for line in panel.figure.axes[0].lines if line.get_ydata()[0] == len(folds))
+        np.testing.assert_allclose(drawn.get_xdata(), [interval.low, interval.high])
+        assert f"first {replicates} replicates alone" in panel.words.value
+        assert re.search(r"<span.*?</span>", panel.words.value)[0] == badge[0]
+        runs = [line.get_xdata() for line in panel.figure.axes[0].lines if line.get_marker() == "o"]
+        assert {len(some) for some in runs[1::2]} == {replicates}, "those that count"
+    panel.set(claim="3-best")
+    assert "3-best is not tested on unipen62, unstable" in panel.words.value
+    assert_drawn(panel)
 
 
 @only("labels")
@@ -311,50 +280,16 @@ def test_fewer_labels_with_a_smaller_alpha_from_the_same_examples(panel: Panel) 
     assert len({axes.get_title() for axes in panel.figure.axes[:2]}) == 2
 
 
-@only("claims")
-def test_the_search_for_k_shows_every_option_and_who_chose_it(panel: Panel) -> None:
-    panel.set(claim="2a-personalized", steps=15)
-    config = RECORDED_COMPARISON["mnist_by_writer"]
-    results = [read_result(RESULTS / file_name(config, seed)) for seed in range(config.folds)]
-    options = [one.option for one in results[0].search[REPTILE]]
-    axes = panel.figure.axes[0]
-    for row, option in enumerate(options):
-        found = [100 * result.search[REPTILE][row].validation for result in results]
-        best = [max(result.search[REPTILE], key=lambda one: one.validation) for result in results]
-        takers = [seed for seed, one in enumerate(best) if one.option == option]
-        dots, stars = ([one for one in axes.lines if one.get_marker() == marker][row] for marker in "o*")
-        np.testing.assert_allclose(dots.get_xdata(), found)
-        np.testing.assert_allclose(stars.get_xdata(), [found[seed] for seed in takers])
-        told = axes.texts[row].get_text()
-        assert told.startswith(f"{np.mean(found):.1f} %") and told.endswith(
-            ", ".join(map(str, takers)) or "never chosen"
-        )
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"claim": "3-best", "dataset": "shakespeare_tff-small_lstm", "seed": 4}, "no seed 4: .* 0 to 2"),
-        ({"claim": "2a-initial", "steps": 2}, r"not tried with K = 2 on 'mnist_by_writer':\n.*\[5, 15\]"),
-        ({"dataset": "mnist_by_writer-small_cnn"}, "keeps no results of 'mnist_by_writer-small_cnn'"),
-    ],
-)
-@only("claims")
-def test_what_was_not_run_is_reported(panel: Panel, values: dict[str, Any], message: str) -> None:
-    panel.set(**values)
-    assert re.search(message, panel.figure.texts[0].get_text())
-    assert_drawn(panel)
-
-
 @pytest.mark.parametrize(
     ("maker", "options", "message"),
     [
         ("federation_in_the_plane", {"steps": 11}, "steps K: 11 .* from 1 to 10"),
         ("federation_in_the_plane", {"algorithm": "SCAFFOLD"}, "'SCAFFOLD'.*'MAML'"),
         ("mix_your_own", {"g_3": float("nan")}, "g₃: nan .* from -1 to 5"),
-        ("claim_explorer", {"claim": "4"}, "claim: '4' .*'2b-FedSGD'"),
-        ("claim_explorer", {"seed": 5}, "seed: 5 .*'all', 0, 1, 2, 3, 4"),
-        ("claim_explorer", {"results": "nowhere"}, "nowhere; give the folder of"),
+        ("evidence_explorer", {"claim": "4"}, "test: '4' .*'2b-FedSGD'"),
+        ("evidence_explorer", {"replicates": 2}, "replicates: 2 .*3, 4, 5"),
+        ("evidence_explorer", {"place": "mars"}, r"data set: 'mars' .*'writers \(synthetic\), unstable'"),
+        ("evidence_explorer", {"results": "nowhere"}, "nowhere; give the folder of"),
         ("who_has_what", {"alpha": 0.3}, "α of the partition: 0.3 .* 0.04, 0.1, 0.4"),
         ("heterogeneity_panel", {"style": 0.7}, "style.*: 0.7 .* 0.0, 0.5, 1.0, 2.0"),
         ("heterogeneity_panel", {"results": "nowhere"}, "nowhere; .* fl-meta record hetero"),
@@ -366,7 +301,7 @@ def test_what_was_not_run_is_reported(panel: Panel, values: dict[str, Any], mess
 )
 def test_settings_out_of_bounds_are_refused(maker: str, options: dict[str, Any], message: str) -> None:
     make = getattr(laboratories, maker)
-    if maker in ("claim_explorer", "heterogeneity_panel"):
+    if maker in ("evidence_explorer", "heterogeneity_panel"):
         make = partial(make, options.get("results", RESULTS))
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         make(**{name: value for name, value in options.items() if name != "results"})

@@ -1,6 +1,7 @@
 from .artificial_clients import artificial_clients
 from .client import adapt_client, held_out_study
 from .client_picture import meet_a_client
+from .evidence_explorer import evidence_explorer
 from .heterogeneity_picture import heterogeneity_panel
 from .mixing import PRESETS, small_writers, train_mix
 from .mixing_picture import mix_your_own
@@ -8,7 +9,6 @@ from .panel import Panel
 from .partition_picture import who_has_what
 from .plane import PLANE_ALGORITHMS, SERVERS, quadratics, train_in_plane
 from .plane_picture import federation_in_the_plane
-from .recorded_claims import claim_explorer
 
 __all__ = [
     "PLANE_ALGORITHMS",
@@ -17,7 +17,7 @@ __all__ = [
     "Panel",
     "adapt_client",
     "artificial_clients",
-    "claim_explorer",
+    "evidence_explorer",
     "federation_in_the_plane",
     "held_out_study",
     "heterogeneity_panel",
