@@ -16,6 +16,7 @@ from .crossed_rules import CLAIM_TESTS, differences, is_precise
 from .crossed_statistics import CrossedEffect, crossed_mean
 from .crossed_tables import arm_table, as_verdicts, cause_table, evidence_table
 from .first_claim_verdicts import decide_claim_one
+from .own_run import YourRun, beside_recorded, your_run
 from .recorded_table import recorded_table
 from .result_files import ResultError, file_name, read_result
 from .result_types import (
@@ -34,7 +35,6 @@ from .table_one_evidence import TableOneFinding, decide_crossed_table_one
 from .table_one_runs import recorded_table_one, table_one_spreads
 from .table_one_verdicts import decide_table_one, table_one_cells
 from .verdicts import Verdict, VerdictTable
-from .your_run import YourRun, beside_recorded, your_run
 
 __all__ = [
     "CENTRALIZED",

@@ -13,7 +13,7 @@ from fl_meta import plots
 from fl_meta.evidence.crossed_results import recorded_designs
 from fl_meta.evidence.crossed_tables import evidence_table
 from fl_meta.evidence.crossed_words import answers, rows_of, sentences
-from fl_meta.evidence.your_run import own_runs
+from fl_meta.evidence.own_run import own_runs
 from fl_meta.support.text_table import signed
 
 

@@ -7,19 +7,20 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+import nbformat
 from tqdm import tqdm
 
+from fl_meta.evidence.own_run import your_run
 from fl_meta.evidence.processes import processes
-from fl_meta.evidence.your_run import your_run
 from fl_meta.reproduction.runner import AT_ONCE
 
-ASKED = re.compile(r"""your_run\(\s*\\?["']([\w-]+)""")
+ASKED = re.compile(r"""your_run\(\s*["']([\w-]+)""")
 
 
 def asked_runs(notebooks: Sequence[Path]) -> list[str]:
     """The names of the designs in calls of `your_run`, in the order of the notebooks."""
-    texts = (path.read_text(encoding="utf-8") for path in notebooks)
-    return list(dict.fromkeys(name for text in texts for name in ASKED.findall(text)))
+    cells = (cell for path in notebooks for cell in nbformat.read(path, as_version=4).cells)
+    return list(dict.fromkeys(name for cell in cells for name in ASKED.findall(cell.source)))
 
 
 def compute_own_runs(names: Sequence[str], profile: str, seed: int) -> None:

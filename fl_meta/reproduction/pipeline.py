@@ -60,12 +60,14 @@ def reproduce(
     environment = {"FL_META_EXPERIMENTS": str(experiments)}
     runs: list[runner.NotebookRun] = []
     began, stopped, left_out = time.monotonic(), False, list[str]()
+    evidence = (output / report.EVIDENCE).absolute()
     if profile == "full":
-        environment["FL_META_RECORDED"] = str((output / report.EVIDENCE).absolute())
+        evidence.mkdir(exist_ok=True)
+        environment["FL_META_RECORDED"] = str(evidence)
     with runner.environment(environment):
         try:
             if profile == "full":
-                left_out = record_all(recorded_folder(), executor=executor)
+                left_out = record_all(evidence, executor=executor)
             if asked := asked_runs(plan.paths):
                 compute_own_runs(asked, profile, plan.parameters[0].get("seed", 0))
             for run in runner.run_all(plan, folder, profile):

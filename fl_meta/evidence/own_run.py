@@ -57,9 +57,7 @@ class YourRun:
         found = f"On {row['dataset']}, {row['regime']} regime, the effect in your run is "
         found += f"{signed(row['effect'])} points"
         if np.isnan(row["low"]):
-            return (
-                f"{found}. The run was shortened and cannot be compared with recorded ones."
-            )
+            return f"{found}. The run was shortened and cannot be compared with recorded ones."
         low, high = signed(row["low"]), signed(row["high"])
         place = "within" if row["within"] else "outside"
         return (

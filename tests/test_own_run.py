@@ -11,8 +11,8 @@ from simulated_cells import Spreads, config_of, design_of, simulated
 from small_results import cell_of
 
 from fl_meta.evidence.crossed_rules import CLAIM_TESTS
+from fl_meta.evidence.own_run import beside_recorded
 from fl_meta.evidence.result_types import CrossedResult
-from fl_meta.evidence.your_run import beside_recorded
 from fl_meta.experiments.crossed_settings import CENTRALIZED_SGD, CONTINUED, REPTILE
 
 CONFIG = config_of(design_of("toy", folds=2))
