@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
+from markupsafe import escape
 from small_notebooks import write_notebook
 from small_results import cell_of, crossed_design, tuning_of, write_design
 
@@ -157,7 +158,7 @@ def test_the_report_tells_the_evidence_and_where_own_runs_lie(
     index = report.write(Report("laptop", "", (), (), findings=found), tmp_path / "report")
     html = index.read_text(encoding="utf-8")
     for sentence in (*found.answers, found.own_sentence, *found.sentences):
-        assert sentence in html
+        assert escape(sentence) in html
     assert html.index("In short") < html.index("<img") < html.index("Verdicts<") < html.index("Your runs<")
     assert "✘ outside" in html
     assert findings(tmp_path / "sources", tmp_path / "own") is None
