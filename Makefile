@@ -15,7 +15,7 @@ CHECKS := ruff format mypy imports pytest
 .PHONY: help install reproduce test test-all test-campaign $(CHECKS) test-browser lab play notebooks course docs bench clean
 
 help:
-	@echo "make reproduce [PROFILE=smoke|laptop|paper]   run every notebook, write build/report/index.html"
+	@echo "make reproduce [PROFILE=smoke|laptop|full]    run every notebook, write build/report/index.html"
 	@echo "make test [ARGS='-k report']                  ruff, mypy, import-linter and pytest without slow tests"
 	@echo "make test-all                                 the same with the slow tests"
 	@echo "make test-campaign [ARGS='-k damage']         thousands of damaged files and killed programs"

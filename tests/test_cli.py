@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -25,6 +27,7 @@ from small_results import TINY
 
 from fl_meta import reproduction
 from fl_meta.command_line import notebooks as notebook_commands
+from fl_meta.command_line.executors import executor
 from fl_meta.data.catalogue import CATALOGUE, DataSet, Download, Form
 from fl_meta.data.synthetic.linear_mixture import load_synthetic
 from fl_meta.evidence import results
@@ -118,10 +121,12 @@ def test_reproduce_ends_with_verdicts_and_the_path_of_the_report(
         ("reproduce --profile smok", "invalid choice: 'smok'"),
         ("reproduce --set sead=1", "01_fails.ipynb has no parameter 'sead'; did you mean 'seed'?"),
         ("reproduce --set seed", "'seed' is not of the form NAME=VALUE"),
-        ("reproduce --set profile=paper", "choose the profile with --profile"),
+        ("reproduce --set profile=full", "choose the profile with --profile"),
         ("reproduce --output notebooks/01_fails.ipynb/x", "cannot write the report into"),
         ("reproduce --output .", "would overwrite the notebooks"),
         ("reproduce --notebooks elsewhere", "--notebooks"),
+        ("reproduce --dask tcp://host:8786", "--workers and --dask compute the evidence of --profile full"),
+        ("reproduce --dask tcp://host:8786 --workers 2", "not allowed with argument --dask"),
         ("reproduce --seed 1", "unrecognized arguments: --seed 1"),
         ("verdicts --output elsewhere", "no report in elsewhere; make one with: make reproduce"),
         ("verdicts --port=1", "unrecognized arguments: --port=1"),
@@ -559,3 +564,33 @@ def test_data_check_counts_or_says_in_one_line_what_is_wrong(
     status, shown, _ = fl_meta("data", "check", "unipen62")
     assert status == 0 and "unipen62: 2 clients, 10 examples" in shown
     assert shown.startswith(f"{path}: {path.stat().st_size:,} bytes, checksum unknown\n")
+
+
+def test_a_dask_scheduler_computes_instead_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class Client:
+        def __init__(self, address: str) -> None:
+            asked.append(address)
+
+        def __enter__(self) -> Client:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            asked.append("closed")
+
+        def get_executor(self) -> str:
+            return "an executor"
+
+    monkeypatch.setitem(sys.modules, "distributed", SimpleNamespace(Client=Client))
+    with executor(Namespace(dask="tcp://host:1", workers=None)) as pool:
+        assert pool == "an executor" and asked == ["tcp://host:1"]
+    assert asked[1:] == ["closed"]
+    with executor(Namespace(dask=None, workers=None)) as pool:
+        assert pool is None
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with (
+        pytest.raises(ModuleNotFoundError, match=r"pip install 'fl_meta\[dask\]'"),
+        executor(Namespace(dask="tcp://host:1", workers=None)),
+    ):
+        pass

@@ -46,7 +46,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, NotebookRun]:
     write_notebook(folder / "02_fails.ipynb", ["x = 1", "def f():\n    return x / 0\nf()", "print('never')"])
     write_notebook(folder / "03_slider.ipynb", [SLIDER.format(action="raise KeyError('broke')")])
     write_notebook(folder / "04_dead.ipynb", ["import os\nos._exit(3)"])
-    write_notebook(folder / "05_stored.ipynb", ["effect, profile = 1.5, 'paper'" + VERDICT])
+    write_notebook(folder / "05_stored.ipynb", ["effect, profile = 1.5, 'full'" + VERDICT])
     write_notebook(folder / "06_last.ipynb", [SLIDER.format(action="pass")])
     write_notebook(folder / "unnumbered.ipynb", ["raise RuntimeError('not to be run')"])
     home = tmp_path_factory.mktemp("home")
@@ -91,7 +91,7 @@ def test_all_numbered_notebooks_run_with_parameters_and_verdicts(
         ("02_fails", "cell 3 of 4", "ZeroDivisionError", "division by zero"),
         ("03_slider", "callback of a slider or button", "KeyError", "'broke'"),
         ("04_dead", "cell 2 of 2", "DeadKernelError", "died"),
-        ("05_stored", "", "", "profile 'paper' in a run of profile 'smoke'; it was stored"),
+        ("05_stored", "", "", "profile 'full' in a run of profile 'smoke'; it was stored"),
     ],
 )
 def test_a_failure_is_told_with_its_place(

@@ -11,13 +11,19 @@ from typing import Any, NoReturn
 from fl_meta.command_line import stopping
 from fl_meta.command_line.arguments import Subcommands, add_command, add_folder
 from fl_meta.command_line.errors import bad_input
+from fl_meta.command_line.executors import add_executor, executor
 from fl_meta.command_line.output import print_json
 from fl_meta.experiments.settings import PROFILES
 
 REPRODUCE = """\
-Run every notebook without a browser, from its first cell to its last, and write a report. Nothing
-is taken from an earlier run, and no network is needed. A notebook that fails does not stop the
-others: the report shows the failing cell and its error, and the exit status is 1.
+Run every notebook without a browser, from its first cell to its last, and write a report. No network
+is needed. A notebook that fails does not stop the others: the report shows the failing cell and its
+error, and the exit status is 1.
+
+The verdicts on claims 2 and 3 come from the recorded results. One fold and one replicate of theirs
+are computed here, and the report says whether they lie within the spread of the recorded runs. With
+--profile full everything recorded is computed here first, in OUTPUT/evidence, which takes many hours;
+after an interruption the same command goes on where it stopped.
 
 The executed notebooks are in OUTPUT/notebooks, each with an HTML page beside it.
 """
@@ -63,6 +69,7 @@ def add_commands(subcommands: Subcommands) -> None:
         metavar="NAME=VALUE",
         help="another parameter for every notebook, for example seed=1; may be given more than once",
     )
+    add_executor(parser)
     add_folder(parser, "--notebooks", "notebooks", "folder of the notebooks")
     add_folder(parser, "--output", "build/report", "folder of the report")
 
@@ -107,20 +114,27 @@ def _reproduce(options: argparse.Namespace) -> int:
         from fl_meta.reproduction import reproduce
         from fl_meta.reproduction.report import UnwrittenReportError
 
+        if (options.workers or options.dask) and options.profile != "full":
+            raise ValueError("--workers and --dask compute the evidence of --profile full, and nothing else")
         problem = None
         try:
-            report = reproduce(
-                options.notebooks,
-                options.output,
-                profile=options.profile,
-                parameters=dict(options.set),
-                command=options.command_line,
-            )
+            with executor(options) as pool:
+                report = reproduce(
+                    options.notebooks,
+                    options.output,
+                    profile=options.profile,
+                    parameters=dict(options.set),
+                    command=options.command_line,
+                    executor=pool,
+                )
         except UnwrittenReportError as error:
             report, problem = error.report, error
     if report.stopped:
         print("fl-meta: stopped; the report has what was done", file=sys.stderr)
     print(f"\n{report.verdicts}\n")
+    if report.findings:
+        lines = (*report.findings.answers, report.findings.own_sentence)
+        print("\n".join(f"- {line}" for line in lines), end="\n\n")
     if report.failed:
         print(f"{'NOT DONE' if report.stopped else 'FAILED'}: {', '.join(report.failed)}\n")
     with bad_input():

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fl_meta.command_line.arguments import Subcommands, add_command, add_folder, at_least_one
 from fl_meta.command_line.errors import bad_input
+from fl_meta.command_line.executors import add_executor, executor
 from fl_meta.experiments.crossed_settings import Design
 from fl_meta.experiments.recorded import RECORDED_EXPERIMENTS
 from fl_meta.experiments.settings import PROFILES
@@ -66,12 +66,7 @@ def add_commands(subcommands: Subcommands) -> None:
     names = "\n".join(f"  {name}" for name in RECORDED_EXPERIMENTS)
     parser = add_command(subcommands, "record", _record, summary, RECORD + names)
     parser.add_argument("names", nargs="*", metavar="NAME", help="which experiments (default: all)")
-    parser.add_argument(
-        "--workers",
-        type=at_least_one,
-        metavar="N",
-        help="processes at once, each for one seed (default: one more than cores)",
-    )
+    add_executor(parser)
     parser.add_argument(
         "--replicates",
         type=at_least_one,
@@ -117,6 +112,7 @@ def _published(options: argparse.Namespace) -> int:
 def _record(options: argparse.Namespace) -> int:
     from fl_meta.evidence import crossed_recording, processes, result_files, results
 
+    errors = (result_files.ResultError, ModuleNotFoundError, OSError)
     chosen = {
         name: config
         for name, config in RECORDED_EXPERIMENTS.items()
@@ -131,19 +127,18 @@ def _record(options: argparse.Namespace) -> int:
         for config in {config.setting: config for config in chosen.values()}.values():
             results.data_of(config)
     for number, (name, config) in enumerate(chosen.items(), start=1):
-        pool = processes.processes(options.workers) if options.workers else nullcontext()
         with (
-            bad_input((result_files.ResultError, OSError)),
+            bad_input(errors),
             bad_input((processes.ProcessEndedError,), status=1),
-            pool as executor,
+            executor(options) as pool,
         ):
             if isinstance(config, Design):
                 cells = crossed_recording.record_design(
-                    config, options.results, replicates=options.replicates, executor=executor
+                    config, options.results, replicates=options.replicates, executor=pool
                 )
                 done = _how_precise(cells)
             else:
-                results.load_or_run(config, range(config.folds), options.results, executor=executor)
+                results.load_or_run(config, range(config.folds), options.results, executor=pool)
                 done = f"seeds 0 to {config.folds - 1} in {options.results}"
         print(f"[{number}/{len(chosen)}] {name}: {done}", flush=True)
     return 0

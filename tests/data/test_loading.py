@@ -63,6 +63,6 @@ def test_an_option_that_no_loader_knows_is_an_error() -> None:
 def test_every_profile_has_a_size_and_an_unknown_one_lists_them(table: dict[str, Any]) -> None:
     assert tuple(table) == PROFILES
     assert all(for_profile(table, profile) is table[profile] for profile in PROFILES)
-    message = "profile='fast' is unknown; choose one of 'smoke', 'laptop', 'paper'"
+    message = "profile='fast' is unknown; choose one of 'smoke', 'laptop', 'full'"
     with pytest.raises(ValueError, match=message):
         for_profile(table, "fast")
