@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -180,3 +182,17 @@ def test_record_names_the_tests_whose_intervals_are_too_wide(
     _, printed, _ = fl_meta("record", "--results", tmp_path)
     assert "10 replicates of 2 folds; NOT narrow enough are the intervals of 2a-initial, " in printed
     assert all(claim in printed for claim in ("2b-FedSGD", "3-matched"))
+
+
+@pytest.mark.slow
+def test_a_script_that_its_processes_would_run_again_is_told_what_to_do(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from fl_meta.evidence import load_or_run\n"
+        "from fl_meta.experiments import DESIGNS\n"
+        "load_or_run(DESIGNS['writers-stable'], [0], Path('results'), progress=False)\n"
+    )
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1 and 'put what it does below: if __name__ == "__main__":' in done.stderr

@@ -19,6 +19,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from multiprocessing import current_process
 from pathlib import Path
 from typing import Any, overload
 
@@ -178,6 +179,13 @@ def load_or_run(
     if len(results) == len(seeds):
         remove_stale(lock)
     else:
+        # Its processes import the script that called this. One without a guard would call it there again, and
+        # wait for the process that waits for them.
+        if getattr(current_process(), "_inheriting", False):
+            raise RuntimeError(
+                "this script computes results while its own processes import it; put what it does below: "
+                'if __name__ == "__main__":'
+            )
         # Find out now, not after hours, whether the folder can be written to.
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
