@@ -1,0 +1,115 @@
+"""What tuning for global accuracy alone gives and what it costs, in one figure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from fl_meta.experiments.outcomes import BOTH
+from fl_meta.plots.intervals import (
+    FOR,
+    LINE,
+    MARGIN,
+    REGIMES,
+    SMALL,
+    WIDTH,
+    Page,
+    draw_interval,
+    limits,
+    lines,
+    require_rows,
+)
+from fl_meta.plots.style import styled
+
+SIDE, LEFT, GAP = 3.6, 0.75, 0.75  # inches: a square plot, left of the first, between two
+LEAST = 1.0  # points; the axes show more than this on both sides
+CORNERS = {
+    (1, -1): "the claim: better at first,\nworse once personalized",
+    (1, 1): "better at first,\nand once personalized",
+    (-1, 1): "premise not met:\nnot better at first",
+}
+"""What it means to lie in a quarter, by the signs of the two differences."""
+HOW_TO_READ = (
+    "Both axes: the rival minus Reptile with Adam, in points of accuracy on held-out clients, with 95 % intervals "
+    "(arrow: goes on). Filled: stable regime; hollow: unstable."
+)
+
+
+def price_plot(rivals: pd.DataFrame) -> Figure:
+    """Rivals that are tuned for global accuracy, minus Reptile: initial accuracy across, personalized up.
+
+    A price is paid in the lower right quarter: there a rival is better at first and worse once personalized.
+    A plot for each rival, a cross of two intervals for each data set and regime.
+
+    Args:
+        rivals: a row per rival, data set, regime and measure with the columns rival, dataset, regime, measure
+            and, in points, effect, low and high.
+
+    Raises:
+        ValueError: if the table is empty, has an unknown regime or measure, or a row twice.
+
+    Example:
+        >>> price_plot(rival_table(recorded_designs(folder).values()))  # doctest: +SKIP
+    """
+    require_rows(
+        rivals, "rival", ["rival", "dataset", "regime", "measure"], {"regime": REGIMES, "measure": BOTH}
+    )
+    names = list(rivals.dataset.unique())
+    styles: dict[str, dict[str, Any]] = {
+        name: {"color": colour, "marker": marker, "markersize": 6} for name, colour, marker in styled(names)
+    }
+    columns = 1 + len(rivals.rival.unique())
+    legend_lines = -(-len(names) // columns)
+    top = 0.45 + 0.19 * legend_lines
+    page = Page(WIDTH, top + SIDE + 0.65 + LINE * len(lines(HOW_TO_READ, WIDTH - 2 * MARGIN)))
+    page.legend(styles, columns)
+    page.caption(HOW_TO_READ)
+    span = limits(rivals, LEAST)
+    for i, (rival, rows) in enumerate(rivals.groupby("rival", sort=False)):
+        left = LEFT + i * (SIDE + GAP)
+        axes = page.axes(left, top, SIDE, SIDE)
+        axes.set(xlim=span, ylim=span, xlabel="initial accuracy", ylabel="personalized accuracy")
+        page.text(left + SIDE / 2, top - 0.12, f"{rival} minus Reptile", fontsize=9.5, weight="bold", ha="center")
+        _quarters(axes)
+        for (dataset, regime), pair in rows.groupby(["dataset", "regime"], sort=False):
+            style = styles[str(dataset)]
+            face = style["color"] if regime == "stable" else "white"
+            _cross(axes, pair.set_index("measure"), {**style, "markerfacecolor": face})
+    return page.figure
+
+
+def _quarters(axes: Axes) -> None:
+    """Lines through 0, and what the quarters mean."""
+    first, last = axes.get_xlim()
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.fill_between([0, last], 0, first, color=FOR[1], linewidth=0, zorder=0)
+    axes.fill_between([first, 0], first, last, color="0.94", linewidth=0, zorder=0)
+    inset = 0.03
+    for (right, above), words in CORNERS.items():
+        place = (1 - inset if right > 0 else inset, 1 - inset if above > 0 else inset)
+        alignment: dict[str, Any] = {
+            "ha": "right" if right > 0 else "left",
+            "va": "top" if above > 0 else "bottom",
+        }
+        # Above the intervals, which may be long.
+        box = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 2}
+        style: dict[str, Any] = {"fontsize": SMALL, "color": "0.2", "bbox": box, "zorder": 5}
+        axes.text(*place, words, transform=axes.transAxes, **style, **alignment)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.tick_params(labelsize=SMALL)
+    axes.grid(alpha=0.3)
+
+
+def _cross(axes: Axes, pair: pd.DataFrame, style: dict[str, Any]) -> None:
+    """The two intervals of a rival, which cross at its point."""
+    first, last = axes.get_xlim()
+    across, up = (pair.loc[measure] for measure in BOTH)
+    draw_interval(axes, float(np.clip(up.effect, first, last)), across, style)
+    draw_interval(axes, float(np.clip(across.effect, first, last)), up, style, vertical=True)
