@@ -74,8 +74,8 @@ def arm_table(designs: Iterable[Sequence[CrossedResult]]) -> pd.DataFrame:
 def rival_table(designs: Iterable[Sequence[CrossedResult]]) -> pd.DataFrame:
     """The rivals of claim 2b minus Reptile with Adam in both accuracies, with 95 % intervals, in points.
 
-    The claim is that a rival is better in initial accuracy and worse in personalized accuracy. The columns are
-    dataset, regime, replicates, clients, rival (the arm), measure, effect, low and high.
+    The claim is that a rival is better in initial accuracy and worse in personalized accuracy. The columns
+    are dataset, regime, replicates, clients, rival (the arm), measure, effect, low and high.
 
     Example:
         >>> rivals = rival_table([recorded_cells(design, folder)])  # doctest: +SKIP

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fl_meta.laboratories.animated_figure import animate
-from fl_meta.laboratories.bowls import RATE, steep_and_flat
+from fl_meta.laboratories.bowls import steep_and_flat
 from fl_meta.laboratories.panel import Panel, slider
 from fl_meta.plots.style import PALETTE
 
@@ -100,29 +100,28 @@ class BowlsPicture:
     def show(self, distance: float, steepness: float, steps: int) -> tuple[Figure, str]:
         """The figure for these settings, and its words as HTML."""
         bowls = steep_and_flat(distance, steepness)
-        average, start = bowls.best_average(), bowls.best_start(RATE, steps)
-        places = np.array([average, bowls.resting_point(RATE, steps), start])
+        average, start = bowls.best_average(), bowls.best_start(steps)
+        places = np.array([average, bowls.resting_point(steps), start])
         at = np.linspace(-_REACH, _REACH, 301)
         means = []
         for side, number, title in (
             (self._before, 0, "before adaptation"),
             (self._after, steps, f"after {steps} step{'s' if steps > 1 else ''} of each client"),
         ):
-            mean = bowls.losses(places[:, None], RATE, number).mean(1)
-            side.show(
-                title, at, bowls.losses(at[:, None], RATE, number), list(zip(places, mean, strict=True))
-            )
+            mean = bowls.losses(places[:, None], number).mean(1)
+            side.show(title, at, bowls.losses(at[:, None], number), list(zip(places, mean, strict=True)))
             means.append(mean)
-        ways = np.stack([bowls.adapted(np.array([average]), RATE, number) for number in range(steps + 1)])
+        ways = np.stack([bowls.adapted(np.array([average]), number) for number in range(steps + 1)])
         heights = 0.5 * bowls.curvatures * (ways - bowls.optima) ** 2
         for line, x, y in zip(self._ways, ways.T, heights.T, strict=True):
             line.set_data(x, y)
         (before_average, _, before_start), (after_average, after_rest, after_start) = means
+        local = f"{steps} local step{'s' if steps > 1 else ''}"
         words = (
             f"<b>Best average model</b>, θ = {average:.2f}: mean loss {before_average:.2f}, and "
-            f"{after_average:.2f} after adaptation. <b>Best start</b>, θ = {start:.2f}: {before_start:.2f}, and "
-            f"{after_start:.2f} after. To start from the best average costs {after_average - after_start:.2f}. FedAvg "
-            f"with {steps} local step{'s' if steps > 1 else ''} comes to rest at θ = {places[1]:.2f}: "
+            f"{after_average:.2f} after adaptation. <b>Best start</b>, θ = {start:.2f}: {before_start:.2f}, "
+            f"and {after_start:.2f} after. To start from the best average costs "
+            f"{after_average - after_start:.2f}. FedAvg with {local} comes to rest at θ = {places[1]:.2f}: "
             f"{after_rest:.2f} after adaptation."
         ).replace("-", "−")
         return self._figure, words

@@ -2,8 +2,8 @@ from .arms import arrow_plot
 from .evidence import forest_plot
 from .examples import glyph_sheet, partition_plot, same_ink_sheet
 from .personalization import adaptation_curve, gain_histogram, mistakes_html, prediction_sheet
-from .results import adaptation_plot, course_plot, effect_plot, gain_plot, plane_plot, table_plot
 from .prices import price_plot
+from .results import adaptation_plot, course_plot, effect_plot, gain_plot, plane_plot, table_plot
 from .rounds import round_diagram
 from .second_stage import second_stage_figure
 from .style import PALETTE

@@ -35,8 +35,8 @@ CORNERS = {
 }
 """What it means to lie in a quarter, by the signs of the two differences."""
 HOW_TO_READ = (
-    "Both axes: the rival minus Reptile with Adam, in points of accuracy on held-out clients, with 95 % intervals "
-    "(arrow: goes on). Filled: stable regime; hollow: unstable."
+    "Both axes: the rival minus Reptile with Adam, in points of accuracy on held-out clients, with 95 % "
+    "intervals (arrow: goes on). Filled: stable regime; hollow: unstable."
 )
 
 
@@ -74,12 +74,15 @@ def price_plot(rivals: pd.DataFrame) -> Figure:
         left = LEFT + i * (SIDE + GAP)
         axes = page.axes(left, top, SIDE, SIDE)
         axes.set(xlim=span, ylim=span, xlabel="initial accuracy", ylabel="personalized accuracy")
-        page.text(left + SIDE / 2, top - 0.12, f"{rival} minus Reptile", fontsize=9.5, weight="bold", ha="center")
+        page.text(
+            left + SIDE / 2, top - 0.12, f"{rival} minus Reptile", fontsize=9.5, weight="bold", ha="center"
+        )
         _quarters(axes)
         for (dataset, regime), pair in rows.groupby(["dataset", "regime"], sort=False):
             style = styles[str(dataset)]
             face = style["color"] if regime == "stable" else "white"
-            _cross(axes, pair.set_index("measure"), {**style, "markerfacecolor": face})
+            of = {str(row["measure"]): row for _, row in pair.iterrows()}
+            _cross(axes, of["initial"], of["personalized"], {**style, "markerfacecolor": face})
     return page.figure
 
 
@@ -90,26 +93,20 @@ def _quarters(axes: Axes) -> None:
     axes.axvline(0, color="black", linewidth=0.8)
     axes.fill_between([0, last], 0, first, color=FOR[1], linewidth=0, zorder=0)
     axes.fill_between([first, 0], first, last, color="0.94", linewidth=0, zorder=0)
-    inset = 0.03
     for (right, above), words in CORNERS.items():
-        place = (1 - inset if right > 0 else inset, 1 - inset if above > 0 else inset)
-        alignment: dict[str, Any] = {
-            "ha": "right" if right > 0 else "left",
-            "va": "top" if above > 0 else "bottom",
-        }
         # Above the intervals, which may be long.
-        box = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 2}
-        style: dict[str, Any] = {"fontsize": SMALL, "color": "0.2", "bbox": box, "zorder": 5}
-        axes.text(*place, words, transform=axes.transAxes, **style, **alignment)
+        style: dict[str, Any] = {"fontsize": SMALL, "color": "0.2", "transform": axes.transAxes, "zorder": 5}
+        style["bbox"] = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 2}
+        style["ha"], style["va"] = ("right" if right > 0 else "left"), ("top" if above > 0 else "bottom")
+        axes.text(0.97 if right > 0 else 0.03, 0.97 if above > 0 else 0.03, words, **style)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.tick_params(labelsize=SMALL)
     axes.grid(alpha=0.3)
 
 
-def _cross(axes: Axes, pair: pd.DataFrame, style: dict[str, Any]) -> None:
+def _cross(axes: Axes, across: pd.Series[Any], up: pd.Series[Any], style: dict[str, Any]) -> None:
     """The two intervals of a rival, which cross at its point."""
     first, last = axes.get_xlim()
-    across, up = (pair.loc[measure] for measure in BOTH)
     draw_interval(axes, float(np.clip(up.effect, first, last)), across, style)
     draw_interval(axes, float(np.clip(across.effect, first, last)), up, style, vertical=True)
