@@ -324,8 +324,8 @@ span = (
 )
 Markdown(
     f"""**What came out.** {len(tests)} tests are recorded: {listed}. A price was found by
-{paid or "none"} of them. The opposite, a rival that is better in both accuracies, was found by
-{opposite or "none"}. The rival's initial accuracy is above Reptile's in {len(met)} tests{span}; its
+{paid or "none"} of them. The opposite, that the rival's personalized model is the better one, was found
+by {opposite or "none"}. The rival's initial accuracy is above Reptile's in {len(met)} tests{span}; its
 interval lies above 0 in {int((across.low > 0).sum())}.""".replace("-", "−")
 )
 

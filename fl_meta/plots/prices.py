@@ -26,7 +26,10 @@ from fl_meta.plots.intervals import (
 )
 from fl_meta.plots.style import styled
 
-SIDE, LEFT, GAP = 3.6, 0.75, 0.75  # inches: a square plot, left of the first, between two
+ACROSS, UP = 3.6, 2.3  # inches: a plot
+LEFT, GAP, BELOW, TITLE = 0.75, 0.75, 0.6, 0.55  # inches: left of the first plot, between two, below, above
+IN_A_LINE = 4  # names in the legend
+HERE = "rival == @rival and regime == @regime and dataset == @name"
 LEAST = 1.0  # points; the axes show more than this on both sides
 CORNERS = {
     (1, -1): "the claim: better at first,\nworse once personalized",
@@ -36,7 +39,7 @@ CORNERS = {
 """What it means to lie in a quarter, by the signs of the two differences."""
 HOW_TO_READ = (
     "Both axes: the rival minus Reptile with Adam, in points of accuracy on held-out clients, with 95 % "
-    "intervals (arrow: goes on). Filled: stable regime; hollow: unstable."
+    "intervals (arrow: goes on)."
 )
 
 
@@ -44,7 +47,7 @@ def price_plot(rivals: pd.DataFrame) -> Figure:
     """Rivals that are tuned for global accuracy, minus Reptile: initial accuracy across, personalized up.
 
     A price is paid in the lower right quarter: there a rival is better at first and worse once personalized.
-    A plot for each rival, a cross of two intervals for each data set and regime.
+    A plot for each rival and regime, a cross of two intervals for each data set.
 
     Args:
         rivals: a row per rival, data set, regime and measure with the columns rival, dataset, regime, measure
@@ -63,26 +66,30 @@ def price_plot(rivals: pd.DataFrame) -> Figure:
     styles: dict[str, dict[str, Any]] = {
         name: {"color": colour, "marker": marker, "markersize": 6} for name, colour, marker in styled(names)
     }
-    columns = 1 + len(rivals.rival.unique())
-    legend_lines = -(-len(names) // columns)
-    top = 0.45 + 0.19 * legend_lines
-    page = Page(WIDTH, top + SIDE + 0.65 + LINE * len(lines(HOW_TO_READ, WIDTH - 2 * MARGIN)))
-    page.legend(styles, columns)
+    regimes = [regime for regime in REGIMES if regime in set(rivals.regime)]
+    legend_lines = -(-len(names) // IN_A_LINE)
+    top, row = 0.15 + 0.19 * legend_lines, TITLE + UP + BELOW
+    caption = LINE * len(lines(HOW_TO_READ, WIDTH - 2 * MARGIN))
+    page = Page(WIDTH, top + row * len(regimes) + caption)
+    page.legend(styles, IN_A_LINE)
     page.caption(HOW_TO_READ)
     span = limits(rivals, LEAST)
-    for i, (rival, rows) in enumerate(rivals.groupby("rival", sort=False)):
-        left = LEFT + i * (SIDE + GAP)
-        axes = page.axes(left, top, SIDE, SIDE)
-        axes.set(xlim=span, ylim=span, xlabel="initial accuracy", ylabel="personalized accuracy")
-        page.text(
-            left + SIDE / 2, top - 0.12, f"{rival} minus Reptile", fontsize=9.5, weight="bold", ha="center"
-        )
-        _quarters(axes)
-        for (dataset, regime), pair in rows.groupby(["dataset", "regime"], sort=False):
-            style = styles[str(dataset)]
-            face = style["color"] if regime == "stable" else "white"
-            of = {str(row["measure"]): row for _, row in pair.iterrows()}
-            _cross(axes, of["initial"], of["personalized"], {**style, "markerfacecolor": face})
+    for regime in regimes:
+        page.strip(0, top, WIDTH, 0.2, "0.94")
+        page.text(MARGIN, top + 0.1, REGIMES[regime], weight="bold")
+        for i, rival in enumerate(rivals.rival.unique()):
+            left = LEFT + i * (ACROSS + GAP)
+            page.text(left + ACROSS / 2, top + 0.4, f"{rival} minus Reptile", ha="center", weight="bold")
+            axes = page.axes(left, top + TITLE, ACROSS, UP)
+            axes.set(xlim=span, ylim=span)
+            axes.set_xlabel("initial accuracy", fontsize=SMALL)
+            axes.set_ylabel("personalized accuracy", fontsize=SMALL)
+            _quarters(axes)
+            for name in names:
+                of = {str(one["measure"]): one for _, one in rivals.query(HERE).iterrows()}
+                if of:
+                    _cross(axes, of["initial"], of["personalized"], styles[name])
+        top += row
     return page.figure
 
 
