@@ -17,12 +17,11 @@
 # *initial* model as accurate as possible? The paper says no: a model that was tuned for global
 # accuracy alone is weaker once it is personalized.
 #
-# **What it costs:** about two minutes with `profile = "laptop"`, shared with [notebook
-# 05](05_centralized_training.ipynb): the first of the two that runs computes. Half a minute with
-# `"smoke"`. Nothing is downloaded.
+# **What it costs:** about a minute with `profile = "laptop"`, shared with
+# [notebook 03](03_personalized_fedavg.ipynb): the first of the two that runs computes. Half a minute
+# with `"smoke"`. Nothing is downloaded.
 #
-# **What you need:** [notebook 03](03_personalized_fedavg.ipynb). The [glossary](../docs/glossary.md)
-# explains terms.
+# **What you need:** notebook 03. The [glossary](../docs/glossary.md) explains terms.
 #
 # **Afterwards you can** say why the best average model need not be the best start, compute where
 # training leads in the simplest case, and read a comparison whose premise may fail.
@@ -198,7 +197,8 @@ check.answer("04.3", resting_point)
 #
 # We train a model with FedAvg and continue from it in three ways. Two **rivals** are after global
 # accuracy alone: their rate at the server is the one with the best *initial* accuracy on validation
-# clients. Reptile's is the one with the best *personalized* accuracy.
+# clients. Reptile's is the one with the best *personalized* accuracy. Your computer trains them on the
+# synthetic writers, in the unstable regime of notebook 03.
 
 
 # %%
@@ -215,7 +215,7 @@ def three_ways(choices, steps):
 
 
 # %%
-own = evidence.your_run("writers-stable", profile, seed)
+own = evidence.your_run("writers-unstable", profile, seed)
 config, arms = own.run.config, {arm.name: arm for arm in own.run.arms}
 choices = config.choices[own.run.seed % config.folds]
 
@@ -241,8 +241,9 @@ pd.DataFrame(
 
 # %% [markdown]
 # **Equal footing.** All arms share FedAvg's model, its local rate, and the clients of each round.
-# Each searches a grid of as many rates at the server, and of personalization rates for itself. Rounds
-# and gradients differ: the rivals train as long as it helps their initial accuracy, up to a ceiling.
+# Each searches a grid of three server rates, which is extended where the best one lies at its end, and
+# a grid for personalization. Rounds and gradients differ: the rivals train as long as it helps their
+# initial accuracy, up to a ceiling.
 #
 # The claim has a **premise**: the rival must be *better* in initial accuracy than Reptile. If it is
 # not, nothing was bought, so nobody can have paid for it. Then the verdict is *premise not met*,
@@ -295,8 +296,8 @@ plots.arrow_plot(own.cells, [REPTILE, *RIVALS])
 # and price in one picture: the claim lives in the blue quarter.
 
 # %%
-# alt: Two plots, one for each rival. Across: its initial accuracy minus Reptile's; up: its
-# personalized accuracy minus Reptile's. A cross of two intervals for each data set and regime.
+# alt: A plot for each rival and regime. Across: its initial accuracy minus Reptile's; up: its
+# personalized accuracy minus Reptile's. A cross of two intervals for each data set.
 rivals = evidence.rival_table(designs.values())
 plots.price_plot(rivals)
 
@@ -355,10 +356,10 @@ check.answer("04.4", verdict)
 # %% [markdown]
 # ## 5 · Why? The bowls again
 #
-# One accuracy costs the other only on the stretch between ● and ★. Outside of it, every step towards
-# ● is also a step towards ★: as long as the model is not good on the average, whatever improves it
-# improves the start. And where clients adapt equally fast, the stretch has no length. In the
-# experiment, we can ask whether the two accuracies moved together.
+# In the bowls, one accuracy costs the other only on the stretch between ● and ★. Outside of it a step
+# towards the one is a step towards the other: a model that is far from both gets better in both. And
+# where clients adapt equally fast, the stretch has no length. In the experiment, we can ask whether the
+# two accuracies moved together.
 
 # %% tags=["prose"]
 moves = [
@@ -376,7 +377,7 @@ together = sum(initial * personalized > 0 for initial, personalized in moves)
 reading = (
     "This is what we expect outside of the stretch"
     if together > len(moves) / 2
-    else "So the rivals were often on the stretch where one costs the other"
+    else "This is what we expect on the stretch, where one costs the other"
 )
 least, most = (end(moves)[0] for end in (min, max))
 Markdown(
@@ -393,13 +394,13 @@ in {len(designs)} designs, the personalized accuracy moved in the same direction
 #
 # ## 6 · What it does not show
 #
-# - All arms continue from FedAvg's model. Its local steps may have led it to a good start already
-#   (■), and a few rounds do not take it far away. A model that was trained for global accuracy *from
-#   the beginning* is another experiment, and a good project.
+# - All arms continue from FedAvg's model, which its local steps may have led towards a good start (■).
+#   A model that was trained for global accuracy *from the beginning* is another experiment, and a good
+#   project.
 # - The verdict asks for the premise by its mean. Where its interval reaches across 0, the premise is
 #   uncertain as well.
-# - Small models, characters and text. The paper's own numbers for this comparison are not known to
-#   us.
+# - The models are small and the tasks few. The paper's own numbers for this comparison are not known
+#   to us.
 #
 # The rules, which were fixed before the first run, and all numbers are on the page about [the
 # evidence](../docs/evidence.md).
