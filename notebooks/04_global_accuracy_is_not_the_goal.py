@@ -23,8 +23,8 @@
 #
 # **What you need:** notebook 03. The [glossary](../docs/glossary.md) explains terms.
 #
-# **Afterwards you can** say why the best average model need not be the best start, compute where
-# training leads in the simplest case, and read a comparison whose premise may fail.
+# **Afterwards you can** say why the best average model need not be the best start, and read a
+# comparison whose premise may fail.
 
 # %% tags=["parameters"]
 profile = "laptop"
@@ -191,7 +191,7 @@ check.answer("04.3", resting_point)
 # to it.
 
 # %% [markdown]
-# So in the bowls the claim is true. How large is the price for networks and people?
+# So in the bowls global accuracy has a price. How large is it for networks and people?
 #
 # ## 3 · The experiment
 #
@@ -241,9 +241,8 @@ pd.DataFrame(
 
 # %% [markdown]
 # **Equal footing.** All arms share FedAvg's model, its local rate, and the clients of each round.
-# Each searches a grid of three server rates, which is extended where the best one lies at its end, and
-# a grid for personalization. Rounds and gradients differ: the rivals train as long as it helps their
-# initial accuracy, up to a ceiling.
+# Each searches a grid of as many server rates, and one for personalization. Rounds and gradients
+# differ: the rivals train as long as it helps their initial accuracy, up to a ceiling.
 #
 # The claim has a **premise**: the rival must be *better* in initial accuracy than Reptile. If it is
 # not, nothing was bought, so nobody can have paid for it. Then the verdict is *premise not met*,
@@ -281,8 +280,7 @@ What they bought: their initial accuracy differs from Reptile's by {bought.repla
 )
 
 # %% [markdown]
-# A single run decides nothing. These are all recorded runs of the same design, with all writers held
-# out once:
+# One run decides nothing. These are all recorded runs of the same design:
 
 # %%
 # alt: Arrows from initial to personalized accuracy of three models, Reptile with Adam, FedSGD with
@@ -381,24 +379,22 @@ reading = (
 )
 least, most = (end(moves)[0] for end in (min, max))
 Markdown(
-    f"""**What came out.** From FedAvg's model on, the rivals' initial accuracy changed by {least:+.1f} to
-{most:+.1f} points, the mean over clients and replicates. In {together} of {len(moves)} cases, two rivals
+    f"""**What came out.** From FedAvg's model on, the rivals' initial accuracy changed by {least:.1f} to
+{most:.1f} points. In {together} of {len(moves)} cases, two rivals
 in {len(designs)} designs, the personalized accuracy moved in the same direction. {reading}.""".replace(
         "-", "−"
     )
 )
 
 # %% [markdown]
-# That is a reading of the numbers and no proof: nobody has measured the curvatures of these clients'
-# losses.
+# That is a reading and no proof: the curvatures of these clients' losses were not measured.
 #
 # ## 6 · What it does not show
 #
 # - All arms continue from FedAvg's model, which its local steps may have led towards a good start (■).
 #   A model that was trained for global accuracy *from the beginning* is another experiment, and a good
 #   project.
-# - The verdict asks for the premise by its mean. Where its interval reaches across 0, the premise is
-#   uncertain as well.
+# - The premise is judged by a mean. Where its interval reaches across 0, it is uncertain.
 # - The models are small and the tasks few. The paper's own numbers for this comparison are not known
 #   to us.
 #
@@ -412,9 +408,9 @@ equal = int(found.get("no difference", 0))
 names = ", ".join(tests.dataset.unique())
 Markdown(
     f"""In the bowls, global accuracy has a price. For networks, a price was found by {paid or "none"} of
-{len(tests)} recorded tests of claim `2b` ({names}). {equal or "None"} of them ended with *no difference*
-that matters, {opposite or "none"} with the opposite, and {len(tests) - paid - equal - opposite} remain
-open: undecided, or without the premise."""
+{len(tests)} recorded tests of claim `2b` ({names}). {equal or "None"} ended with *no difference*,
+{opposite or "none"} with the opposite; {len(tests) - paid - equal - opposite} are undecided or lack the
+premise."""
 )
 
 # %%
