@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,27 @@ def labels_of(alpha: float, statistic: Any = np.median) -> float:
     return float(statistic((counts > 0).sum(axis=1)))
 
 
+def bowls(weights: Callable[[Any, float, int], Any]) -> Callable[..., float]:
+    """A student's function: a mean of the optima with weights from curvatures, rate and steps."""
+
+    def point(optima: Any, curvatures: Any, rate: float, steps: int) -> float:
+        return float(np.average(optima, weights=weights(curvatures, rate, steps)))
+
+    return point
+
+
+def searched(optima: Any, curvatures: Any, rate: float, steps: int) -> float:
+    """The best start without the formula: the slope of the loss afterwards is linear in the start."""
+
+    def slope(at: float) -> float:
+        left = at - optima
+        for _ in range(steps):
+            left = left - rate * curvatures * left
+        return float((curvatures * left * (1 - rate * curvatures) ** steps).sum())
+
+    return -slope(0.0) / (slope(1.0) - slope(0.0))
+
+
 # Right answers in forms that students may write, and wrong ones with a word that the reply must have.
 RIGHT: list[tuple[str, Any, dict[str, Any]]] = [
     ("00.1", 3.0, EPOCHS),
@@ -51,6 +73,14 @@ RIGHT: list[tuple[str, Any, dict[str, Any]]] = [
     ("00.3", -1.3, DIFFERENT),
     ("00.3", np.float64(0.4), DIFFERENT),
     ("00.3", 0, DIFFERENT),
+    ("04.1", 1.5, {}),
+    ("04.1", (4 - 1) / 2, {}),
+    ("04.2", bowls(lambda h, rate, K: h * (1 - rate * h) ** (2 * K)), {}),
+    ("04.2", searched, {}),
+    ("04.3", bowls(lambda h, rate, K: 1 - (1 - rate * h) ** K), {}),
+    ("04.3", bowls(lambda h, rate, K: sum(rate * h * (1 - rate * h) ** j for j in range(K))), {}),
+    ("04.4", "premise not met", {}),
+    ("04.4", "Premise not met.", {}),
     ("07.1", 0.001, {}),
     ("07.1", 0.1 * 0.1 * 0.1, {}),
     ("07.2", {"by example": 0.86, "by client": 0.7}, {}),
@@ -83,6 +113,26 @@ WRONG: list[tuple[str, Any, str, dict[str, Any]]] = [
     ("00.3", 8.0, "style=0 and label_skew=0", DIFFERENT),
     ("00.3", "none", "number", DIFFERENT),
     ("00.3", float("nan"), "is nan", DIFFERENT),
+    ("04.1", 2.5, "half of their distance", {}),
+    ("04.1", 4, "Who needs an advantage", {}),
+    ("04.1", 0.7, "What remains the same", {}),
+    ("04.2", bowls(lambda h, rate, K: h * (1 - rate * h) ** K), "square of the distance", {}),
+    ("04.2", bowls(lambda h, rate, K: (1 - rate * h) ** (2 * K)), "how much loss", {}),
+    ("04.2", bowls(lambda h, rate, K: h), "Where do the steps", {}),
+    ("04.2", bowls(lambda h, rate, K: np.ones_like(h)), "the middle", {}),
+    ("04.2", bowls(lambda h, rate, K: 1 - (1 - rate * h) ** K), "where FedAvg", {}),
+    ("04.2", lambda optima, curvatures, rate, steps: optima, "shape", {}),
+    ("04.2", 0.72, "without parentheses", {}),
+    ("04.3", bowls(lambda h, rate, K: h), "a single local step", {}),
+    ("04.3", bowls(lambda h, rate, K: np.ones_like(h)), "very many steps", {}),
+    ("04.3", bowls(lambda h, rate, K: h * (1 - rate * h) ** (2 * K)), "the best start", {}),
+    ("04.3", bowls(lambda h, rate, K: (1 - rate * h) ** K), "How far has the client moved", {}),
+    ("04.3", bowls(lambda h, rate, K: 1 - (1 - rate * h) ** (K + 1)), "add up to 0", {}),
+    ("04.4", "reproduced", "better in initial accuracy", {}),
+    ("04.4", "contradicted", "presuppose", {}),
+    ("04.4", "undecided", "speak of such a rival", {}),
+    ("04.4", "no difference", "speak of such a rival", {}),
+    ("04.4", "not met", "none of", {}),
     ("07.1", 0.01, "twice", {}),
     ("07.1", 0.1, "released", {}),
     ("07.2", {"by example": 0.7, "by client": 0.86}, "wrong way round", {}),

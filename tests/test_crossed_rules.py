@@ -33,7 +33,7 @@ from fl_meta.evidence.crossed_rules import (
     verdict_of_effect,
 )
 from fl_meta.evidence.crossed_statistics import crossed_mean
-from fl_meta.evidence.crossed_tables import arm_table, cause_table, evidence_table
+from fl_meta.evidence.crossed_tables import arm_table, cause_table, evidence_table, rival_table
 from fl_meta.evidence.result_types import CrossedResult
 from fl_meta.evidence.statistics import holm
 from fl_meta.experiments.crossed_settings import (
@@ -322,14 +322,14 @@ def test_one_test_that_is_not_precise_is_enough(arm: str, spread: float, precise
 def test_too_few_replicates_are_one_error_that_says_so() -> None:
     for replicates in (1, 2):
         cells = simulated(CONFIG, {}, replicates=replicates)
-        for table in (evidence_table, cause_table, arm_table):
+        for table in (evidence_table, cause_table, arm_table, rival_table):
             with pytest.raises(ValueError, match=f"fold 0 has {replicates} replicates, .* no fewer than 3"):
                 table([cells])
     assert len(evidence_table([simulated(CONFIG, {}, replicates=3)])) == 6
 
 
 def test_nothing_recorded_gives_empty_tables() -> None:
-    for table in (evidence_table, cause_table, arm_table):
+    for table in (evidence_table, cause_table, arm_table, rival_table):
         assert table([]).empty and table([[]]).empty
 
 
@@ -349,3 +349,13 @@ def test_causes_of_the_second_stage() -> None:
     for row in arms.itertuples():
         assert row.effect == pytest.approx(of[row.arm][0], abs=0.15) and row.low <= row.effect <= row.high
     assert (arms[arms.arm == CONTINUED][["effect", "low", "high"]] == 0).all().all()
+
+
+def test_rivals_are_minus_reptile_in_both_accuracies() -> None:
+    of = {REPTILE: (1.0, 2.0), FEDSGD: (1.5, -1.0), SMALL_E: (0.0, 3.0)}
+    table = rival_table([simulated(CONFIG, of, spreads=PRECISE)]).set_index(["rival", "measure"])
+    assert list(table.index) == [
+        (rival, m) for rival in (FEDSGD, SMALL_E) for m in ("initial", "personalized")
+    ]
+    assert table.effect.tolist() == pytest.approx([0.5, -3.0, -1.0, 1.0], abs=0.15)
+    assert (table.low < table.effect).all() and (table.effect < table.high).all()

@@ -24,12 +24,14 @@ from fl_meta.evidence.crossed_rules import CLAIM_TESTS, differences
 from fl_meta.evidence.crossed_statistics import crossed_mean
 from fl_meta.experiments.crossed_settings import DESIGNS
 from fl_meta.laboratories.artificial_clients import artificial_clients
+from fl_meta.laboratories.bowls import steep_and_flat
 from fl_meta.laboratories.mixing import PRESETS
 from fl_meta.laboratories.panel import Panel
 from fl_meta.laboratories.plane import PLANE_ALGORITHMS, quadratics, train_in_plane
 
 MAKERS: dict[str, Callable[[], Panel]] = {
     "plane": laboratories.federation_in_the_plane,
+    "bowls": laboratories.two_bowls,
     "mix": laboratories.mix_your_own,
     "writer": laboratories.meet_a_client,
     "role": lambda: laboratories.meet_a_client(dataset="shakespeare"),
@@ -122,7 +124,16 @@ def combinations(panel: Panel) -> st.SearchStrategy[dict[str, Any]]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "examples"),
-    [("plane", 15), ("mix", 6), ("writer", 6), ("role", 4), ("different", 6), ("evidence", 3), ("labels", 3)],
+    [
+        ("plane", 15),
+        ("bowls", 15),
+        ("mix", 6),
+        ("writer", 6),
+        ("role", 4),
+        ("different", 6),
+        ("evidence", 3),
+        ("labels", 3),
+    ],
 )
 def test_any_combination_can_be_drawn(made: dict[str, Panel], name: str, examples: int) -> None:
     panel = made[name]
@@ -230,6 +241,25 @@ def test_the_plane_shows_what_was_computed(panel: Panel) -> None:
     assert initial == pytest.approx(clients.losses(path[-1][None]).mean())
 
 
+@only("bowls")
+def test_the_bowls_show_what_was_computed(panel: Panel) -> None:
+    panel.set(distance=2.0, steepness=6.0, steps=5)
+    bowls = steep_and_flat(2.0, 6.0)
+    points = [bowls.best_average(), bowls.resting_point(5), bowls.best_start(5)]
+    for axes, steps in zip(panel.figure.axes, (0, 5), strict=True):
+        marked = {
+            line.get_marker(): line.get_xydata()[0] for line in axes.lines if line.get_marker() in "os*"
+        }
+        for marker, point in zip("os*", points, strict=True):
+            loss = bowls.losses(np.array([point]), steps).mean()
+            np.testing.assert_allclose(marked[marker], [point, loss])
+    steep, flat = (line.get_xydata() for line in panel.figure.axes[0].lines if line.get_marker() == ".")
+    assert len(steep) == len(flat) == 6
+    np.testing.assert_allclose([steep[-1, 0], flat[-1, 0]], bowls.adapted(np.array(points[:1]), 5))
+    costs = [bowls.losses(np.array([point]), 5).mean() for point in points]
+    assert f"costs {costs[0] - costs[2]:.2f}" in panel.words.value
+
+
 @only("plane")
 def test_a_path_that_leaves_the_picture_is_reported(panel: Panel) -> None:
     assert "leaves the picture" not in panel.words.value
@@ -290,6 +320,7 @@ def test_fewer_labels_with_a_smaller_alpha_from_the_same_examples(panel: Panel) 
         ("evidence_explorer", {"replicates": 2}, "replicates: 2 .*3, 4, 5"),
         ("evidence_explorer", {"place": "mars"}, r"data set: 'mars' .*'writers \(synthetic\), unstable'"),
         ("evidence_explorer", {"results": "nowhere"}, "nowhere; give the folder of"),
+        ("two_bowls", {"steepness": 0.5}, "times as steep: 0.5 .* from 1 to 9"),
         ("who_has_what", {"alpha": 0.3}, "α of the partition: 0.3 .* 0.04, 0.1, 0.4"),
         ("heterogeneity_panel", {"style": 0.7}, "style.*: 0.7 .* 0.0, 0.5, 1.0, 2.0"),
         ("heterogeneity_panel", {"results": "nowhere"}, "nowhere; .* fl-meta record hetero"),

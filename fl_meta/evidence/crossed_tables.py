@@ -71,6 +71,27 @@ def arm_table(designs: Iterable[Sequence[CrossedResult]]) -> pd.DataFrame:
     return pd.DataFrame(rows).drop(columns="p", errors="ignore")
 
 
+def rival_table(designs: Iterable[Sequence[CrossedResult]]) -> pd.DataFrame:
+    """The rivals of claim 2b minus Reptile with Adam in both accuracies, with 95 % intervals, in points.
+
+    The claim is that a rival is better in initial accuracy and worse in personalized accuracy. The columns
+    are dataset, regime, replicates, clients, rival (the arm), measure, effect, low and high.
+
+    Example:
+        >>> rivals = rival_table([recorded_cells(design, folder)])  # doctest: +SKIP
+    """
+    rows = [
+        {**_header(cells), "rival": test.worse, "measure": measure}
+        | _numbers(crossed_mean(differences(cells, [test.worse], [test.better], measure)))
+        for cells in designs
+        if cells
+        for test in claim_tests(cells)
+        if test.premise
+        for measure in BOTH
+    ]
+    return pd.DataFrame(rows).drop(columns="p", errors="ignore")
+
+
 def as_verdicts(evidence: pd.DataFrame, claim: str | tuple[str, ...] = "") -> list[Verdict]:
     """The verdicts of an evidence table on claims whose names begin with `claim`, for a `VerdictTable`.
 

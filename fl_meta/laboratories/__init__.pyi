@@ -1,4 +1,6 @@
 from .artificial_clients import artificial_clients
+from .bowls import Bowls, steep_and_flat
+from .bowls_picture import two_bowls
 from .client import adapt_client, held_out_study
 from .client_picture import meet_a_client
 from .evidence_explorer import evidence_explorer
@@ -14,6 +16,7 @@ __all__ = [
     "PLANE_ALGORITHMS",
     "PRESETS",
     "SERVERS",
+    "Bowls",
     "Panel",
     "adapt_client",
     "artificial_clients",
@@ -25,7 +28,9 @@ __all__ = [
     "mix_your_own",
     "quadratics",
     "small_writers",
+    "steep_and_flat",
     "train_in_plane",
     "train_mix",
+    "two_bowls",
     "who_has_what",
 ]

@@ -2,6 +2,7 @@ from .arms import arrow_plot
 from .evidence import forest_plot
 from .examples import glyph_sheet, partition_plot, same_ink_sheet
 from .personalization import adaptation_curve, gain_histogram, mistakes_html, prediction_sheet
+from .prices import price_plot
 from .results import adaptation_plot, course_plot, effect_plot, gain_plot, plane_plot, table_plot
 from .rounds import round_diagram
 from .second_stage import second_stage_figure
@@ -22,6 +23,7 @@ __all__ = [
     "partition_plot",
     "plane_plot",
     "prediction_sheet",
+    "price_plot",
     "round_diagram",
     "same_ink_sheet",
     "second_stage_figure",
