@@ -18,7 +18,8 @@ from fl_meta.evidence.crossed_results import seeds_of, with_choices
 from fl_meta.evidence.crossed_rules import LEAST_REPLICATES, MOST_REPLICATES
 from fl_meta.evidence.own_run import YourRun, beside_recorded, own_runs
 from fl_meta.evidence.results import recorded_folder
-from fl_meta.experiments.crossed_settings import REPTILE, Crossed, Design
+from fl_meta.experiments.clients import train_validation_held_out
+from fl_meta.experiments.crossed_settings import DESIGNS, REPTILE, Crossed, Design
 from fl_meta.experiments.outcomes import CrossedOutcome
 from fl_meta.reproduction import pipeline, report
 from fl_meta.reproduction.findings import findings
@@ -98,6 +99,15 @@ def test_a_short_run_is_of_another_design_and_is_not_compared(trained: Trained, 
     assert own.effects.low.isna().all() and not own.effects.within.any()
     assert "cannot be compared" in own.sentence("2a-initial")
     assert own_runs([CELLS], tmp_path / "own").empty
+
+
+@pytest.mark.parametrize("name", ["writers-stable", "shakespeare-stable"])
+def test_a_short_run_has_enough_clients_for_a_round(name: str) -> None:
+    design = DESIGNS[name]
+    setting = replace(design.setting, num_clients=own_run.FEW_CLIENTS)
+    for fold in range(design.folds):
+        train, _, _ = train_validation_held_out(setting, fold, design.folds)
+        assert len(train) >= design.clients_per_round
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,14 @@ from PIL import Image
 from small_results import RESULTS
 
 from fl_meta import laboratories
-from fl_meta.algorithms.optimizers import SGD
+from fl_meta.algorithms.optimizers import SGD, Adam
 from fl_meta.evidence.crossed_results import recorded_cells
 from fl_meta.evidence.crossed_rules import CLAIM_TESTS, differences
 from fl_meta.evidence.crossed_statistics import crossed_mean
 from fl_meta.experiments.crossed_settings import DESIGNS
 from fl_meta.laboratories.artificial_clients import artificial_clients
 from fl_meta.laboratories.bowls import steep_and_flat
+from fl_meta.laboratories.fork import AS_BEFORE, FORK, distances, mean_optima, train_past_fork
 from fl_meta.laboratories.mixing import PRESETS
 from fl_meta.laboratories.panel import Panel
 from fl_meta.laboratories.plane import PLANE_ALGORITHMS, quadratics, train_in_plane
@@ -38,6 +39,7 @@ MAKERS: dict[str, Callable[[], Panel]] = {
     "different": lambda: laboratories.heterogeneity_panel(RESULTS),
     "evidence": lambda: laboratories.evidence_explorer(RESULTS),
     "labels": laboratories.who_has_what,
+    "fork": laboratories.after_the_fork,
 }
 
 
@@ -133,6 +135,7 @@ def combinations(panel: Panel) -> st.SearchStrategy[dict[str, Any]]:
         ("different", 6),
         ("evidence", 3),
         ("labels", 3),
+        ("fork", 6),
     ],
 )
 def test_any_combination_can_be_drawn(made: dict[str, Panel], name: str, examples: int) -> None:
@@ -267,6 +270,25 @@ def test_a_path_that_leaves_the_picture_is_reported(panel: Panel) -> None:
     assert "leaves the picture" in panel.words.value
 
 
+@only("fork")
+def test_the_fork_shows_what_was_computed(panel: Panel) -> None:
+    panel.set(server="Adam", server_rate=0.3, clients_per_round=20)
+    path = train_past_fork(mean_optima(20), Adam(0.3), FORK)
+    as_before = distances(train_past_fork(mean_optima(20), AS_BEFORE, FORK))
+    plane, curves = panel.figure.axes
+    lines = {line.get_label(): line for axes in (plane, curves) for line in axes.lines}
+    np.testing.assert_allclose(lines["after it"].get_xydata(), path[FORK:, 0])
+    assert lines["after the fork, as chosen"].get_xdata()[0] == 0
+    np.testing.assert_allclose(lines["after the fork, as chosen"].get_ydata(), distances(path)[FORK:])
+    reference = lines["FedAvg as before"]
+    np.testing.assert_allclose(reference.get_ydata()[reference.get_xdata() >= 0], as_before[FORK:])
+    for distance in (distances(path)[-1], as_before[-1]):
+        assert f"{distance:.2f}" in panel.words.value
+    panel.buttons["smaller rate"].click()
+    assert panel.controls["server"].value == "SGD, momentum 0.9"
+    assert panel.controls["clients_per_round"].value == 20
+
+
 @only("evidence")
 def test_fewer_replicates_move_the_interval_and_not_the_verdict(panel: Panel) -> None:
     panel.set(claim="2a-initial", place="unipen62, unstable")
@@ -321,6 +343,8 @@ def test_fewer_labels_with_a_smaller_alpha_from_the_same_examples(panel: Panel) 
         ("evidence_explorer", {"place": "mars"}, r"data set: 'mars' .*'writers \(synthetic\), unstable'"),
         ("evidence_explorer", {"results": "nowhere"}, "nowhere; give the folder of"),
         ("two_bowls", {"steepness": 0.5}, "times as steep: 0.5 .* from 1 to 9"),
+        ("after_the_fork", {"server_rate": 0.2}, "server rate: 0.2 .* 0.03, 0.1, 0.3"),
+        ("after_the_fork", {"server": "Adagrad"}, "'Adagrad' is unknown; .*'Adam'"),
         ("who_has_what", {"alpha": 0.3}, "α of the partition: 0.3 .* 0.04, 0.1, 0.4"),
         ("heterogeneity_panel", {"style": 0.7}, "style.*: 0.7 .* 0.0, 0.5, 1.0, 2.0"),
         ("heterogeneity_panel", {"results": "nowhere"}, "nowhere; .* fl-meta record hetero"),

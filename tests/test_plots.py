@@ -9,8 +9,10 @@ from fl_meta.algorithms.optimizers import SGD
 from fl_meta.algorithms.table import Algorithm, fedavg, fedsgd, fomaml, maml, reptile
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.evaluation.personalization import PersonalizationTable
+from fl_meta.experiments.crossed_settings import CONTINUED, DESIGNS, REPTILE
 from fl_meta.plots import examples as plots
 from fl_meta.plots import personalization, rounds
+from fl_meta.plots.fork import fork_diagram
 
 # Three clients, two epochs: gains after the last epoch are +0.2, −0.1 and 0.
 ACCURACIES = {"ann": (0.5, 0.6, 0.7), "bob": (0.6, 0.6, 0.5), "cy": (0.4, 0.5, 0.4)}
@@ -174,3 +176,16 @@ def test_the_drawing_of_a_round_marks_what_is_sent(
 def test_a_drawing_of_too_many_steps_is_refused() -> None:
     with pytest.raises(ValueError, match=r"Reptile\(7\) takes 7 local steps; draw at most 6"):
         rounds.round_diagram(reptile(7))
+
+
+@pytest.mark.parametrize("name", ["writers-unstable", "shakespeare-stable"])
+def test_the_drawing_of_the_fork_has_the_designs_numbers(name: str) -> None:
+    design = DESIGNS[name]
+    (axes,) = fork_diagram(design).axes
+    texts = [text.get_text() for text in axes.texts if text.get_text()]
+    first = f"up to {design.most_rounds} rounds,\n{design.clients_per_round} clients a round"
+    assert sum(first in text for text in texts) == 1
+    for arm in (CONTINUED, REPTILE):
+        assert f"{arm}:\n{design.second_stage_rounds} rounds" in texts
+    epochs = f"{design.personalization_epochs} epochs"
+    assert sum(text.startswith(epochs) for text in texts) == 2

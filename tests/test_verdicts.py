@@ -65,6 +65,12 @@ def test_html_escapes_texts_and_has_a_sign_beside_each_colour() -> None:
     assert len(set(MARKS.values())) == len(MARKS)
 
 
+def test_a_table_in_a_notebook_says_which_regime() -> None:
+    unstable = replace(GOOD, regime="unstable")
+    assert f"{GOOD.dataset}, unstable</td>" in VerdictTable((unstable,)).to_html()
+    assert f"{GOOD.dataset}</td>" in VerdictTable((GOOD,)).to_html()
+
+
 def test_a_grouped_table_has_a_heading_per_claim_and_a_row_per_data_set_and_regime() -> None:
     other = replace(GOOD, claim="speed", statement="It is <fast>")
     unstable = replace(other, regime="unstable")

@@ -121,6 +121,11 @@ class Verdict:
             ) from error
         return cls(**{**value, "effect": effect, "interval": tuple(interval)})
 
+    @property
+    def place(self) -> str:
+        """The data set, with the regime of training where there are several."""
+        return ", ".join(filter(None, (self.dataset, self.regime)))
+
     def numbers(self) -> tuple[str, str]:
         """Effect and interval as text, with a number of decimals that suits the largest of them."""
         values = (self.effect, *self.interval)
@@ -159,10 +164,9 @@ class VerdictTable:
             return "(no verdicts)"
         rows = []
         for verdict in self.verdicts:
-            dataset = ", ".join(filter(None, (verdict.dataset, verdict.regime)))
             mark = f"{MARKS[verdict.verdict]} {verdict.verdict}"
             numbers = verdict.numbers()
-            rows.append((verdict.claim, dataset, mark, *numbers, verdict.unit, verdict.profile))
+            rows.append((verdict.claim, verdict.place, mark, *numbers, verdict.unit, verdict.profile))
         return aligned(("claim", "data set", "verdict", "effect", "interval", "unit", "profile"), rows)
 
     def to_html(self) -> str:
@@ -175,7 +179,7 @@ class VerdictTable:
             effect, interval = map(escape, verdict.numbers())
             numbers = f"{effect}&ensp;{interval}<br>{escape(verdict.unit)}"
             label = badge(verdict.verdict)
-            cells = (claim, escape(verdict.dataset), label, numbers, escape(verdict.profile))
+            cells = (claim, escape(verdict.place), label, numbers, escape(verdict.profile))
             rows.append("<tr>" + "".join(f'<td style="{style}">{cell}</td>' for cell in cells) + "</tr>")
         head = "".join(f'<th style="text-align:left">{name}</th>' for name in heads)
         return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
@@ -227,9 +231,9 @@ def collect(cells: Iterable[Mapping[str, Any]], notebook: str) -> tuple[Verdict,
 
 def _row(verdict: Verdict, link: str) -> str:
     numbers = "" if math.isnan(verdict.effect) else escape(" ".join((*verdict.numbers(), verdict.unit)))
-    place = escape(", ".join(filter(None, (verdict.dataset, verdict.regime))))
     cells = (badge(verdict.verdict), numbers, f"{escape(verdict.profile)} · {link}")
-    return f'<tr><th scope="row">{place}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+    values = "".join(f"<td>{cell}</td>" for cell in cells)
+    return f'<tr><th scope="row">{escape(verdict.place)}</th>{values}</tr>'
 
 
 def _to_json(number: float) -> float | None:

@@ -4,6 +4,8 @@ from .bowls_picture import two_bowls
 from .client import adapt_client, held_out_study
 from .client_picture import meet_a_client
 from .evidence_explorer import evidence_explorer
+from .fork import distances, mean_optima, train_past_fork
+from .fork_picture import after_the_fork
 from .heterogeneity_picture import heterogeneity_panel
 from .mixing import PRESETS, small_writers, train_mix
 from .mixing_picture import mix_your_own
@@ -19,11 +21,14 @@ __all__ = [
     "Bowls",
     "Panel",
     "adapt_client",
+    "after_the_fork",
     "artificial_clients",
+    "distances",
     "evidence_explorer",
     "federation_in_the_plane",
     "held_out_study",
     "heterogeneity_panel",
+    "mean_optima",
     "meet_a_client",
     "mix_your_own",
     "quadratics",
@@ -31,6 +36,7 @@ __all__ = [
     "steep_and_flat",
     "train_in_plane",
     "train_mix",
+    "train_past_fork",
     "two_bowls",
     "who_has_what",
 ]

@@ -1,6 +1,7 @@
 from .arms import arrow_plot
 from .evidence import forest_plot
 from .examples import glyph_sheet, partition_plot, same_ink_sheet
+from .fork import fork_diagram
 from .personalization import adaptation_curve, gain_histogram, mistakes_html, prediction_sheet
 from .prices import price_plot
 from .results import adaptation_plot, course_plot, effect_plot, gain_plot, plane_plot, table_plot
@@ -16,6 +17,7 @@ __all__ = [
     "course_plot",
     "effect_plot",
     "forest_plot",
+    "fork_diagram",
     "gain_histogram",
     "gain_plot",
     "glyph_sheet",
