@@ -22,6 +22,7 @@ from .crossed_tables import (
     evidence_table,
     rival_table,
 )
+from .crossed_words import sentences
 from .first_claim_verdicts import decide_claim_one
 from .own_run import YourRun, beside_recorded, your_run
 from .recorded_table import recorded_table
@@ -96,6 +97,7 @@ __all__ = [
     "recorded_table_one",
     "recorded_tuning",
     "rival_table",
+    "sentences",
     "sign_flip_p",
     "smallest_effect",
     "table_one_cells",

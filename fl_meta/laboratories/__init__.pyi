@@ -5,6 +5,8 @@ from .client import adapt_client, held_out_study
 from .client_picture import meet_a_client
 from .evidence_explorer import evidence_explorer
 from .heterogeneity_picture import heterogeneity_panel
+from .matching import TARGETS, matched_everywhere, personalized_at
+from .matching_picture import match_elsewhere
 from .mixing import PRESETS, small_writers, train_mix
 from .mixing_picture import mix_your_own
 from .panel import Panel
@@ -16,6 +18,7 @@ __all__ = [
     "PLANE_ALGORITHMS",
     "PRESETS",
     "SERVERS",
+    "TARGETS",
     "Bowls",
     "Panel",
     "adapt_client",
@@ -24,8 +27,11 @@ __all__ = [
     "federation_in_the_plane",
     "held_out_study",
     "heterogeneity_panel",
+    "match_elsewhere",
+    "matched_everywhere",
     "meet_a_client",
     "mix_your_own",
+    "personalized_at",
     "quadratics",
     "small_writers",
     "steep_and_flat",

@@ -23,8 +23,8 @@ from fl_meta.plots.style import styled
 
 NAMES = {arm: arm.removeprefix("centralized ") for arm in CENTRALIZED}
 COMPARISONS = {
-    "matched": "matched: FedAvg's gain minus the centralized model's",
-    "best": "best: FedAvg's personalized accuracy minus the centralized model's",
+    "matched": "matched: difference of the gains",
+    "best": "best: difference of the personalized accuracies",
 }
 HOW_TO_READ = (
     "Points, with 95 % intervals that are not corrected for several tests (arrow: goes on). Grey: too small "
@@ -72,8 +72,8 @@ def centralized_figure(rivals: pd.DataFrame) -> Figure:
         axes.tick_params(labelsize=SMALL)
         axes.spines[["left", "top", "right"]].set_visible(False)
         page.text(left, 0.48, title, fontsize=9)
-        page.text(left, 0.62 + depth + 0.34, "← centralized")
-        page.text(left + panel - 0.2, 0.62 + depth + 0.34, "FedAvg →", ha="right")
+        page.text(left, 0.62 + depth + 0.34, "← centralized is better")
+        page.text(left + panel - 0.2, 0.62 + depth + 0.34, "FedAvg is better →", ha="right")
         for dataset, arm, *numbers in rows[["dataset", "arm", "effect", "low", "high"]].itertuples(index=False):
             line = (list(styles).index(dataset) + 0.9) / (len(styles) + 0.8)
             effect = pd.Series(numbers, index=["effect", "low", "high"])
