@@ -16,10 +16,9 @@ MODEL = {"model": tiny(DATA), "clients": [DATA[client_id] for client_id in DATA.
 
 
 def along(target: float, initial: Any, personalized: Any) -> float:
-    """The gain, by steps so small that they need no interpolation."""
-    fine = np.linspace(0, len(initial) - 1, 300_001)
-    first = int(np.argmax(np.interp(fine, range(len(initial)), initial) >= target - 1e-9))
-    return float(np.interp(fine[first], range(len(initial)), personalized)) - target
+    """The gain, from the two points around the target."""
+    around = slice(first_at_least(target, initial) - 1, first_at_least(target, initial) + 1)
+    return float(np.interp(target, initial[around], personalized[around])) - target
 
 
 def first_at_least(target: float, initial: Any) -> int:
@@ -75,7 +74,12 @@ WRONG: list[tuple[str, Any, str, dict[str, Any]]] = [
     ("05.1", {"matched": 3, "best": -6}, "initial accuracies", NONE),
     ("05.1", {"matched": -3, "best": -2}, "FedAvg minus", NONE),
     ("05.1", 3, "two numbers", NONE),
-    ("05.2", lambda target, i, p: p[first_at_least(target, i)] - i[first_at_least(target, i)], "Go between", NONE),
+    (
+        "05.2",
+        lambda target, i, p: p[first_at_least(target, i)] - i[first_at_least(target, i)],
+        "Go between",
+        NONE,
+    ),
     ("05.2", lambda target, i, p: along(target, i, p) + target, "personalized accuracy", NONE),
     ("05.2", lambda target, i, p: float(np.interp(target, i, p)) - target, "falls back", NONE),
     ("05.2", lambda target, i, p: -along(target, i, p), "sign", NONE),

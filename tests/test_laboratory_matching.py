@@ -74,7 +74,7 @@ def panel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Panel:
 
 def test_the_panel_tells_the_difference_of_the_gains(panel: Panel) -> None:
     # FedAvg gains 10 to 13 points, the rivals 8.
-    assert "FedAvg's model is personalized to 61.5 % and that of centralized SGD to 58.0 %" in panel.words.value
+    assert "FedAvg's model is personalized to 61.5 %, that of centralized SGD to 58.0 %" in panel.words.value
     assert "differ by +3.5 points; in single replicates by +2.0 to +5.0" in panel.words.value
     assert (panel.controls["target"].min, panel.controls["target"].max) == (10, 70)
     before = panel.picture.value

@@ -1,4 +1,4 @@
-"""At which initial accuracy are FedAvg's model and a centralized one matched? Computed from recorded curves."""
+"""FedAvg's model and a centralized one, matched at any initial accuracy along their recorded curves."""
 
 from __future__ import annotations
 

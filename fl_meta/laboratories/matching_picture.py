@@ -82,7 +82,9 @@ class MatchingPicture:
             axes.grid(alpha=0.3)
         thin = {"color": "0.6", "linewidth": 0.8}
         self._replicates = [right.plot([], [], **thin)[0] for _ in self._fedavg]
-        (self._mean,) = right.plot([], [], color=PALETTE[2], linewidth=2.5, label="mean (thin: each replicate)")
+        (self._mean,) = right.plot(
+            [], [], color=PALETTE[2], linewidth=2.5, label="mean (thin: each replicate)"
+        )
         (self._test,) = right.plot([], [], "kD", markersize=7, label="where the recorded test matches")
         right.legend(loc="upper right", frameon=False, fontsize=9)
         self._lines = [axes.axvline(0, color=PALETTE[3], linewidth=1.2) for axes in (left, right)]
@@ -112,7 +114,7 @@ class MatchingPicture:
                 "accuracy, or have more at the first point of their curves."
             )
         return self._figure, (
-            f"Matched at an initial accuracy of {target} %, FedAvg's model is personalized to {ours:.1f} % and "
+            f"Matched at an initial accuracy of {target} %, FedAvg's model is personalized to {ours:.1f} %, "
             f"that of {rival} to {other:.1f} %. The gains differ by {signed(points.mean())} points; in single "
             f"replicates by {signed(points.min())} to {signed(points.max())}."
         )
@@ -130,7 +132,9 @@ class MatchingPicture:
     def _tested(self, rival: str) -> tuple[float, float]:
         """Where the recorded runs were matched, in percent, and the difference of the gains there."""
         theirs, ours = matched_arms(rival)
-        initial = [arm.accuracy_of("initial") for cell in self._cells for arm in cell.arms if arm.name == ours]
+        initial = [
+            arm.accuracy_of("initial") for cell in self._cells for arm in cell.arms if arm.name == ours
+        ]
         effect = differences(self._cells, [ours], [theirs], "gain")
         mean = np.concatenate([fold.mean(axis=0) for fold in effect]).mean()
         return 100 * float(np.concatenate(initial).mean()), float(mean)

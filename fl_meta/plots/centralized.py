@@ -37,8 +37,8 @@ def centralized_figure(rivals: pd.DataFrame) -> Figure:
     """Both comparisons of claim 3 with each centralized optimizer; a colour for each data set.
 
     Args:
-        rivals: as `centralized_table` gives it, with the columns dataset, arm, comparison, margin, effect, low
-            and high.
+        rivals: as `centralized_table` gives it: the columns dataset, arm, comparison, margin, effect, low and
+            high.
 
     Raises:
         ValueError: if the table is empty, has an arm or a comparison that is unknown, or one twice.
@@ -74,7 +74,9 @@ def centralized_figure(rivals: pd.DataFrame) -> Figure:
         page.text(left, 0.48, title, fontsize=9)
         page.text(left, 0.62 + depth + 0.34, "← centralized is better")
         page.text(left + panel - 0.2, 0.62 + depth + 0.34, "FedAvg is better →", ha="right")
-        for dataset, arm, *numbers in rows[["dataset", "arm", "effect", "low", "high"]].itertuples(index=False):
+        for dataset, arm, *numbers in rows[["dataset", "arm", "effect", "low", "high"]].itertuples(
+            index=False
+        ):
             line = (list(styles).index(dataset) + 0.9) / (len(styles) + 0.8)
             effect = pd.Series(numbers, index=["effect", "low", "high"])
             draw_interval(axes, CENTRALIZED.index(arm) + line, effect, styles[dataset])

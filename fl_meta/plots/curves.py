@@ -68,7 +68,9 @@ def curve_plot(cells: Sequence[CrossedResult], arms: Sequence[str]) -> Figure:
             axes.plot(shares, values.mean(0), color=colour, marker=marker, markersize=4, label=arm)
     for axes, title in zip(panels, ("initial", "personalized"), strict=True):
         axes.set_xscale("log", base=2)
-        axes.set_xticks([1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1], ["1/32", "1/16", "1/8", "1/4", "1/2", "all"])
+        axes.set_xticks(
+            [1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1], ["1/32", "1/16", "1/8", "1/4", "1/2", "all"]
+        )
         axes.set(title=f"{title} accuracy", xlabel="share of its own training, rounds or steps (logarithmic)")
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("accuracy on held-out clients, %")

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from fl_meta.plots.style import styled
 
-# Invented: how fast a model learns, when training ends, its initial accuracy then, and what personalization adds.
+# Invented: how fast a model learns, when training ends, its initial accuracy then, and its gain.
 _MODELS = {"A": (3.0, 1.0, 0.62, 0.20), "B": (5.0, 0.8, 0.76, 0.11)}
 _TARGET = 0.55  # the initial accuracy at which the left drawing compares
 
@@ -44,4 +44,3 @@ def matched_and_best_cartoon() -> Figure:
         axes.set(xlabel="training", xlim=(0, 1.08), ylim=(0, 0.97), xticks=[], yticks=[])
         axes.spines[["top", "right"]].set_visible(False)
     return figure
-
