@@ -316,7 +316,7 @@ def gain_at(target, initial, personalized): ...
 # <details><summary>Hint</summary>
 #
 # Find the first point with at least the target. Which share of the way from the point before it is the
-# target? Training may fall back, so that `np.interp` will not do.
+# target?
 #
 # </details>
 

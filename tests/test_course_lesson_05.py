@@ -81,7 +81,6 @@ WRONG: list[tuple[str, Any, str, dict[str, Any]]] = [
         NONE,
     ),
     ("05.2", lambda target, i, p: along(target, i, p) + target, "personalized accuracy", NONE),
-    ("05.2", lambda target, i, p: float(np.interp(target, i, p)) - target, "falls back", NONE),
     ("05.2", lambda target, i, p: -along(target, i, p), "sign", NONE),
     ("05.2", lambda target, i, p: p[-1] - i[-1], "first point that has the target", NONE),
     ("05.2", 12.0, "without parentheses", NONE),

@@ -115,8 +115,8 @@ class MatchingPicture:
             )
         return self._figure, (
             f"Matched at an initial accuracy of {target} %, FedAvg's model is personalized to {ours:.1f} %, "
-            f"that of {rival} to {other:.1f} %. The gains differ by {signed(points.mean())} points; in single "
-            f"replicates by {signed(points.min())} to {signed(points.max())}."
+            f"that of {rival} to {other:.1f} %. The gains differ by {signed(points.mean())} points; in "
+            f"single replicates by {signed(points.min())} to {signed(points.max())}."
         )
 
     @cached_property

@@ -90,13 +90,6 @@ def _interpolated_gain(answer: Any) -> str | None:
                 lambda target, initial, personalized: _gain_at(target, initial, personalized) + target,
                 "This is the personalized accuracy. The gain is what it adds to the initial one.",
             ),
-            (
-                lambda target, initial, personalized: (
-                    float(np.interp(target, initial, personalized)) - target
-                ),
-                "np.interp wants ascending accuracies, but training sometimes falls back. Find the first "
-                "point that has the target.",
-            ),
         ],
         hint="Find the first point that has the target. How far is the target between it and the one before?",
     )
