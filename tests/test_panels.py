@@ -38,6 +38,7 @@ MAKERS: dict[str, Callable[[], Panel]] = {
     "different": lambda: laboratories.heterogeneity_panel(RESULTS),
     "evidence": lambda: laboratories.evidence_explorer(RESULTS),
     "labels": laboratories.who_has_what,
+    "match": laboratories.match_elsewhere,
 }
 
 
