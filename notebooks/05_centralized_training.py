@@ -15,16 +15,16 @@
 #
 # **The question of this notebook:** put the examples of all clients into one pool and train as a
 # datacenter would. Is the model that comes out *harder to personalize* than FedAvg's? That is the
-# paper's third claim, and its argument that FedAvg does more than train a good global model.
+# paper's third claim.
 #
-# **What it costs:** about a minute and a half with `profile = "laptop"`, 30 seconds with `"smoke"`, on
-# one core; less than 1 GB of memory. Nothing is downloaded. Most results are recorded ones.
+# **What it costs:** about two minutes with `profile = "laptop"`, 30 seconds with `"smoke"`, on one core; 1 GB
+# of memory. Nothing is downloaded. Most results are recorded ones.
 #
 # **What you need:** [notebook 00](00_start_here.ipynb), and for section 5
 # [notebook 01](01_fedavg_is_meta_learning.ipynb). The [glossary](../docs/glossary.md) explains terms.
 #
-# **Afterwards you can** say what a fair comparison of two models' personalization holds equal, read a
-# forest plot, and tell why the choice of the rival must be made before the experiment.
+# **Afterwards you can** compare fairly how easily two models are personalized, read a forest plot, and
+# tell why the rival must be chosen before the experiment.
 
 # %% tags=["parameters"]
 profile = "laptop"
@@ -38,14 +38,15 @@ from IPython.display import Markdown
 
 from fl_meta import evidence, experiments, laboratories, plots
 from fl_meta.course import check
+from fl_meta.data import batch_plan
 from fl_meta.evidence import VerdictTable
 from fl_meta.experiments import CENTRALIZED, CENTRALIZED_SGD, DESIGNS, FEDAVG, matched_arms
 
 # %% [markdown]
 # ## 1 · A puzzle: which one is easier to personalize?
 #
-# Two models, A and B, learn. The curves are their initial accuracies, and an arrow is what
-# personalization adds. (They are invented; A and B may stand for anything.)
+# Two models learn. The curves are their initial accuracies, an arrow is what personalization adds. (All
+# is invented; A and B may stand for anything.)
 
 # %%
 # alt: The same two invented learning curves twice. Left, arrows from equal initial accuracy; right, arrows
@@ -53,15 +54,15 @@ from fl_meta.experiments import CENTRALIZED, CENTRALIZED_SGD, DESIGNS, FEDAVG, m
 plots.matched_and_best_cartoon()
 
 # %% [markdown]
-# Left, both have the same initial accuracy, and A gains more. Right, each is at its end, and B is the
-# better one after personalization. So "which one is easier to personalize?" is two questions:
+# A gains more, and B is the better one after personalization. So "which one is easier to personalize?" is
+# two questions:
 #
-# - **matched**: from *equal initial accuracy*, who *gains* more? A model that starts lower has more left
-#   to gain. Only the match takes that away.
+# - **matched**: from *equal initial accuracy*, who *gains* more? Without the match, who starts lower has
+#   more left to gain.
 # - **best**: each at its own *end*, whose *personalized* model is better? That is what users get.
 #
-# The claim says that FedAvg's model is better in both. Its two tests, `3-matched` and `3-best`, are
-# differences FedAvg minus centralized in points, so a positive number supports the paper.
+# The claim says that FedAvg's model is better in both. Its tests, `3-matched` and `3-best`, are FedAvg
+# minus centralized in points, so a positive number supports the paper.
 #
 # **Predict** both numbers for the synthetic writers of notebook 00.
 
@@ -71,18 +72,17 @@ check.predict("05.a", {"matched": ..., "best": ...})
 # %% [markdown]
 # ## 2 · The experiment
 #
-# A pool is one client with everybody's examples; nobody knows any longer whose they are. Training on it
-# is ordinary:
+# A pool is one client with everybody's examples. Training on it is ordinary:
 
 
 # %%
-def train_on_pool(model, params, pool, rate, steps, random):
+def train_on_pool(model, params, pool, rate, steps, seed):
     """Mini-batch SGD with momentum on everybody's examples."""
     x, y = torch.from_numpy(pool.train_x), torch.from_numpy(pool.train_y)
     params = {name: tensor.clone().requires_grad_() for name, tensor in params.items()}
     optimizer = torch.optim.SGD(params.values(), lr=rate, momentum=0.9)
-    for _ in range(steps):
-        batch = torch.randint(len(x), (50,), generator=random)
+    for step in range(steps):
+        batch = batch_plan(seed, step, "pooled", len(x), batch_size=50, steps=1)[0]
         optimizer.zero_grad()
         model.loss(params, x[batch], y[batch]).backward()
         optimizer.step()
@@ -90,8 +90,8 @@ def train_on_pool(model, params, pool, rate, steps, random):
 
 
 # %% [markdown]
-# The recorded runs hold out every third writer in turn. We take one of these *folds*, and stop at a step
-# at which their accuracy is known.
+# The recorded runs hold out a third of the writers in turn. We take one of these *folds* and the seed of
+# a recorded run, and stop where the accuracy of that run is known.
 
 # %%
 designs = evidence.recorded_designs(evidence.recorded_folder())
@@ -99,43 +99,34 @@ cells, design = designs["writers-stable"], DESIGNS["writers-stable"]
 number = seed % design.folds
 fold = experiments.Fold.of(design, number)
 choices = {choice.arm: choice for choice in cells[0].config.choices[number]}
-of_fold = [cell for cell in cells if cell.seed % design.folds == number]
-there = [cell.curves[CENTRALIZED_SGD][2] for cell in of_fold]
-steps, chosen = there[0][0], choices[CENTRALIZED_SGD]
-random = torch.Generator().manual_seed(seed)
-start, pool = fold.model.init(seed), fold.pool["pooled"]
-params = train_on_pool(fold.model, start, pool, chosen.rate, steps, random)
-initial, personalized = fold.both(
-    params, fold.held_out, chosen.personalization_rate, seed
-).mean(1)
+steps, recorded, _ = cells[number].curves[CENTRALIZED_SGD][2]
+rate, start = choices[CENTRALIZED_SGD].rate, fold.model.init(cells[number].seed)
+params = train_on_pool(
+    fold.model, start, fold.pool["pooled"], rate, steps, cells[number].seed
+)
+initial = fold.initial(params, fold.held_out).mean()
 
 # %% tags=["prose"]
-low, high = min(point[1] for point in there), max(point[1] for point in there)
 Markdown(
     f"""After {steps} steps on the pool of {len(fold.train)} writers our model is right in
-{100 * initial:.1f} % of the held-out writers' cases, and in {100 * personalized:.1f} % after
-personalization. The recorded runs, with the library's code, had {100 * low:.1f} to {100 * high:.1f} %
-initially."""
+{100 * initial:.1f} % of the held-out writers' cases; the recorded run had {100 * recorded:.1f} %."""
 )
 
 # %% [markdown]
 # What makes the comparison fair:
 #
-# - **The same examples, and time to learn.** Each side trains until the initial accuracy of *validation*
-#   clients, which do not train, no longer rises, or up to a ceiling.
-# - **The same care.** Rates are chosen on the validation clients, for *initial* accuracy: a datacenter
-#   does not think of personalization.
-# - **Its own personalization.** Each model has the rate that suits it.
-# - **A rival named beforehand.** SGD with momentum, at its best rate, is what counts. Other optimizers
-#   are shown in section 4.
-# - **The match** lies one point below the lower of both tops. Between two points of a path we
-#   interpolate.
+# - **Time to learn.** Each side trains until the initial accuracy of *validation* clients, which do not
+#   train, no longer rises, or up to a ceiling.
+# - **The same care.** Rates are chosen for the *initial* accuracy of validation clients: a datacenter does
+#   not think of personalization. Each model has its own rate of personalization.
+# - **A rival named beforehand**: SGD with momentum, at the rate so chosen.
+# - **The match** lies a point below the lower of both tops.
 #
 # All rules were written down before the first run ([evidence](../docs/evidence.md)).
 #
 # ## 3 · What came out
 #
-# First the drawing of section 1 again, now measured on the writers. Above is the match, below the best.
+# First the drawing of section 1, now measured: the match above, the best below.
 
 # %%
 # alt: Four arrows from initial to personalized accuracy: FedAvg's model and the centralized one at equal
@@ -144,9 +135,9 @@ at_match, fedavg_at_match = matched_arms(CENTRALIZED_SGD)
 plots.arrow_plot(cells, [fedavg_at_match, at_match, FEDAVG, CENTRALIZED_SGD])
 
 # %% [markdown]
-# The second figure has a line for each data set, with a 95 % interval that knows both the luck of
-# clients and that of training. Within the grey margin a difference does not matter. The star is *your
-# run*: one more training of one fold, made on this machine.
+# The forest plot has a line for each data set, with a 95 % interval that knows the luck of clients and of
+# training. Differences within the grey margin do not matter. The star is *your run*: one more training of
+# one fold, made on this machine.
 
 # %%
 own = evidence.your_run("writers-stable", profile, seed)
@@ -163,12 +154,8 @@ counts = third.verdict.value_counts(sort=False)
 counted = "; ".join(f"*{verdict}* {count}" for verdict, count in counts.items())
 wide = third[(third.high - third.low) / 2 >= third.margin]
 Markdown(
-    f"""**What came out.** Verdicts on the {len(third)} tests: {counted}. In {len(wide)} of them the
-interval reaches further to each side than the margin, so that a difference that matters may hide in it.
-
-Matched: {own.sentence("3-matched")}
-
-Best: {own.sentence("3-best")}"""
+    f"""**What came out.** Verdicts on the {len(third)} tests: {counted}. Intervals wider to each side than
+the margin: {len(wide)}. {own.sentence("3-matched")} (Read the other star likewise.)"""
 )
 
 # %%
@@ -178,10 +165,9 @@ check.prediction("05.a", {"matched": here["3-matched"], "best": here["3-best"]})
 # %% [markdown]
 # ## 4 · It depends on the rival
 #
-# A datacenter may train otherwise: at a smaller or a larger rate than the best one, or with
-# [Adam](../docs/glossary.md#optimizers). These are the writers again. Rounds and steps differ in size, so
-# the axis shows the share of each one's own training. A band reaches from the lowest replicate (training run)
-# to the highest.
+# A datacenter may train otherwise: at a smaller or a larger rate, or with
+# [Adam](../docs/glossary.md#optimizers). Rounds and steps differ in size, so the axis shows the share of
+# each one's own training. A band reaches from the lowest training run (*replicate*) to the highest.
 
 # %%
 # alt: Two line charts over the share of training, logarithmic: initial and personalized accuracy of FedAvg
@@ -189,7 +175,7 @@ check.prediction("05.a", {"matched": here["3-matched"], "best": here["3-best"]})
 plots.curve_plot(cells, [FEDAVG, *CENTRALIZED])
 
 # %% [markdown]
-# With each of them we can ask both questions again:
+# Both questions again, with each of them:
 
 # %%
 # alt: For each centralized optimizer and data set the difference to FedAvg with its interval: left of the
@@ -206,23 +192,21 @@ def lowest_and_highest(comparison):
     """The rivals against which FedAvg's difference is lowest and highest on the writers."""
     row = effects.loc[cells[0].label, comparison]
     low, high = (f"{name} ({row[name]:+.1f})" for name in (row.idxmin(), row.idxmax()))
-    return f"lowest against {low}, highest against {high}".replace("(-", "(−")
+    return f"from {low} to {high}".replace("(-", "(−")
 
 
 Markdown(
-    f"""**What came out.** On {cells[0].label} FedAvg minus centralized, in points, is at the match
-{lowest_and_highest("matched")}; at the best it is {lowest_and_highest("best")}. In
-{(spans > rivals.margin.max()).sum()} of {len(spans)} comparisons over all data sets the choice of the rival
-moves the answer by more than the margin. Who chooses it after seeing this figure can choose the answer,
-too."""
+    f"""**What came out.** On {cells[0].label} the difference at the match reaches
+{lowest_and_highest("matched")}, at the best {lowest_and_highest("best")}. The choice of the rival moves the
+answer by more than the margin in {(spans > rivals.margin.max()).sum()} of {len(spans)} rows of data set and
+comparison."""
 )
 
 # %% [markdown]
 # ### Move it yourself: where to match
 #
-# The test matches near the top. Left, both models' personalized accuracy over the initial one: the
-# vertical distance of the curves *is* the difference of the gains, which the right side shows. Is FedAvg
-# ahead at every match? Try all four rivals.
+# The test matches near the top. Left, personalized over initial accuracy: the vertical distance of the
+# curves *is* the difference of the gains, shown on the right. Is FedAvg ahead at every match? Try all rivals.
 
 # %%
 panel = laboratories.match_elsewhere("writers-stable", target=50)
@@ -232,21 +216,18 @@ panel
 # ## 5 · Why should there be a difference?
 #
 # By notebook 01, FedAvg's local steps move the model along AvgGradInner,
-# $\frac{1}{2} \nabla (g_a \cdot g_b)$ for two batches $a$, $b$ of *one* client. That makes the client's
-# batches agree: a step on $a$ helps on $b$, and personalization is such steps. Centralized SGD takes many
-# small steps as well, but two batches of the pool are mixtures of everybody. If they learn to agree, it
-# is on what all clients share, not on what is special about one.
+# $\frac{1}{2} \nabla (g_a \cdot g_b)$ for batches $a$, $b$ of *one* client: a step on $a$ then helps on
+# $b$, and personalization is such steps. Centralized SGD takes small steps as well, but its batches are
+# mixtures of everybody. They learn to agree on what all clients share, not on what is special about one.
 #
-# So the theory predicts something to measure: at equal initial accuracy, the gradients of two batches of
-# one held-out client should agree more in FedAvg's model. Exercise 05.4 does that.
+# That predicts something to measure: at equal initial accuracy, two batches of one held-out client should
+# have gradients that agree more in FedAvg's model. Exercise 05.4 does that.
 #
 # ## 6 · What this does not show
 #
-# - *That the claim fails elsewhere, or holds there.* These are small networks, and the writers are
-#   synthetic. Each verdict belongs to its data set.
-# - *That no other length of adaptation would change it.* All models are personalized for the same number
-#   of epochs.
-# - *That the slider decides anything.* Its curves have a few points, and a personalization rate that was
+# - *What holds elsewhere.* These are small networks, and the writers are synthetic.
+# - *What another length of adaptation would give.* All models have the same number of epochs.
+# - *That the slider decides anything.* Its curves have few points, and a personalization rate that was
 #   chosen for their ends.
 
 # %% tags=["prose"]
@@ -255,26 +236,25 @@ ended = {
     for row in third.itertuples()
     if row.claim == "3-best" and row.ceiling
 }
-which = "; ".join(f"on {name} {', '.join(arms)}" for name, arms in ended.items())
+which = "; ".join(f"{name} ({', '.join(arms)})" for name, arms in ended.items())
 Markdown(
-    f"""- *That training had ended everywhere.* The ceiling came first, in at least one fold: {which}."""
+    f"- *That all training had become flat.* The ceiling ended some of it first: {which}."
     if ended
-    else "- *That longer training would change nothing.* Here all training ended because it had become flat."
+    else "- *What longer training would give.* All of it ended because it had become flat."
 )
 
 # %% [markdown]
 # ## 7 · Exercises
 
 # %% [markdown] tags=["exercise"]
-# **Exercise 05.1 ★ · Two comparisons.** On the way of two trainings, accuracies in percent were:
+# **Exercise 05.1 ★ · Two comparisons.** Accuracies on the way of two trainings, in percent:
 #
 # | initial → personalized | | | | |
 # |---|---|---|---|---|
 # | FedAvg | 40 → 56 | 50 → 65 | 60 → 72, its end | |
 # | centralized | 40 → 54 | 50 → 62 | 60 → 71 | 66 → 74, its end |
 #
-# What are the effects *matched*, at an initial accuracy of 50, and *best*, FedAvg minus centralized, in
-# points?
+# What are the effects *matched*, at an initial accuracy of 50, and *best*, in points?
 
 # %% tags=["fill-in"]
 matched = ...
@@ -283,7 +263,7 @@ best = ...
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>
 #
-# Matched compares two gains, best two personalized accuracies.
+# Two gains; two personalized accuracies.
 #
 # </details>
 
@@ -304,8 +284,8 @@ check.answer("05.1", {"matched": matched, "best": best})
 
 # %% [markdown] tags=["exercise"]
 # **Exercise 05.2 ★★ · Make the match.** Write a function that returns the gain where a path *first* has
-# the initial accuracy `target`. `initial` and `personalized` are lists of percents along the path, which
-# begins below the target and reaches it. Between two points, interpolate both accuracies.
+# the initial accuracy `target`. `initial` and `personalized` are lists along the path, in percent; it
+# begins below the target and reaches it. Interpolate both between two points.
 
 
 # %% tags=["fill-in"]
@@ -315,8 +295,7 @@ def gain_at(target, initial, personalized): ...
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>
 #
-# Find the first point with at least the target. Which share of the way from the point before it is the
-# target?
+# Which share of the way to the first point with at least the target?
 #
 # </details>
 
@@ -345,9 +324,8 @@ check.answer("05.2", gain_at)
 # **For instructors.** Fifteen minutes. Common: the nearest point, and forgetting to subtract the target.
 
 # %% [markdown] tags=["exercise"]
-# **Exercise 05.3 ★★ · The best of four.** Suppose that FedAvg differs from none of four rivals, and
-# that the four 95 % intervals are independent. Somebody reports one that lies above 0, if there is one.
-# How likely is that?
+# **Exercise 05.3 ★★ · The best of four.** FedAvg differs from none of four rivals, and the four 95 %
+# intervals are independent. Somebody reports one that lies above 0, if there is one. How likely is that?
 
 # %% tags=["fill-in"]
 chance = ...
@@ -370,10 +348,10 @@ check.answer("05.3", chance)
 
 # %% [markdown] tags=["exercise"]
 # **Exercise 05.4 ★★★ · Do a client's batches agree?** Write a function that returns the cosine of two
-# gradients at `params`: of the mean loss on the first half of a client's train part, and on the second
-# (`len(x) // 2` examples are in the first). All parameters together are one vector. Then measure it on
-# FedAvg's model and on a centralized one of equal initial accuracy, over held-out clients. Was the theory
-# of section 5 right? With more runs and an interval this is a project.
+# gradients at `params`: of the mean loss on the first `len(x) // 2` examples of a client's train part, and
+# on the others. All parameters together are one vector. Then measure it, over held-out clients, on FedAvg's
+# model and on a centralized one of equal initial accuracy. Was section 5 right? With more runs and an
+# interval this is a project.
 
 
 # %% tags=["fill-in"]
@@ -383,8 +361,8 @@ def agreement(model, params, client): ...
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>
 #
-# `torch.autograd.grad(model.loss(params, x, y), list(params.values()))` gives a tensor per parameter, if
-# they require gradients. `fold.fedavg_stage` and `experiments.path` train FedAvg.
+# `torch.autograd.grad(model.loss(params, x, y), list(params.values()))`; `fold.fedavg_stage` and
+# `experiments.path` train FedAvg.
 #
 # </details>
 
@@ -437,9 +415,9 @@ check.answer("05.4", agreement, model=fold.model, clients=clients)
 # %% tags=["prose"]
 words = evidence.sentences(table)
 Markdown(
-    f"""*Matched.* {words["3-matched"]} *Best.* {words["3-best"]} Against other centralized optimizers the
-differences are up to {spans.max():.1f} points apart on the same data set, so an answer has to name the
-rival. (Recorded evidence on {", ".join(third.dataset.unique())}.)"""
+    f"""*Matched.* {words["3-matched"]} *Best.* {words["3-best"]} At the match, the four centralized
+optimizers give answers up to {spans.xs("matched", level="comparison").max():.1f} points apart on one data
+set, so an answer has to name the rival."""
 )
 
 # %%
