@@ -154,8 +154,8 @@ counts = third.verdict.value_counts(sort=False)
 counted = "; ".join(f"*{verdict}* {count}" for verdict, count in counts.items())
 wide = third[(third.high - third.low) / 2 >= third.margin]
 Markdown(
-    f"""**What came out.** Verdicts on the {len(third)} tests: {counted}. Intervals wider to each side than
-the margin: {len(wide)}. {own.sentence("3-matched")} (Read the other star likewise.)"""
+    f"""**What came out.** Verdicts on the {len(third)} tests: {counted}. In {len(wide)} of them
+the interval reaches further to each side than the margin. {own.sentence("3-matched")} (Read the other star likewise.)"""
 )
 
 # %%
@@ -189,17 +189,16 @@ spans = effects.max(axis=1) - effects.min(axis=1)
 
 
 def lowest_and_highest(comparison):
-    """The rivals against which FedAvg's difference is lowest and highest on the writers."""
+    """The lowest and the highest difference on the writers, and against whom."""
     row = effects.loc[cells[0].label, comparison]
-    low, high = (f"{name} ({row[name]:+.1f})" for name in (row.idxmin(), row.idxmax()))
-    return f"from {low} to {high}".replace("(-", "(−")
+    low, high = (f"{row[name]:+.1f} ({name})" for name in (row.idxmin(), row.idxmax()))
+    return f"from {low} to {high}".replace("-", "−")
 
 
 Markdown(
-    f"""**What came out.** On {cells[0].label} the difference at the match reaches
+    f"""**What came out.** On {cells[0].label} the difference at the match goes
 {lowest_and_highest("matched")}, at the best {lowest_and_highest("best")}. The choice of the rival moves the
-answer by more than the margin in {(spans > rivals.margin.max()).sum()} of {len(spans)} rows of data set and
-comparison."""
+answer by more than the margin in {(spans > rivals.margin.max()).sum()} of {len(spans)} comparisons."""
 )
 
 # %% [markdown]
@@ -324,8 +323,9 @@ check.answer("05.2", gain_at)
 # **For instructors.** Fifteen minutes. Common: the nearest point, and forgetting to subtract the target.
 
 # %% [markdown] tags=["exercise"]
-# **Exercise 05.3 ★★ · The best of four.** FedAvg differs from none of four rivals, and the four 95 %
-# intervals are independent. Somebody reports one that lies above 0, if there is one. How likely is that?
+# **Exercise 05.3 ★★ · The best of four.** FedAvg differs from none of four rivals, and the
+# four 95 % intervals are independent. Somebody reports one that lies above 0, if there is one. How likely
+# is that?
 
 # %% tags=["fill-in"]
 chance = ...
