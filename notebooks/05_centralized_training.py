@@ -155,7 +155,8 @@ counted = "; ".join(f"*{verdict}* {count}" for verdict, count in counts.items())
 wide = third[(third.high - third.low) / 2 >= third.margin]
 Markdown(
     f"""**What came out.** Verdicts on the {len(third)} tests: {counted}. In {len(wide)} of them
-the interval reaches further to each side than the margin. {own.sentence("3-matched")} (Read the other star likewise.)"""
+the interval reaches further to each side than the margin. {own.sentence("3-matched")}
+(Read the other star likewise.)"""
 )
 
 # %%

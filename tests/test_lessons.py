@@ -16,9 +16,9 @@ LESSONS = (
     "00_start_here",
     "01_fedavg_is_meta_learning",
     "04_global_accuracy_is_not_the_goal",
+    "05_centralized_training",
     "07_benchmarks",
 )
-LESSONS = ("00_start_here", "01_fedavg_is_meta_learning", "05_centralized_training", "07_benchmarks")
 MOST_WORDS = 1200
 
 # A decimal number, or a whole one with a unit of a result. Not the name of an exercise, which is bold.
