@@ -17,6 +17,7 @@ LESSONS = (
     "01_fedavg_is_meta_learning",
     "03_personalized_fedavg",
     "04_global_accuracy_is_not_the_goal",
+    "05_centralized_training",
     "07_benchmarks",
 )
 MOST_WORDS = 1200

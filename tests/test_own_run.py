@@ -10,10 +10,12 @@ import pytest
 from simulated_cells import Spreads, config_of, design_of, simulated
 from small_results import cell_of
 
+from fl_meta.evidence import own_run
 from fl_meta.evidence.crossed_rules import CLAIM_TESTS
 from fl_meta.evidence.own_run import beside_recorded
 from fl_meta.evidence.result_types import CrossedResult
-from fl_meta.experiments.crossed_settings import CENTRALIZED_SGD, CONTINUED, REPTILE
+from fl_meta.experiments.crossed_settings import CENTRALIZED_SGD, CONTINUED, DESIGNS, REPTILE
+from fl_meta.experiments.crossed_training import Fold
 
 CONFIG = config_of(design_of("toy", folds=2))
 COLUMNS = ["claim", "statement", "dataset", "regime", "effect", "recorded", "low", "high", "within"]
@@ -80,3 +82,10 @@ def test_one_replicate_shows_no_spread(number: int) -> None:
     with pytest.raises(ValueError, match=f"^{number} recorded cells; .* two replicates of every fold"):
         beside_recorded(exact(6, 2.0), CELLS[:number])
     assert len(beside_recorded(exact(6, 2.0), CELLS[:4])) == len(CLAIM_TESTS)
+
+
+def test_a_shortened_run_has_enough_clients_for_a_round() -> None:
+    design = DESIGNS["writers-stable"]
+    short = own_run._shortened(config_of(design)).design
+    for fold in range(design.folds):
+        assert len(Fold.of(short, fold).train) >= design.clients_per_round

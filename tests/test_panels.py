@@ -40,6 +40,7 @@ MAKERS: dict[str, Callable[[], Panel]] = {
     "evidence": lambda: laboratories.evidence_explorer(RESULTS),
     "labels": laboratories.who_has_what,
     "fork": laboratories.after_the_fork,
+    "match": laboratories.match_elsewhere,
 }
 
 

@@ -14,7 +14,15 @@ from .crossed_recording import record_design
 from .crossed_results import crossed_table, recorded_cells, recorded_designs, recorded_tuning
 from .crossed_rules import CLAIM_TESTS, differences, is_precise
 from .crossed_statistics import CrossedEffect, crossed_mean
-from .crossed_tables import arm_table, as_verdicts, cause_table, evidence_table, rival_table
+from .crossed_tables import (
+    arm_table,
+    as_verdicts,
+    cause_table,
+    centralized_table,
+    evidence_table,
+    rival_table,
+)
+from .crossed_words import sentences
 from .first_claim_verdicts import decide_claim_one
 from .own_run import YourRun, beside_recorded, your_run
 from .recorded_table import recorded_table
@@ -61,6 +69,7 @@ __all__ = [
     "beside_recorded",
     "cause_table",
     "centralized",
+    "centralized_table",
     "client_differences",
     "crossed_mean",
     "crossed_table",
@@ -88,6 +97,7 @@ __all__ = [
     "recorded_table_one",
     "recorded_tuning",
     "rival_table",
+    "sentences",
     "sign_flip_p",
     "smallest_effect",
     "table_one_cells",

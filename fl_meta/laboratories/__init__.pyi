@@ -7,6 +7,8 @@ from .evidence_explorer import evidence_explorer
 from .fork import distances, mean_optima, train_past_fork
 from .fork_picture import after_the_fork
 from .heterogeneity_picture import heterogeneity_panel
+from .matching import TARGETS, matched_everywhere, personalized_at
+from .matching_picture import match_elsewhere
 from .mixing import PRESETS, small_writers, train_mix
 from .mixing_picture import mix_your_own
 from .panel import Panel
@@ -18,6 +20,7 @@ __all__ = [
     "PLANE_ALGORITHMS",
     "PRESETS",
     "SERVERS",
+    "TARGETS",
     "Bowls",
     "Panel",
     "adapt_client",
@@ -28,9 +31,12 @@ __all__ = [
     "federation_in_the_plane",
     "held_out_study",
     "heterogeneity_panel",
+    "match_elsewhere",
+    "matched_everywhere",
     "mean_optima",
     "meet_a_client",
     "mix_your_own",
+    "personalized_at",
     "quadratics",
     "small_writers",
     "steep_and_flat",

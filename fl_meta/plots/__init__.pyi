@@ -1,7 +1,10 @@
 from .arms import arrow_plot
+from .centralized import centralized_figure
+from .curves import curve_plot
 from .evidence import forest_plot
 from .examples import glyph_sheet, partition_plot, same_ink_sheet
 from .fork import fork_diagram
+from .matching import matched_and_best_cartoon
 from .personalization import adaptation_curve, gain_histogram, mistakes_html, prediction_sheet
 from .prices import price_plot
 from .results import adaptation_plot, course_plot, effect_plot, gain_plot, plane_plot, table_plot
@@ -14,13 +17,16 @@ __all__ = [
     "adaptation_curve",
     "adaptation_plot",
     "arrow_plot",
+    "centralized_figure",
     "course_plot",
+    "curve_plot",
     "effect_plot",
     "forest_plot",
     "fork_diagram",
     "gain_histogram",
     "gain_plot",
     "glyph_sheet",
+    "matched_and_best_cartoon",
     "mistakes_html",
     "partition_plot",
     "plane_plot",
