@@ -16,6 +16,7 @@ LESSONS = (
     "00_start_here",
     "01_fedavg_is_meta_learning",
     "04_global_accuracy_is_not_the_goal",
+    "06_next_character",
     "07_benchmarks",
 )
 MOST_WORDS = 1200
