@@ -73,7 +73,9 @@ def share_known(training: list[str], new: list[str]) -> float:
     return float(np.mean([name_of(role) in map(name_of, training) for role in new]))
 
 
-def guess(counts: dict[str, dict[str, int]], text: str, *, choose: Any = max, end: int = 0) -> str:
+def guess(
+    counts: dict[str, dict[str, int]], text: str, *, choose: Callable[..., str] = max, end: int = 0
+) -> str:
     """The 8-gram's guess, with an end left out of the text."""
     context = text[: len(text) - end][-7:]
     while context not in counts:
