@@ -65,6 +65,36 @@ def searched(optima: Any, curvatures: Any, rate: float, steps: int) -> float:
     return -slope(0.0) / (slope(1.0) - slope(0.0))
 
 
+def name_of(role: str) -> str:
+    return role.split("/")[1]
+
+
+def share_known(training: list[str], new: list[str]) -> float:
+    return float(np.mean([name_of(role) in map(name_of, training) for role in new]))
+
+
+def guess(
+    counts: dict[str, dict[str, int]], text: str, *, choose: Callable[..., str] = max, end: int = 0
+) -> str:
+    """The 8-gram's guess, with an end left out of the text."""
+    context = text[: len(text) - end][-7:]
+    while context not in counts:
+        context = context[1:]
+    return choose(counts[context], key=counts[context].get)
+
+
+def guess_by_cutting_the_end(counts: dict[str, dict[str, int]], text: str) -> str:
+    context = text[-7:]
+    while context not in counts:
+        context = context[:-1]
+    return max(counts[context], key=lambda one: counts[context][one])
+
+
+def longest_first(counts: dict[str, dict[str, int]], text: str) -> str:
+    ends = sorted((one for one in counts if text.endswith(one)), key=len)
+    return sorted(counts[ends[-1]].items(), key=lambda pair: pair[1])[-1][0]
+
+
 # Right answers in forms that students may write, and wrong ones with a word that the reply must have.
 RIGHT: list[tuple[str, Any, dict[str, Any]]] = [
     ("00.1", 3.0, EPOCHS),
@@ -81,6 +111,19 @@ RIGHT: list[tuple[str, Any, dict[str, Any]]] = [
     ("04.3", bowls(lambda h, rate, K: sum(rate * h * (1 - rate * h) ** j for j in range(K))), {}),
     ("04.4", "premise not met", {}),
     ("04.4", "Premise not met.", {}),
+    ("06.1", 1 / 6, {}),
+    ("06.1", 0.17, {}),
+    ("06.2", lambda logits, temperature: torch.softmax(logits / temperature, dim=-1), {}),
+    ("06.2", lambda z, t: (z / t - torch.logsumexp(z / t, -1, keepdim=True)).exp(), {}),
+    ("06.2", lambda z, t: np.exp(z.numpy() / t) / np.exp(z.numpy() / t).sum(-1, keepdims=True), {}),
+    ("06.3", share_known, {}),
+    (
+        "06.3",
+        lambda old, new: len([r for r in new if any(name_of(r) == name_of(o) for o in old)]) / len(new),
+        {},
+    ),
+    ("06.4", guess, {}),
+    ("06.4", longest_first, {}),
     ("07.1", 0.001, {}),
     ("07.1", 0.1 * 0.1 * 0.1, {}),
     ("07.2", {"by example": 0.86, "by client": 0.7}, {}),
@@ -133,6 +176,35 @@ WRONG: list[tuple[str, Any, str, dict[str, Any]]] = [
     ("04.4", "undecided", "speak of such a rival", {}),
     ("04.4", "no difference", "speak of such a rival", {}),
     ("04.4", "not met", "none of", {}),
+    ("06.1", 0.83, "anybody's messages", {}),
+    ("06.1", 0.3, "the points", {}),
+    ("06.1", 0.2, "it is the whole", {}),
+    ("06.1", 17, "per cent", {}),
+    ("06.2", lambda z, t: torch.softmax(z * t, -1), "less sure", {}),
+    ("06.2", lambda z, t: torch.softmax(z, -1) / t, "add up to 1", {}),
+    ("06.2", lambda z, t: torch.softmax(z, -1), "changes nothing", {}),
+    ("06.2", lambda z, t: torch.softmax(z / t, 0), "last axis", {}),
+    ("06.2", lambda z, t: z / t, "then take the softmax", {}),
+    ("06.3", lambda old, new: share_known(new, old), "new or training", {}),
+    ("06.3", lambda old, new: len(set(old) & set(new)) / len(new), "Whole ids never meet", {}),
+    ("06.3", lambda old, new: 100 * share_known(old, new), "per cent", {}),
+    ("06.3", lambda old, new: 1 - share_known(old, new), "names are new", {}),
+    ("06.3", lambda old, new: share_known(old, new) * len(new), "how many", {}),
+    (
+        "06.3",
+        lambda old, new: np.mean([r.split("/")[0] in {o.split("/")[0] for o in old} for r in new]),
+        "These are the plays",
+        {},
+    ),
+    ("06.4", lambda counts, text: guess(counts, text, choose=min), "*least* frequent", {}),
+    ("06.4", lambda counts, text: guess(counts, text[:7]), "*last* seven", {}),
+    ("06.4", lambda counts, text: guess(counts, text, end=1), "returns", {}),
+    ("06.4", lambda counts, text: guess(counts, text[-2:]), "returns", {}),
+    ("06.4", lambda counts, text: guess(counts, text[-6:]), "last* seven", {}),
+    ("06.4", lambda counts, text: guess(counts, ""), "last* seven", {}),
+    ("06.4", guess_by_cutting_the_end, "at the *front*", {}),
+    ("06.4", lambda counts, text: max(counts[text]), "raises KeyError", {}),
+    ("06.4", "e", "without parentheses", {}),
     ("07.1", 0.01, "twice", {}),
     ("07.1", 0.1, "released", {}),
     ("07.2", {"by example": 0.7, "by client": 0.86}, "wrong way round", {}),

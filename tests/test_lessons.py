@@ -18,6 +18,7 @@ LESSONS = (
     "03_personalized_fedavg",
     "04_global_accuracy_is_not_the_goal",
     "05_centralized_training",
+    "06_next_character",
     "07_benchmarks",
 )
 MOST_WORDS = 1200

@@ -1,4 +1,5 @@
 from .bootstrap import Interval, bootstrap_mean
+from .n_grams import n_gram_accuracies
 from .personalization import Evaluation, PersonalizationTable, personalize
 
 __all__ = [
@@ -6,5 +7,6 @@ __all__ = [
     "Interval",
     "PersonalizationTable",
     "bootstrap_mean",
+    "n_gram_accuracies",
     "personalize",
 ]
