@@ -17,6 +17,7 @@ from .crossed_statistics import CrossedEffect, crossed_mean
 from .crossed_tables import arm_table, as_verdicts, cause_table, evidence_table, rival_table
 from .first_claim_verdicts import decide_claim_one
 from .own_run import YourRun, beside_recorded, your_run
+from .own_table_one import YourTableOne, table_one_beside_recorded, your_table_one
 from .recorded_table import recorded_table
 from .result_files import ResultError, file_name, read_result
 from .result_types import (
@@ -31,8 +32,8 @@ from .result_types import (
 )
 from .results import load_or_run, own_folder, recorded, recorded_folder
 from .statistics import holm, sign_flip_p, smallest_effect
-from .table_one_evidence import TableOneFinding, decide_crossed_table_one
-from .table_one_runs import recorded_table_one, table_one_spreads
+from .table_one_evidence import TableOneFinding, decide_crossed_table_one, table_one_findings
+from .table_one_runs import recorded_table_one, recorded_tables, table_one_spreads
 from .table_one_verdicts import decide_table_one, table_one_cells
 from .verdicts import Verdict, VerdictTable
 
@@ -56,6 +57,7 @@ __all__ = [
     "Verdict",
     "VerdictTable",
     "YourRun",
+    "YourTableOne",
     "arm_table",
     "as_verdicts",
     "beside_recorded",
@@ -86,11 +88,15 @@ __all__ = [
     "recorded_folder",
     "recorded_table",
     "recorded_table_one",
+    "recorded_tables",
     "recorded_tuning",
     "rival_table",
     "sign_flip_p",
     "smallest_effect",
+    "table_one_beside_recorded",
     "table_one_cells",
+    "table_one_findings",
     "table_one_spreads",
     "your_run",
+    "your_table_one",
 ]

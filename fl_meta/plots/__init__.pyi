@@ -3,10 +3,11 @@ from .evidence import forest_plot
 from .examples import glyph_sheet, partition_plot, same_ink_sheet
 from .personalization import adaptation_curve, gain_histogram, mistakes_html, prediction_sheet
 from .prices import price_plot
-from .results import adaptation_plot, course_plot, effect_plot, gain_plot, plane_plot, table_plot
+from .results import adaptation_plot, course_plot, effect_plot, gain_plot, plane_plot
 from .rounds import round_diagram
 from .second_stage import second_stage_figure
 from .style import PALETTE
+from .table_one import paper_table_plot, table_plot
 
 __all__ = [
     "PALETTE",
@@ -20,6 +21,7 @@ __all__ = [
     "gain_plot",
     "glyph_sheet",
     "mistakes_html",
+    "paper_table_plot",
     "partition_plot",
     "plane_plot",
     "prediction_sheet",
