@@ -15,6 +15,7 @@ FOLDER = Path(__file__).parent.parent / "notebooks"
 LESSONS = (
     "00_start_here",
     "01_fedavg_is_meta_learning",
+    "02_initial_and_personalized",
     "04_global_accuracy_is_not_the_goal",
     "07_benchmarks",
 )

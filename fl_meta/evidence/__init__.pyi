@@ -33,7 +33,7 @@ from .result_types import (
 from .results import load_or_run, own_folder, recorded, recorded_folder
 from .statistics import holm, sign_flip_p, smallest_effect
 from .table_one_evidence import TableOneFinding, decide_crossed_table_one, table_one_findings
-from .table_one_runs import recorded_table_one, recorded_tables, table_one_spreads
+from .table_one_runs import READINGS, recorded_table_one, recorded_tables, table_one_spreads
 from .table_one_verdicts import decide_table_one, table_one_cells
 from .verdicts import Verdict, VerdictTable
 
@@ -42,6 +42,7 @@ __all__ = [
     "CLAIM_TESTS",
     "CONTRASTS",
     "PLANNED_SPREAD",
+    "READINGS",
     "BenchmarkResult",
     "ComparisonResult",
     "Contrast",

@@ -23,6 +23,7 @@ from .crossed_training import Fold
 from .expansion import average_gradient, average_gradient_inner, expected_update, measure_expansion
 from .first_claim import CLAIM_ONE, expansion_rows, finite_difference_errors, fixed_batches, identity_errors
 from .heterogeneity_settings import RECORDED_HETEROGENEITY, Heterogeneity
+from .outcomes import BOTH
 from .published_scores import PUBLISHED_ROWS, beside_published, protocol_differences
 from .published_settings import BENCHMARKS, Benchmark
 from .recorded import RECORDED_EXPERIMENTS
@@ -40,6 +41,7 @@ from .trajectories import BATCH_SIZE, Snapshot, accuracies, path
 __all__ = [
     "BATCH_SIZE",
     "BENCHMARKS",
+    "BOTH",
     "CENTRALIZED",
     "CENTRALIZED_SGD",
     "CLAIM_ONE",
