@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from fl_meta.course import check
-from fl_meta.experiments.table_one import PAPER_TABLE_ONE
+from fl_meta.experiments.paper_table_one import PAPER_TABLE_ONE
 
 RATIOS = PAPER_TABLE_ONE.initial_spread / PAPER_TABLE_ONE.personalized_spread
 Accuracies = Sequence[float]

@@ -36,7 +36,7 @@ from fl_meta.evidence.table_one_runs import (
     table_one_spreads,
 )
 from fl_meta.experiments.outcomes import BOTH, CrossedTableOneCell, TableOneReading
-from fl_meta.experiments.table_one import PAPER_TABLE_ONE
+from fl_meta.experiments.paper_table_one import PAPER_TABLE_ONE
 from fl_meta.experiments.table_one_settings import TABLE_ONE_DESIGNS
 from fl_meta.support.array_types import FloatArray
 

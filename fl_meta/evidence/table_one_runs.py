@@ -15,7 +15,7 @@ from fl_meta.evidence.crossed_statistics import crossed_mean
 from fl_meta.evidence.paired_spreads import run_means, spread, spread_ratio
 from fl_meta.evidence.result_types import CrossedTableOneResult
 from fl_meta.experiments.outcomes import BOTH, Measure
-from fl_meta.experiments.table_one import PAPER_TABLE_ONE
+from fl_meta.experiments.paper_table_one import PAPER_TABLE_ONE
 from fl_meta.experiments.table_one_settings import TABLE_ONE_DESIGNS, CrossedTableOne
 from fl_meta.support.array_types import FloatArray
 

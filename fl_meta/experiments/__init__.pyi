@@ -24,11 +24,11 @@ from .expansion import average_gradient, average_gradient_inner, expected_update
 from .first_claim import CLAIM_ONE, expansion_rows, finite_difference_errors, fixed_batches, identity_errors
 from .heterogeneity_settings import RECORDED_HETEROGENEITY, Heterogeneity
 from .outcomes import BOTH
+from .paper_table_one import PAPER_TABLE_ONE
 from .published_scores import PUBLISHED_ROWS, beside_published, protocol_differences
 from .published_settings import BENCHMARKS, Benchmark
 from .recorded import RECORDED_EXPERIMENTS
 from .settings import FIRST_LOOK, RECORDED, Setting, for_profile
-from .table_one import PAPER_TABLE_ONE
 from .table_one_settings import (
     RECORDED_TABLE_ONE,
     TABLE_ONE,

@@ -18,7 +18,7 @@ from fl_meta.evidence.result_types import ComparisonResult, Result, TableOneResu
 from fl_meta.evidence.table_one_verdicts import table_one_cells
 from fl_meta.evidence.verdicts import LEVEL
 from fl_meta.experiments.comparison_settings import LOCAL_ONLY
-from fl_meta.experiments.table_one import PAPER_TABLE_ONE
+from fl_meta.experiments.paper_table_one import PAPER_TABLE_ONE
 from fl_meta.plots.style import PALETTE, styled
 from fl_meta.support.array_types import FloatArray
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from fl_meta.evidence.result_types import CrossedTableOneResult
 from fl_meta.evidence.table_one_runs import READINGS, table_one_spreads
 from fl_meta.experiments.outcomes import BOTH
-from fl_meta.experiments.table_one import PAPER_TABLE_ONE
+from fl_meta.experiments.paper_table_one import PAPER_TABLE_ONE
 from fl_meta.plots.evidence import YOUR_STYLE
 from fl_meta.plots.style import PALETTE
 

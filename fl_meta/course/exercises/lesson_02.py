@@ -10,7 +10,7 @@ import numpy as np
 from fl_meta.course.answers import choice, number
 from fl_meta.course.functions import function
 from fl_meta.course.registry import exercise
-from fl_meta.experiments.table_one import PAPER_TABLE_ONE
+from fl_meta.experiments.paper_table_one import PAPER_TABLE_ONE
 
 RULERS = {"phones": "rounds", "hospitals": "work"}
 # E = 2, 5, 10, 20; initial and personalized accuracy.
