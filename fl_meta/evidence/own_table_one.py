@@ -39,9 +39,7 @@ class YourTableOne:
     def sentence(self) -> str:
         """Whether the run lies within the spread of the recorded ones, in words."""
         if "low" not in self.accuracies:
-            return (
-                "Your run was shortened to a few rounds, so it cannot be compared with the recorded runs."
-            )
+            return "Your run was shortened to a few rounds, so it cannot be compared with the recorded runs."
         total, within = len(self.accuracies), int(self.accuracies.within.sum())
         where = "all" if within == total else f"{within}"
         return (
