@@ -145,9 +145,10 @@ plots.table_plot(recorded["writers"], own.accuracies if profile != "smoke" else 
 at_work, same = abs(lead("equal_work")), lead("equal_rounds") * lead("equal_work") > 0
 work_side = "ahead of" if lead("equal_work") > 0 else "behind"
 Markdown(
-    f"""**What came out.** With {many} clients a round, E = {largest} is {abs(lead("equal_rounds")):.1f} points
-{side} E = {smallest} at equal rounds, and {at_work:.1f} points {work_side} it at equal work. They are the same
-models, in the {"same order, but by another distance" if same else "opposite order"}. The best E:"""
+    f"""**What came out.** With {many} clients a round, E = {largest} is {abs(lead("equal_rounds")):.1f}
+points {side} E = {smallest} at equal rounds, and {at_work:.1f} points {work_side} it at equal work. They are
+the same trainings, in the {"same order, but at another distance" if same else "opposite order"}. The best
+E:"""
 )
 
 # %%
@@ -343,8 +344,8 @@ check.answer("02.3", ratio)
 # is divided by the other.
 
 # %% [markdown] tags=["exercise"]
-# **Exercise 02.4 ★★★ · One E for both.** You may choose only one E. Compared with its best, each accuracy loses
-# something. Write a function that returns the larger of the two losses for the E where it is smallest.
+# **Exercise 02.4 ★★★ · One E for both.** You may choose only one E. Compared with its best, each accuracy
+# loses something. Write a function that returns the larger of the two losses for the E where it is smallest.
 # `initial` and `personalized` are lists of accuracies, one for each E.
 
 
@@ -370,8 +371,8 @@ def cost_of_one(initial, personalized):
 
 
 # %% [markdown] tags=["solution"]
-# **Solution 02.4.** It is 0 if one E is best for both. `T1-best-E` rests on it, with two differences: there an
-# E that is best for both counts as negative, by its closest lead, and an interval tells how sure that is.
+# **Solution 02.4.** It is 0 if one E is best for both. `T1-best-E` rests on it, with two differences: there
+# an E that is best for both counts as negative, by its closest lead, and an interval tells how sure that is.
 
 # %% tags=["check"]
 check.answer("02.4", cost_of_one)

@@ -27,14 +27,12 @@ from .result_types import (
     CrossedTableOneResult,
     HeterogeneityResult,
     Result,
-    TableOneResult,
     TuningResult,
 )
 from .results import load_or_run, own_folder, recorded, recorded_folder
 from .statistics import holm, sign_flip_p, smallest_effect
 from .table_one_evidence import TableOneFinding, decide_crossed_table_one, table_one_findings
 from .table_one_runs import READINGS, recorded_table_one, recorded_tables, table_one_spreads
-from .table_one_verdicts import decide_table_one, table_one_cells
 from .verdicts import Verdict, VerdictTable
 
 __all__ = [
@@ -53,7 +51,6 @@ __all__ = [
     "Result",
     "ResultError",
     "TableOneFinding",
-    "TableOneResult",
     "TuningResult",
     "Verdict",
     "VerdictTable",
@@ -71,7 +68,6 @@ __all__ = [
     "decide_comparison",
     "decide_crossed_table_one",
     "decide_recorded",
-    "decide_table_one",
     "differences",
     "evidence_table",
     "file_name",
@@ -95,7 +91,6 @@ __all__ = [
     "sign_flip_p",
     "smallest_effect",
     "table_one_beside_recorded",
-    "table_one_cells",
     "table_one_findings",
     "table_one_spreads",
     "your_run",

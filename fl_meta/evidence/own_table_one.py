@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from fl_meta.evidence.crossed_rules import LEAST_REPLICATES, MOST_REPLICATES
+from fl_meta.evidence.own_run import FEW_CLIENTS, LEVEL
 from fl_meta.evidence.paired_spreads import another_run, run_means
 from fl_meta.evidence.result_types import CrossedTableOneResult
 from fl_meta.evidence.results import load_or_run, own_folder, recorded_folder
 from fl_meta.evidence.table_one_runs import READINGS, accuracies_of, recorded_table_one
-from fl_meta.evidence.own_run import FEW_CLIENTS, LEVEL
 from fl_meta.experiments.outcomes import BOTH
 from fl_meta.experiments.settings import PROFILES, for_profile
 from fl_meta.experiments.table_one_settings import TABLE_ONE_DESIGNS, CrossedTableOne

@@ -29,13 +29,7 @@ from .published_scores import PUBLISHED_ROWS, beside_published, protocol_differe
 from .published_settings import BENCHMARKS, Benchmark
 from .recorded import RECORDED_EXPERIMENTS
 from .settings import FIRST_LOOK, RECORDED, Setting, for_profile
-from .table_one_settings import (
-    RECORDED_TABLE_ONE,
-    TABLE_ONE,
-    TABLE_ONE_DESIGNS,
-    CrossedTableOne,
-    TableOne,
-)
+from .table_one_settings import TABLE_ONE_DESIGNS, CrossedTableOne, TableOne
 from .trajectories import BATCH_SIZE, Snapshot, accuracies, path
 
 __all__ = [
@@ -59,11 +53,9 @@ __all__ = [
     "RECORDED_COMPARISON",
     "RECORDED_EXPERIMENTS",
     "RECORDED_HETEROGENEITY",
-    "RECORDED_TABLE_ONE",
     "REPTILE",
     "SERVERS",
     "SMALL_E",
-    "TABLE_ONE",
     "TABLE_ONE_DESIGNS",
     "UPDATES",
     "Benchmark",

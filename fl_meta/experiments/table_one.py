@@ -11,31 +11,12 @@ from fl_meta.experiments.outcomes import (
     CROSSED_DIGITS,
     CrossedTableOneCell,
     CrossedTableOneOutcome,
-    TableOneCell,
-    TableOneOutcome,
     TableOneReading,
     rounded,
 )
-from fl_meta.experiments.table_one_settings import CrossedTableOne, TableOne
+from fl_meta.experiments.table_one_settings import CrossedTableOne
 from fl_meta.experiments.trajectories import BATCH_SIZE, accuracies, path
 from fl_meta.models.model import Model
-
-
-def table_one(config: TableOne, seed: int) -> TableOneOutcome:
-    """Train and evaluate every cell of the paper's Table 1 for one seed."""
-    train, held_out = fold_of(config.setting, seed % config.folds, config.folds)
-    model = MODELS[config.setting.model](train)
-    rate, adaptation = config.client_rate, config.personalization_epochs
-    cells = []
-    for clients in config.clients_per_round:
-        for epochs in config.local_epochs:
-            algorithm = fedavg(epochs, client=SGD(rate), batch_size=BATCH_SIZE)
-            stage, curve = Stage(algorithm, config.rounds, clients), []
-            for snapshot in path(model, train, stage, seed, range(0, config.rounds + 1, config.every)):
-                accuracy = accuracies(model, snapshot.params, held_out, rate, adaptation, seed, ends=True)
-                curve.append((snapshot.round_number, *rounded(accuracy.mean(1))))
-            cells.append(TableOneCell(clients, epochs, tuple(curve), rounded(accuracy)))
-    return TableOneOutcome(held_out.client_ids, tuple(cells))
 
 
 def crossed_table_one(config: CrossedTableOne, seed: int) -> CrossedTableOneOutcome:
