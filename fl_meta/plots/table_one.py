@@ -32,7 +32,7 @@ def paper_table_plot() -> Figure:
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     panels = figure.subplots(1, len(halves), sharey=True)
     for axes, clients in zip(panels, halves, strict=True):
-        _draw_half(axes, PAPER_TABLE_ONE.xs(clients, level="clients_per_round"))
+        _draw_half(axes, PAPER_TABLE_ONE.loc[[clients]])
         axes.set_title(f"{clients} clients a round")
     panels[0].set_ylabel("accuracy, %")
     panels[0].legend(frameon=False, fontsize=9)
@@ -63,7 +63,7 @@ def table_plot(results: Sequence[CrossedTableOneResult], own: pd.DataFrame | Non
     grid = figure.subplots(len(halves), len(READINGS), sharey=True, squeeze=False)
     for row, clients in zip(grid, halves, strict=True):
         for axes, (reading, table) in zip(row, tables.items(), strict=True):
-            _draw_half(axes, table.xs(clients, level="clients_per_round"))
+            _draw_half(axes, table.loc[[clients]])
             if own is not None:
                 _draw_own(axes, own[(own.clients_per_round == clients) & (own.reading == reading)])
             axes.set_title(f"{clients} clients a round, {reading.replace('_', ' ')}")
@@ -76,11 +76,12 @@ def table_plot(results: Sequence[CrossedTableOneResult], own: pd.DataFrame | Non
 
 def _draw_half(axes: Axes, half: pd.DataFrame) -> None:
     """Both accuracies over E, with bars for their spread over training runs."""
+    epochs = half.index.get_level_values("local_epochs")
     for measure, style in STYLES.items():
         mean, spread = 100 * half[measure], 100 * half[f"{measure}_spread"]
-        axes.errorbar(half.index, mean, spread, capsize=3, label=measure, **style)
+        axes.errorbar(epochs, mean, spread, capsize=3, label=measure, **style)
     axes.set_xscale("log", base=2)
-    axes.set_xticks(half.index, [str(epochs) for epochs in half.index])
+    axes.set_xticks(epochs, [str(one) for one in epochs])
     axes.minorticks_off()
     axes.set_xlabel("local epochs E")
     axes.grid(alpha=0.3)
