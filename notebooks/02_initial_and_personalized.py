@@ -46,7 +46,7 @@ seaborn.set_palette("colorblind")
 recorded = evidence.recorded_tables(evidence.recorded_folder())
 design = experiments.TABLE_ONE_DESIGNS["writers"]
 few, many = design.table.clients_per_round
-smallest, *_, largest = design.table.local_epochs
+smallest, _, large, _ = design.table.local_epochs
 
 # %% [markdown]
 # ## 1 · A puzzle: which E would you choose?
@@ -117,19 +117,19 @@ writers = {
 
 
 def lead(by, measure="initial"):
-    """How many points the largest E is ahead of the smallest, with many clients a round."""
+    """How many points the large E is ahead of the smallest, with many clients a round."""
     half = writers[by].loc[many, measure]
-    return 100 * (half[largest] - half[smallest])
+    return 100 * (half[large] - half[smallest])
 
 
 side = "ahead of" if lead("equal_rounds") > 0 else "behind"
 Markdown(
-    f"""After {table.rounds} rounds with {many} clients each, the initial model of E = {largest} is
+    f"""After {table.rounds} rounds with {many} clients each, the initial model of E = {large} is
 {abs(lead("equal_rounds")):.1f} points {side} that of E = {smallest}."""
 )
 
 # %% [markdown]
-# **Predict.** Now stop both after equal work. By how many points is the largest E ahead of the smallest? A
+# **Predict.** Now stop both after equal work. By how many points is the larger E ahead of the smaller? A
 # negative number means behind.
 
 # %% tags=["prediction"]
@@ -145,10 +145,10 @@ plots.table_plot(recorded["writers"], own.accuracies if profile != "smoke" else 
 at_work, same = abs(lead("equal_work")), lead("equal_rounds") * lead("equal_work") > 0
 work_side = "ahead of" if lead("equal_work") > 0 else "behind"
 Markdown(
-    f"""**What came out.** With {many} clients a round, E = {largest} is {abs(lead("equal_rounds")):.1f}
+    f"""**What came out.** With {many} clients a round, E = {large} is {abs(lead("equal_rounds")):.1f}
 points {side} E = {smallest} at equal rounds, and {at_work:.1f} points {work_side} it at equal work. They are
-the same trainings, in the {"same order, but at another distance" if same else "opposite order"}. The best
-E:"""
+the same trainings, in {"the same order, but at another distance" if same else "the opposite order"}. Which E
+was best:"""
 )
 
 # %%
