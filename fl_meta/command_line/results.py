@@ -141,7 +141,7 @@ def _record(options: argparse.Namespace) -> int:
                 done = _how_precise(cells)
             elif isinstance(config, CrossedTableOne):
                 tables = crossed_recording.record_table_one(
-                    config, options.results, replicates=options.replicates, executor=executor
+                    config, options.results, replicates=options.replicates, executor=pool
                 )
                 done = _how_many(len(tables), config.folds)
             else:
