@@ -200,11 +200,11 @@ for axes in panels:
     axes.grid(alpha=0.3)
 
 # %% [markdown]
-# In one round, a larger $E$ simply trains more. The usual explanation of the right panel: while a client trains alone it moves towards *its own*
-# optimum, and the clients drift apart; the mean of models far apart need not be a good model. This is
-# called *client drift*. Per local epoch, a smaller $E$ averages more often and lets them drift less. So a
-# large $E$ saves rounds and wastes work. With few clients a round, the average also depends on who
-# happened to be asked.
+# In one round, a larger $E$ simply trains more. For the right panel the usual explanation is *client
+# drift*: while a client trains alone it moves towards its own optimum, the clients drift apart, and the mean
+# of models far apart need not be a good model. Per local epoch, a smaller $E$ averages more often. So a large
+# $E$ saves rounds and wastes work. With few clients a round, the mean also depends on who happened to be
+# asked.
 #
 # ## 5 · How much is luck?
 #

@@ -93,13 +93,16 @@ def record_all(folder: Path, *, executor: Executor | None = None) -> list[str]:
         ['unipen62-stable', 'unipen62-unstable']
     """
     missing = []
-    tables = {f"table_one-{name}": table for name, table in TABLE_ONE_DESIGNS.items()}
-    for name, design in {**DESIGNS, **tables}.items():
+    everything: dict[str, Design | CrossedTableOne] = {**DESIGNS}
+    everything |= {f"table_one-{name}": table for name, table in TABLE_ONE_DESIGNS.items()}
+    for name, design in everything.items():
         try:
             data_of(design)
         except FileNotFoundError:
             missing.append(name)
         else:
-            record = record_design if isinstance(design, Design) else record_table_one
-            record(design, folder, executor=executor)
+            if isinstance(design, Design):
+                record_design(design, folder, executor=executor)
+            else:
+                record_table_one(design, folder, executor=executor)
     return missing
