@@ -24,14 +24,14 @@ RECORD = """
 import os, pathlib, sys, time
 from dataclasses import replace
 from fl_meta.command_line import main as cli, results as commands
-from small_results import TINY
+from small_results import tiny
 
 if __name__ == "__main__":
-    commands.RECORDED_EXPERIMENTS = {"table_one-four": replace(TINY, folds=4)}
+    commands.RECORDED_EXPERIMENTS = {"table_one-four": tiny(folds=4)}
     sys.exit(cli.main())
 
 from fl_meta.evidence import results
-compute = results.EXPERIMENTS["table_one"].run
+compute = results.EXPERIMENTS["crossed_table_one"].run
 
 def waiting(config, seed):
     outcome = compute(config, seed)
@@ -40,7 +40,7 @@ def waiting(config, seed):
         time.sleep(0.01)
     return outcome
 
-results.EXPERIMENTS["table_one"] = replace(results.EXPERIMENTS["table_one"], run=waiting)
+results.EXPERIMENTS["crossed_table_one"] = replace(results.EXPERIMENTS["crossed_table_one"], run=waiting)
 """
 
 
@@ -143,7 +143,8 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30) -> bool:
 def record_program(folder: Path) -> list[str]:
     """The command that records the experiment of `RECORD` in a folder."""
     (folder / "program.py").write_text(RECORD)
-    return [sys.executable, "program.py", "record", "--results", "results", "--workers", "4"]
+    options = ["--results", "results", "--workers", "4", "--replicates", "1"]
+    return [sys.executable, "program.py", "record", *options]
 
 
 class UnpicklableError(Exception):

@@ -26,21 +26,29 @@ from fl_meta.experiments.crossed_settings import (
 )
 from fl_meta.experiments.outcomes import Accuracies, CrossedArm, TrainedModel, TriedRate
 from fl_meta.experiments.settings import Setting
-from fl_meta.experiments.table_one_settings import TableOne
+from fl_meta.experiments.table_one_settings import CrossedTableOne, TableOne
 
 RESULTS = Path(__file__).parent.parent / "data" / "results"
-# Small enough to be computed for real.
-TINY = TableOne(
-    Setting("writers", "mlp", least=20, most=20, num_clients=4),
-    folds=2,
-    clients_per_round=(2,),
-    local_epochs=(1,),
-    client_rate=0.1,
-    rounds=1,
-    every=1,
-    personalization_epochs=1,
-    threshold=0.5,
-)
+
+
+def tiny(**fields: Any) -> CrossedTableOne:
+    """A Table 1 that is small enough to be computed for real."""
+    usual: dict[str, Any] = {
+        "setting": Setting("writers", "mlp", least=20, most=20, num_clients=4),
+        "folds": 2,
+        "clients_per_round": (2,),
+        "local_epochs": (1,),
+        "client_rate": 0.1,
+        "rounds": 1,
+        "every": 1,
+        "personalization_epochs": 1,
+        "threshold": 0.5,
+    }
+    table = TableOne(**usual | fields)
+    return CrossedTableOne(table, work=max(table.local_epochs) * table.every)
+
+
+TINY = tiny()
 
 
 def rows(values: Any) -> Accuracies:

@@ -23,7 +23,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 from small_notebooks import VERDICT, write_notebook
-from small_results import TINY
+from small_results import TINY, tiny
 
 from fl_meta import reproduction
 from fl_meta.command_line import notebooks as notebook_commands
@@ -31,11 +31,12 @@ from fl_meta.command_line.executors import executor
 from fl_meta.data.catalogue import CATALOGUE, DataSet, Download, Form
 from fl_meta.data.synthetic.linear_mixture import load_synthetic
 from fl_meta.evidence import results
+from fl_meta.evidence.result_types import CrossedTableOneResult
 from fl_meta.experiments import published_scores as benchmark
 from fl_meta.experiments.crossed_settings import DESIGNS, Design
 from fl_meta.experiments.recorded import RECORDED_EXPERIMENTS
 from fl_meta.experiments.settings import PROFILES
-from fl_meta.experiments.table_one_settings import TableOne
+from fl_meta.experiments.table_one_settings import CrossedTableOne
 from fl_meta.reproduction import runner
 from fl_meta.reproduction.runner import Failure, NotebookRun, Plan
 
@@ -317,9 +318,9 @@ def pools(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.fixture
-def two(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, TableOne]:
+def two(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, CrossedTableOne]:
     """Two small experiments are all that is recorded; the working directory is an empty one."""
-    configs = {"table_one-one": TINY, "table_one-two": replace(TINY, local_epochs=(2,))}
+    configs = {"table_one-one": TINY, "table_one-two": tiny(local_epochs=(2,))}
     monkeypatch.setattr("fl_meta.command_line.results.RECORDED_EXPERIMENTS", configs)
     monkeypatch.chdir(tmp_path)
     return configs
@@ -328,12 +329,12 @@ def two(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, TableOne]:
 def test_record_computes_what_is_missing_and_says_where(
     tmp_path: Path,
     pools: list[int],
-    two: dict[str, TableOne],
+    two: dict[str, CrossedTableOne],
     monkeypatch: pytest.MonkeyPatch,
     fl_meta: Command,
 ) -> None:
-    status, printed, progress = fl_meta("record", "table_one-two", "--workers", 3)
-    assert (status, printed) == (0, "[1/1] table_one-two: seeds 0 to 1 in data/results\n")
+    status, printed, progress = fl_meta("record", "table_one-two", "--replicates", 1, "--workers", 3)
+    assert (status, printed) == (0, "[1/1] table_one-two: 1 replicate of 2 folds\n")
     assert "seed" in progress and pools == [3]
     names = {results.file_name(two["table_one-two"], seed) for seed in (0, 1)}
     assert {path.name for path in (tmp_path / "data/results").iterdir()} == names
@@ -341,20 +342,21 @@ def test_record_computes_what_is_missing_and_says_where(
     computed = []
     compute = results.compute
     monkeypatch.setattr(results, "compute", lambda *what: computed.append(what) or compute(*what))
-    status, printed, _ = fl_meta("record")
+    status, printed, _ = fl_meta("record", "--replicates", 1)
     assert status == 0 and computed == [(TINY, 0), (TINY, 1)]
     lines = [line.split(":")[0] for line in printed.splitlines()]
     assert lines == ["[1/2] table_one-one", "[2/2] table_one-two"]
-    assert fl_meta("record", "--results", "elsewhere", "table_one-one")[0] == 0
-    assert len(results.recorded(TINY, tmp_path / "elsewhere")) == 2
+    status, printed, _ = fl_meta("record", "--results", "elsewhere", "table_one-one")
+    assert (status, printed) == (0, "[1/1] table_one-one: 4 replicates of 2 folds\n")
+    assert len(list((tmp_path / "elsewhere").glob("*.json"))) == 8
 
 
 @pytest.mark.usefixtures("pools")
 def test_record_keeps_what_is_done_before_an_error(
-    tmp_path: Path, two: dict[str, TableOne], refused: Callable[..., str]
+    tmp_path: Path, two: dict[str, CrossedTableOne], refused: Callable[..., str]
 ) -> None:
     (tmp_path / results.file_name(two["table_one-two"], 1)).write_text("{")
-    assert "is not a result file" in refused("record", "--results", tmp_path)
+    assert "is not a result file" in refused("record", "--replicates", 1, "--results", tmp_path)
     assert len(results.recorded(TINY, tmp_path)) == 2
 
 
@@ -380,6 +382,8 @@ def test_recorded_experiments_have_the_names_of_their_files() -> None:
     for name, config in RECORDED_EXPERIMENTS.items():
         if isinstance(config, Design):
             assert DESIGNS[name.removeprefix("crossed-")] is config
+        elif isinstance(config, CrossedTableOne):
+            assert results.file_name(config, 0).startswith(f"crossed_{name}-")
         else:
             assert results.file_name(config, 0).startswith(f"{name}-")
 
@@ -387,7 +391,7 @@ def test_recorded_experiments_have_the_names_of_their_files() -> None:
 @pytest.mark.slow
 def test_ctrl_c_stops_the_processes_and_keeps_what_is_done(tmp_path: Path) -> None:
     # The first seed is there; the second would take days.
-    config = replace(TINY, rounds=10**7, every=10**7)
+    config = tiny(rounds=10**7, every=10**7)
     done = tmp_path / results.file_name(config, 0)
     results.write_result(replace(results.compute(TINY, 0), config=config), done)
     before = done.read_bytes()
@@ -395,12 +399,12 @@ def test_ctrl_c_stops_the_processes_and_keeps_what_is_done(tmp_path: Path) -> No
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from fl_meta.command_line import main as cli, results\n"
         "from fl_meta.experiments.settings import Setting\n"
-        "from fl_meta.experiments.table_one_settings import TableOne\n"
+        "from fl_meta.experiments.table_one_settings import CrossedTableOne, TableOne\n"
         f"if __name__ == '__main__':\n"
         f"    results.RECORDED_EXPERIMENTS = {{'one': {config!r}}}; sys.exit(cli.main())"
     )
     (tmp_path / "program.py").write_text(program)
-    command = [sys.executable, "program.py", "record", "--results", str(tmp_path)]
+    command = [sys.executable, "program.py", "record", "--replicates", "1", "--results", str(tmp_path)]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stderr is not None
     shown = b""
@@ -415,12 +419,13 @@ def test_ctrl_c_stops_the_processes_and_keeps_what_is_done(tmp_path: Path) -> No
     assert done.read_bytes() == before and len(list(tmp_path.glob("*.json"))) == 1
 
 
-def changed_by(difference: float, result: results.TableOneResult) -> results.TableOneResult:
+def changed_by(difference: float, result: CrossedTableOneResult) -> CrossedTableOneResult:
     """The result with other personalized accuracies of every held-out client."""
     (cell,) = result.cells
-    initial, personalized = cell.accuracy
+    initial, personalized = cell.equal_work.accuracy
     personalized = tuple(accuracy + difference for accuracy in personalized)
-    return replace(result, cells=(replace(cell, accuracy=(initial, personalized)),))
+    reading = replace(cell.equal_work, accuracy=(initial, personalized))
+    return replace(result, cells=(replace(cell, equal_work=reading),))
 
 
 @pytest.mark.parametrize(
@@ -448,7 +453,7 @@ def test_rerun_says_whether_a_result_agrees(
     assert path.read_bytes() == before
 
 
-ELSEWHERE = asdict(replace(TINY, setting=replace(TINY.setting, dataset="unipen62")))
+ELSEWHERE = asdict(tiny(setting=replace(TINY.setting, dataset="unipen62")))
 
 
 @pytest.mark.parametrize(

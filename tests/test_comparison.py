@@ -35,7 +35,7 @@ from fl_meta.experiments.comparison_settings import (
 from fl_meta.experiments.diagnosis import diagnose
 from fl_meta.experiments.outcomes import ComparisonOutcome
 from fl_meta.experiments.settings import Setting
-from fl_meta.experiments.table_one import crossed_table_one, table_one
+from fl_meta.experiments.table_one import crossed_table_one
 from fl_meta.experiments.table_one_settings import TABLE_ONE_DESIGNS, CrossedTableOne, TableOne
 from fl_meta.experiments.trajectories import Snapshot, accuracies, path
 from fl_meta.models.images import logistic, mlp
@@ -252,27 +252,6 @@ def test_accuracies_are_in_the_order_of_the_clients() -> None:
 
 
 # Table 1 --------------------------------------------------------------------------------------------------
-
-
-def test_table_one_is_training_and_personalization(toy: FederatedDataset) -> None:
-    config = TableOne(SETTING, 4, (2, 3), (1, 2), 0.1, 3, 1, 2, threshold=0.5)
-    result = table_one(config, 5)
-    # Seed 5 of 4 folds holds out fold 1.
-    training, held_out = toy.fold(1, 4)
-    assert result.clients == held_out.client_ids
-    pairs = [(cell.clients_per_round, cell.local_epochs) for cell in result.cells]
-    assert pairs == [(2, 1), (2, 2), (3, 1), (3, 2)]
-    for cell in result.cells:
-        algorithm = fedavg(cell.local_epochs, client=SGD(0.1), batch_size=20)
-        stage = Stage(algorithm, 3, cell.clients_per_round)
-        run = train(tiny(toy), training, [stage], seed=5, progress=False)
-        table = personalize(tiny(toy), run.params, held_out, epochs=2, client=SGD(0.1), seed=5)
-        expected = table.accuracies()[[0, 2]].to_numpy().T
-        assert cell.accuracy == pytest.approx(expected, abs=1e-5)
-        assert [point[0] for point in cell.curve] == [0, 1, 2, 3]
-        assert cell.curve[-1][1:] == pytest.approx(expected.mean(1), abs=1e-5)
-        untrained = personalize(tiny(toy), tiny(toy).init(5), held_out, epochs=2, client=SGD(0.1), seed=5)
-        assert cell.curve[0][1:] == pytest.approx(untrained.accuracies()[[0, 2]].mean(), abs=1e-5)
 
 
 def test_the_crossed_table_is_read_at_equal_rounds_and_at_equal_work(toy: FederatedDataset) -> None:

@@ -1,4 +1,4 @@
-"""Verdicts on Table 1 and claims 2 and 3, from results made by hand whose effects are known."""
+"""Verdicts on claims 2 and 3, from results made by hand whose effects are known."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ from fl_meta.evidence.comparison_verdicts import (
     not_run,
     verdict_of,
 )
-from fl_meta.evidence.result_types import ComparisonResult, TableOneResult
+from fl_meta.evidence.result_types import ComparisonResult
 from fl_meta.evidence.statistics import sign_flip_p
-from fl_meta.evidence.table_one_verdicts import SEVERAL, TABLE_ONE_CLAIMS, decide_table_one, table_one_cells
 from fl_meta.evidence.verdicts import Verdict
 from fl_meta.experiments.comparison_settings import (
     CONTINUED,
@@ -38,8 +37,7 @@ from fl_meta.experiments.comparison_settings import (
     REPTILE,
     SMALL_E,
 )
-from fl_meta.experiments.outcomes import TableOneCell, TrainedModel
-from fl_meta.experiments.table_one_settings import LAPTOP_TABLE_ONE
+from fl_meta.experiments.outcomes import TrainedModel
 
 Accuracy = dict[str, tuple[float, float]]
 
@@ -98,12 +96,6 @@ def with_accuracies(result: ComparisonResult, accuracy: Callable[[TrainedModel],
     """The same result with other accuracies of its models."""
     models = tuple(replace(model, accuracy=rows(accuracy(model))) for model in result.models)
     return replace(result, models=models)
-
-
-def with_cells(result: TableOneResult, accuracy: Callable[[int, TableOneCell], Any]) -> TableOneResult:
-    """The same result with other accuracies of its cells, which have places from 0 on."""
-    cells = [replace(cell, accuracy=rows(accuracy(i, cell))) for i, cell in enumerate(result.cells)]
-    return replace(result, cells=tuple(cells))
 
 
 def comparisons(accuracy: Accuracy, **options: Any) -> list[ComparisonResult]:
@@ -245,10 +237,10 @@ def test_differences_are_of_the_same_client() -> None:
 
 
 def test_measures_by_hand() -> None:
-    cell = TableOneCell(5, 2, (), ((0.1, 0.5), (0.9, 0.9), (0.3, 0.4)))
-    assert cell.accuracy_of("initial").tolist() == [0.1, 0.5]
-    assert cell.accuracy_of("personalized").tolist() == [0.3, 0.4]
-    assert cell.accuracy_of("gain") == pytest.approx([0.2, -0.1])
+    model = trained_model("a model", ((0.1, 0.5), (0.9, 0.9), (0.3, 0.4)))
+    assert model.accuracy_of("initial").tolist() == [0.1, 0.5]
+    assert model.accuracy_of("personalized").tolist() == [0.3, 0.4]
+    assert model.accuracy_of("gain") == pytest.approx([0.2, -0.1])
 
 
 @pytest.mark.parametrize("name", [REPTILE, ADAM, f"FedAvg, matched to {SGD}"])
@@ -260,7 +252,6 @@ def test_a_model_that_is_missing_is_named(name: str) -> None:
 
 def test_claims_have_names_and_statements_of_their_own() -> None:
     assert len({contrast.claim for contrast in CONTRASTS}) == len(CONTRASTS) == 8
-    assert not {contrast.claim for contrast in CONTRASTS} & set(TABLE_ONE_CLAIMS)
     assert len({contrast.statement for contrast in CONTRASTS}) == len(CONTRASTS)
 
 
@@ -319,141 +310,9 @@ def test_the_rule_is_fair(one: float, other: float, p: float, seeds: list[float]
 
 def test_what_was_not_run_says_so() -> None:
     assert set(words(not_run("2a", "toy", "smoke"))) == {c.claim for c in CONTRASTS if "2a" in c.claim}
-    assert set(words(not_run("T1", "toy", "smoke"))) == set(TABLE_ONE_CLAIMS)
     everything = not_run("", "toy", "smoke")
-    assert set(words(everything)) == {c.claim for c in CONTRASTS} | set(TABLE_ONE_CLAIMS)
+    assert set(words(everything)) == {c.claim for c in CONTRASTS}
     for one in everything:
         assert (one.verdict, one.dataset, one.profile) == ("not run", "toy", "smoke")
         assert math.isnan(one.effect) and all(map(math.isnan, one.interval)) and one.statement
     assert not_run("9", "toy", "smoke") == []
-
-
-# Table 1 --------------------------------------------------------------------------------------------------
-
-EPOCHS, HALVES = (2, 5, 10, 20), (5, 20)
-
-
-def table_one(
-    seed: int,
-    initial: Sequence[float] = (0.50, 0.60, 0.70, 0.60),
-    personalized: Sequence[float] = (0.70, 0.75, 0.80, 0.85),
-    swing: tuple[float, float] = (0.04, 0.01),
-    noise: float = 0.01,
-) -> TableOneResult:
-    """One seed: accuracies by E, the same in both halves; the `swing` of a seed is up in 0, down in 2."""
-    found = []
-    for half in HALVES:
-        for place, epochs in enumerate(EPOCHS):
-            own = np.random.default_rng([seed, half, epochs]).normal(0, noise, (2, CLIENTS))
-            own -= own.mean(1, keepdims=True)
-            levels = np.array([initial[place], personalized[place]]) + (1 - seed) * np.array(swing)
-            accuracy = levels[:, None] + np.linspace(-0.1, 0.1, CLIENTS) + own
-            curve = ((0, 0.1, 0.3), (5, 0.4, 0.5), (10, *levels.tolist()))
-            found.append(TableOneCell(half, epochs, curve, rows(accuracy)))
-    config = replace(LAPTOP_TABLE_ONE["writers"], threshold=0.5)
-    return TableOneResult(**header_of("table_one", config, seed, client_ids(seed)), cells=tuple(found))
-
-
-def decided(**options: Any) -> dict[str, Verdict]:
-    verdicts = decide_table_one([table_one(seed, **options) for seed in range(SEEDS)], "laptop")
-    assert [one.claim for one in verdicts] == list(TABLE_ONE_CLAIMS)
-    assert {(one.dataset, one.profile) for one in verdicts} == {("toy (synthetic)", "laptop")}
-    return {one.claim: one for one in verdicts}
-
-
-RISING, PEAK = (0.70, 0.75, 0.80, 0.85), (0.70, 0.75, 0.85, 0.80)
-
-
-@pytest.mark.parametrize(
-    ("claim", "options", "verdict"),
-    [
-        # A single cell is enough to refute it.
-        ("T1-gain", {"personalized": (0.70, 0.75, 0.65, 0.85)}, "not reproduced"),
-        # One point with a standard error of about three; 0 or below is no direction.
-        ("T1-gain", {"personalized": (0.70, 0.75, 0.71, 0.85), "noise": 0.15}, "direction only"),
-        ("T1-gain", {"personalized": (0.70, 0.75, 0.69, 0.85), "noise": 0.15}, "undecided"),
-        ("T1-spread", {"swing": (SEVERAL * 1.01 * 0.02, 0.02)}, "reproduced"),
-        ("T1-spread", {"swing": (SEVERAL * 0.99 * 0.02, 0.02)}, "direction only"),
-        ("T1-spread", {"swing": (0.02, 0.02 - 1e-9)}, "direction only"),
-        ("T1-spread", {"swing": (0.019, 0.02)}, "not reproduced"),
-        ("T1-best-E", {"personalized": RISING}, "reproduced"),
-        ("T1-best-E", {"personalized": PEAK}, "not reproduced"),
-        ("T1-largest-E", {"initial": (0.50, 0.60, 0.70, 0.60)}, "reproduced"),
-        ("T1-largest-E", {"initial": (0.50, 0.60, 0.70, 0.80)}, "not reproduced"),
-        ("T1-largest-E", {"initial": (0.50, 0.60, 0.70, 0.70)}, "undecided"),
-        # Half a point, with a standard error of 0.8 over clients, but in every seed.
-        ("T1-largest-E", {"initial": (0.50, 0.60, 0.70, 0.695), "noise": 0.06}, "direction only"),
-    ],
-)
-def test_table_one_by_hand(claim: str, options: dict[str, Any], verdict: str) -> None:
-    found = decided(**options)[claim]
-    assert found.verdict == verdict
-    if claim == "T1-spread":
-        assert found.effect == pytest.approx(options["swing"][0] / options["swing"][1])
-    if "noise" in options:
-        assert found.interval[0] < 0 < found.interval[1]
-    if claim == "T1-gain":
-        lowest = min(p - i for p, i in zip(options["personalized"], (0.5, 0.6, 0.7, 0.6), strict=True))
-        assert found.effect == pytest.approx(100 * lowest)
-
-
-def test_one_half_of_the_table_is_enough_for_another_best_number_of_epochs() -> None:
-    halves = [(table_one(seed, personalized=PEAK).cells[:4], table_one(seed)) for seed in range(SEEDS)]
-    results = [replace(whole, cells=half + whole.cells[4:]) for half, whole in halves]
-    assert words(decide_table_one(results, "laptop"))["T1-best-E"] == "reproduced"
-
-
-def test_a_fall_is_counted_by_seed() -> None:
-    # Two of three seeds rise a little and one falls a lot.
-    results = [table_one(seed, initial=(0.5, 0.6, 0.7, 0.4 if seed == 0 else 0.71)) for seed in range(SEEDS)]
-    found = {one.claim: one for one in decide_table_one(results, "laptop")}["T1-largest-E"]
-    assert found.interval[0] > 0 and found.verdict == "undecided"
-
-
-def test_table_one_as_the_paper_has_it() -> None:
-    found = decided()
-    assert words(list(found.values())) == dict.fromkeys(TABLE_ONE_CLAIMS, "reproduced")
-    # The smallest gain is that of E = 10; initial accuracy swings four times as much; it falls by 10 points.
-    assert found["T1-gain"].effect == pytest.approx(10)
-    assert found["T1-spread"].effect == pytest.approx(4)
-    assert found["T1-best-E"].effect == 100
-    assert found["T1-largest-E"].effect == pytest.approx(10)
-    assert "E = 10 − E = 20" in found["T1-largest-E"].unit
-
-
-def test_spreads_that_differ_from_cell_to_cell_decide_nothing() -> None:
-    # The initial accuracy swings half as much in five of eight cells, and three times as much in the others.
-    def swings(seed: int, place: int) -> Any:
-        more = 0.5 if place < 5 else 3.0
-        return [[0.5 + (1 - seed) * size] * CLIENTS for size in (0.02 * more, 0.02)]
-
-    results = [with_cells(table_one(seed), lambda i, _, seed=seed: swings(seed, i)) for seed in range(SEEDS)]
-    found = {one.claim: one for one in decide_table_one(results, "laptop")}["T1-spread"]
-    assert found.effect == pytest.approx(0.5) and found.interval == pytest.approx((0.5, 3.0))
-    assert found.verdict == "undecided"
-
-
-@pytest.mark.parametrize(("ahead", "verdict"), [(0.02, "direction only"), (-0.02, "undecided")])
-def test_a_best_number_of_epochs_that_hangs_on_a_few_clients(ahead: float, verdict: str) -> None:
-    # Personalized, E = 20 is about half a standard error ahead of E = 10, or behind it.
-    def wild(seed: int, cell: TableOneCell) -> Any:
-        initial, personalized = np.array(cell.accuracy)
-        if cell.local_epochs == 20:
-            return initial, 0.80 + (1 - seed) * 0.01 + ahead + np.linspace(-0.7, 0.7, CLIENTS)
-        return initial, personalized - personalized.mean() + (0.80 if cell.local_epochs == 10 else 0.3)
-
-    results = [with_cells(table_one(seed), lambda _, cell, s=seed: wild(s, cell)) for seed in range(SEEDS)]
-    found = {one.claim: one for one in decide_table_one(results, "laptop")}["T1-best-E"]
-    assert found.verdict == verdict
-    assert 50 < found.effect < 97.5 if ahead > 0 else 2.5 < found.effect < 50
-
-
-def test_cells_in_long_form() -> None:
-    table = table_one_cells([table_one(seed) for seed in range(SEEDS)])
-    assert len(table) == SEEDS * len(EPOCHS) * len(HALVES)
-    row = table[(table.seed == 1) & (table.clients_per_round == 20) & (table.local_epochs == 10)].iloc[0]
-    assert (row.initial, row.personalized) == pytest.approx((0.70, 0.80))
-    # To 0.5: initially at round 10, personalized at round 5, where it is just that.
-    assert (row.rounds_initial, row.rounds_personalized) == (10, 5)
-    slow = table_one_cells([table_one(1, initial=(0.1, 0.2, 0.3, 0.4))])
-    assert slow.rounds_initial.isna().all() and (slow.rounds_personalized == 5).all()

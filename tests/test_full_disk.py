@@ -7,7 +7,6 @@ import resource
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -16,7 +15,7 @@ import nbformat
 import papermill
 import pytest
 from small_notebooks import VERDICT, write_notebook
-from small_results import TINY
+from small_results import TINY, tiny
 from tiny_tasks import assert_same_runs, quietly
 
 from fl_meta.algorithms.stages import Stage
@@ -76,15 +75,15 @@ def test_record_says_which_result_and_keeps_the_others(
         with ThreadPoolExecutor(1) as pool:
             yield pool
 
-    folder, missing = tmp_path / "results", replace(TINY, local_epochs=(2,))
+    folder, missing = tmp_path / "results", tiny(local_epochs=(2,))
     monkeypatch.setenv("FL_META_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(results, "processes", threads)
     recorded = {"one": TINY, "two": missing}
     monkeypatch.setattr("fl_meta.command_line.results.RECORDED_EXPERIMENTS", recorded)
     done = results.load_or_run(TINY, (0, 1), folder, progress=False)
     with files_of_at_most(100):
-        status, printed, errors = fl_meta("record", "--results", folder)
-    assert (status, printed) == (2, f"[1/2] one: seeds 0 to 1 in {folder}\n")
+        status, printed, errors = fl_meta("record", "--replicates", 1, "--results", folder)
+    assert (status, printed) == (2, "[1/2] one: 1 replicate of 2 folds\n")
     last = errors.splitlines()[-1]
     assert last.endswith(FULL)
     assert any(f"cannot write {results.file_name(missing, seed)} into {folder}" in last for seed in (0, 1))

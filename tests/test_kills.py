@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from killed_programs import FL_META, Program, has_ended, listen_to_signals, record_program, wait_until
 from small_notebooks import write_notebook
-from small_results import TINY
+from small_results import tiny
 
 from fl_meta.evidence import results
 from fl_meta.evidence.results import compute, file_name, read_result
@@ -27,7 +27,7 @@ from fl_meta.support.run_folder import environment_of, run_folder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
 
-CONFIG = replace(TINY, folds=4)
+CONFIG = tiny(folds=4)
 SEEDS = range(4)
 # A child, one in another session, and one that ignores what asks it to end; and files.
 CHILDREN = """
@@ -385,7 +385,7 @@ def test_recording_is_killed_at_random_until_it_is_done(
         assert before.items() <= now.items() <= expected.items()
         before = now
     program = Program(record_program(tmp_path), tmp_path)
-    assert "seeds 0 to 3" in program.printed()
+    assert "1 replicate of 4 folds" in program.printed()
     assert finished(folder) == expected and len(list(folder.iterdir())) == len(SEEDS)
     record_property("kills", kills)
 

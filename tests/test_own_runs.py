@@ -21,6 +21,7 @@ from fl_meta.evidence.results import recorded_folder
 from fl_meta.experiments.clients import train_validation_held_out
 from fl_meta.experiments.crossed_settings import DESIGNS, REPTILE, Crossed, Design
 from fl_meta.experiments.outcomes import CrossedOutcome
+from fl_meta.experiments.table_one_settings import CrossedTableOne
 from fl_meta.reproduction import pipeline, report
 from fl_meta.reproduction.findings import findings
 from fl_meta.reproduction.own_runs import asked_runs
@@ -206,14 +207,16 @@ def test_the_profile_full_computes_the_evidence_first_and_keeps_it(
 def test_recording_everything_leaves_out_what_has_no_data(
     recorded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done: list[Design] = []
+    done: list[Design | CrossedTableOne] = []
 
-    def data_of(design: Design) -> None:
+    def data_of(design: Design | CrossedTableOne) -> None:
         if design.setting.dataset == "unipen62":
             raise FileNotFoundError
 
     monkeypatch.setattr(crossed_recording, "data_of", data_of)
-    monkeypatch.setattr(crossed_recording, "record_design", lambda design, *_, **__: done.append(design))
+    for record in ("record_design", "record_table_one"):
+        monkeypatch.setattr(crossed_recording, record, lambda design, *_, **__: done.append(design))
     missing = crossed_recording.record_all(recorded)
-    assert missing == ["unipen62-stable", "unipen62-unstable"]
-    assert len(done) == len(crossed_recording.DESIGNS) - 2
+    assert missing == ["unipen62-stable", "unipen62-unstable", "table_one-unipen62"]
+    everything = {**crossed_recording.DESIGNS, **crossed_recording.TABLE_ONE_DESIGNS}
+    assert len(done) == len(everything) - 3

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from small_results import header_of, trained_model
 
 from fl_meta.evidence.comparison_verdicts import decide_comparison
-from fl_meta.evidence.result_types import ComparisonResult, TableOneResult
+from fl_meta.evidence.result_types import ComparisonResult
 from fl_meta.experiments.comparison_settings import (
     CONTINUED,
     CONTINUED_GRADIENTS,
@@ -17,8 +17,7 @@ from fl_meta.experiments.comparison_settings import (
     REPTILE,
     SMALL_E,
 )
-from fl_meta.experiments.outcomes import CoursePoint, TableOneCell
-from fl_meta.experiments.table_one_settings import LAPTOP_TABLE_ONE
+from fl_meta.experiments.outcomes import CoursePoint
 from fl_meta.plots import results as result_plots
 
 # Two seeds with two held-out clients each: accuracies after 0, 1 and 2 epochs.
@@ -53,19 +52,6 @@ def comparison(seed: int) -> ComparisonResult:
     # The second seed trained for a point less, and its last round is another.
     courses = {"FedAvg": course[seed:], "centralized SGD": course}
     return ComparisonResult(**header, models=tuple(models), courses=courses, search={})
-
-
-def table(seed: int, halves: tuple[int, ...] = (5, 20), label: str = "toy (synthetic)") -> TableOneResult:
-    """A result of Table 1: E makes the initial accuracy fall and the personalized one rise."""
-    personalized = (0.6 + 0.1 * seed, 0.8)
-    initial = {epochs: (0.5 - 0.01 * epochs, 0.7 - 0.01 * epochs) for epochs in (2, 5)}
-    cells = [
-        TableOneCell(clients, epochs, ((0, 0.0, 0.0),), (initial[epochs], personalized))
-        for clients in halves
-        for epochs in initial
-    ]
-    header = header_of("table_one", LAPTOP_TABLE_ONE["writers"], seed, ["ann", "bob"], label)
-    return TableOneResult(**header, cells=tuple(cells))
 
 
 RESULTS = [comparison(0), comparison(1)]
@@ -131,37 +117,6 @@ def test_gains_are_counted_for_every_client_of_every_seed() -> None:
         assert axes.get_legend().get_title().get_text() == "25% of clients hurt"
 
 
-def test_table_one_stands_above_the_papers() -> None:
-    figure = result_plots.table_plot([table(0), table(1)])
-    assert "toy (synthetic)" in figure.get_suptitle()
-    five, twenty, paper_five, paper_twenty = figure.axes
-    assert (five.get_title(), twenty.get_title()) == ("5 clients a round", "20 clients a round")
-    assert "EMNIST-62, 5 clients" in paper_five.get_title()
-    assert texts(five) == ["initial", "personalized"]
-    initial, initial_seeds, personalized, personalized_seeds = five.lines
-    np.testing.assert_allclose(initial.get_xydata(), [(2, 58), (5, 55)])
-    np.testing.assert_allclose(personalized.get_xydata(), [(2, 72.5), (5, 72.5)])
-    assert sorted(np.asarray(initial_seeds.get_ydata())) == pytest.approx([55, 55, 58, 58])
-    assert sorted(np.asarray(personalized_seeds.get_ydata())) == pytest.approx([70, 70, 75, 75])
-    assert [text.get_text() for text in twenty.get_xticklabels()] == ["2", "5"]
-    np.testing.assert_allclose(
-        paper_twenty.lines[0].get_xydata(), [(2, 84.03), (5, 84.71), (10, 84.8), (20, 83.91)]
-    )
-    assert [text.get_text() for text in paper_five.get_xticklabels()] == ["2", "5", "10", "20"]
-    one_half = result_plots.table_plot([table(0, halves=(3,))])
-    assert [axes.axison for axes in one_half.axes] == [True, False, True, True]
-
-
-def test_the_papers_table_is_the_papers() -> None:
-    paper = result_plots.PAPER_TABLE_ONE
-    gain = paper.personalized - paper.initial
-    assert (round(gain.min(), 4), round(gain.max(), 4)) == (0.0552, 0.1352)
-    # What the paper prints in bold.
-    for column, best in (("initial", (5, 10)), ("personalized", (10, 5))):
-        values = paper[column].unstack()
-        assert tuple(values.idxmax(axis=1)) == best
-
-
 def test_effects_are_drawn_with_interval_and_seeds() -> None:
     row = {"effect": 0.02, "low": 0.01, "high": 0.04, "seeds": [0.01, 0.03], "p_holm": 0.01}
     other = {"effect": -0.01, "low": -0.03, "high": 0.01, "seeds": [-0.01, -0.01], "p_holm": 0.4}
@@ -192,18 +147,16 @@ def test_a_title_can_call_the_data_otherwise() -> None:
     label = "toy, seed 1 alone"
     for plot in (result_plots.arrow_plot, result_plots.adaptation_plot):
         assert label in plot(RESULTS, ["FedAvg"], label=label).axes[0].get_title()
-    for figure in (
-        result_plots.gain_plot(RESULTS, ["FedAvg"], label=label),
-        result_plots.table_plot([table(0)], label=label),
-    ):
-        assert label in figure.get_suptitle() and "synthetic" not in figure.get_suptitle()
+    title = result_plots.gain_plot(RESULTS, ["FedAvg"], label=label).get_suptitle()
+    assert label in title and "synthetic" not in title
 
 
 def test_what_cannot_be_drawn_is_refused() -> None:
     with pytest.raises(ValueError, match="one data set, not of 0"):
-        result_plots.table_plot([])
+        result_plots.gain_plot([], ["FedAvg"])
+    other = replace(RESULTS[0], data=replace(RESULTS[0].data, label="real"))
     with pytest.raises(ValueError, match="'real', 'toy"):
-        result_plots.table_plot([table(0), table(1, label="real")])
+        result_plots.gain_plot([RESULTS[0], other], ["FedAvg"])
     with pytest.raises(KeyError, match="no model 'MAML'; there are FedAvg"):
         result_plots.gain_plot(RESULTS, ["MAML"])
     with pytest.raises(ValueError, match="no effects"):

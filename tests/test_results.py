@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from killed_programs import fail_as
-from small_results import RESULTS, TINY, rows, trained_model
+from small_results import RESULTS, TINY, rows, tiny, trained_model
 
 from fl_meta.command_line.errors import explained
 from fl_meta.data.federated import FederatedDataset
@@ -32,23 +32,21 @@ from fl_meta.evidence.recorded_table import recorded_table
 from fl_meta.evidence.result_files import ResultError, file_name, read_result, write_result
 from fl_meta.evidence.result_types import (
     ComparisonResult,
+    CrossedTableOneResult,
     DataFingerprint,
     Experiment,
     Result,
-    TableOneResult,
 )
 from fl_meta.evidence.results import compute, load_or_run, recorded
 from fl_meta.experiments.comparison_settings import COMPARISON, RECORDED_COMPARISON
 from fl_meta.experiments.heterogeneity_settings import RECORDED_HETEROGENEITY
-from fl_meta.experiments.outcomes import TableOneCell, TableOneOutcome
+from fl_meta.experiments.outcomes import CrossedTableOneCell, CrossedTableOneOutcome, TableOneReading
 from fl_meta.experiments.settings import Setting
-from fl_meta.experiments.table_one_settings import RECORDED_TABLE_ONE, TABLE_ONE, TABLE_ONE_DESIGNS, TableOne
+from fl_meta.experiments.table_one_settings import TABLE_ONE_DESIGNS, CrossedTableOne
 
 SMALL_COMPARISON = COMPARISON["smoke"]["writers"]
 ALL = [
-    *[config for table in TABLE_ONE.values() for config in table.values()],
     *[config for table in COMPARISON.values() for config in table.values()],
-    *RECORDED_TABLE_ONE.values(),
     *TABLE_ONE_DESIGNS.values(),
     *RECORDED_COMPARISON.values(),
     RECORDED_HETEROGENEITY,
@@ -62,18 +60,19 @@ class FakeRun:
         self.seeds: list[int] = []
         self.before: Callable[[int], object] = lambda seed: None
 
-    def __call__(self, config: Experiment, seed: int) -> TableOneOutcome:
+    def __call__(self, config: Experiment, seed: int) -> CrossedTableOneOutcome:
         self.seeds.append(seed)
         self.before(seed)
-        cell = TableOneCell(2, 1, ((0, 0.1, 0.2),), ((0.5, 0.25), (0.75, 1.0)))
-        return TableOneOutcome(("a", "b"), (cell,))
+        reading = TableOneReading(1, 2, ((0.5, 0.25), (0.75, 1.0)))
+        cell = CrossedTableOneCell(2, 1, ((1, 0.1, 0.2),), reading, reading)
+        return CrossedTableOneOutcome(("a", "b"), (cell,))
 
 
 @pytest.fixture
 def fake_run(monkeypatch: pytest.MonkeyPatch, tiny_images: FederatedDataset) -> FakeRun:
     run = FakeRun()
-    kind = replace(results.EXPERIMENTS["table_one"], run=run, data=lambda config: tiny_images)
-    monkeypatch.setitem(results.EXPERIMENTS, "table_one", kind)
+    kind = replace(results.EXPERIMENTS["crossed_table_one"], run=run, data=lambda config: tiny_images)
+    monkeypatch.setitem(results.EXPERIMENTS, "crossed_table_one", kind)
     return run
 
 
@@ -93,13 +92,13 @@ def files_in(folder: Path) -> set[str]:
 
 def test_a_result_says_what_it_is_of(fake_run: FakeRun, tiny_images: FederatedDataset) -> None:
     result = compute(TINY, 3)
-    assert isinstance(result, TableOneResult)
-    assert (result.kind, result.seed, result.config, result.format) == ("table_one", 3, TINY, 1)
+    assert isinstance(result, CrossedTableOneResult)
+    assert (result.kind, result.seed, result.config, result.format) == ("crossed_table_one", 3, TINY, 1)
     label = "tiny images (synthetic)"
     assert result.data == DataFingerprint("tiny images", label, tiny_images.fingerprint)
     assert result.cells == fake_run(TINY, 3).cells and result.seconds >= 0
     assert result.label == label
-    other = replace(TINY, setting=replace(TINY.setting, model="small_cnn"))
+    other = tiny(setting=replace(TINY.setting, model="small_cnn"))
     assert replace(result, config=other).label == f"{label}, small_cnn"
 
 
@@ -114,7 +113,7 @@ def test_what_lies_in_the_folder_is_not_computed_again(
     assert fake_run.seeds == [0, 2, 1], "only what is missing"
     assert [one.seed for one in again] == [2, 1, 0]
     assert (again[2], again[0]) == tuple(first)
-    load_or_run(replace(TINY, rounds=2), [0], folder, executor=executor, progress=False)
+    load_or_run(tiny(rounds=2), [0], folder, executor=executor, progress=False)
     assert fake_run.seeds == [0, 2, 1, 0], "another experiment has a file of its own"
 
 
@@ -227,7 +226,7 @@ def test_a_process_gives_the_same_result(tmp_path: Path, monkeypatch: pytest.Mon
     expected, other = (compute(TINY, seed) for seed in (1, 0))
     (found,) = load_or_run(TINY, [1], tmp_path / "results", progress=False)
     assert timeless(found) == timeless(expected)
-    assert isinstance(expected, TableOneResult) and isinstance(other, TableOneResult)
+    assert isinstance(expected, CrossedTableOneResult) and isinstance(other, CrossedTableOneResult)
     assert expected.clients != other.clients and expected.cells != other.cells
 
 
@@ -317,9 +316,9 @@ def test_a_dask_cluster_gives_the_same_results(tmp_path: Path, monkeypatch: pyte
 # Files ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("other", [(replace(TINY, threshold=0.6), 0), (TINY, 1)])
+@pytest.mark.parametrize("other", [(tiny(threshold=0.6), 0), (TINY, 1)])
 def test_a_file_of_something_else_is_refused_and_kept(
-    fake_run: FakeRun, executor: ThreadPoolExecutor, tmp_path: Path, other: tuple[TableOne, int]
+    fake_run: FakeRun, executor: ThreadPoolExecutor, tmp_path: Path, other: tuple[CrossedTableOne, int]
 ) -> None:
     path = tmp_path / file_name(TINY, 0)
     write_result(compute(*other), path)
@@ -331,9 +330,9 @@ def test_a_file_of_something_else_is_refused_and_kept(
 
 
 @pytest.fixture
-def good(fake_run: FakeRun) -> TableOneResult:
+def good(fake_run: FakeRun) -> CrossedTableOneResult:
     result = compute(TINY, 0)
-    assert isinstance(result, TableOneResult)
+    assert isinstance(result, CrossedTableOneResult)
     return result
 
 
@@ -345,34 +344,45 @@ def test_what_is_not_a_result_is_refused(content: bytes, tmp_path: Path) -> None
         read_result(path)
 
 
-CELL_JSON = {"clients_per_round": 2, "local_epochs": 1, "curve": [[0, 0.1, 0.2]], "accuracy": [[0.5], [0.7]]}
+READING_JSON = {"rounds": 1, "local_gradients": 2, "accuracy": [[0.5], [0.7]]}
+CELL_JSON: dict[str, Any] = {
+    "clients_per_round": 2,
+    "local_epochs": 1,
+    "curve": [[0, 0.1, 0.2]],
+    "equal_rounds": READING_JSON,
+    "equal_work": READING_JSON,
+}
 
 
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        ("config", None, "config must be an object with the fields setting, folds, .*, got None"),
+        ("config", None, "config must be an object with the fields table, work, got None"),
         ("config", [], "config must be an object"),
         ("config", {}, "config must be an object .*is missing"),
-        ("config.setting", {}, "config.setting must be .*dataset is missing"),
-        ("config.setting.most", "9", "config.setting.most must be an "),
-        ("config.setting.num_clients", 1.5, "setting.num_clients must be an integer or null, got 1.5"),
+        ("config.table.setting", {}, "config.table.setting must be .*dataset is missing"),
+        ("config.table.setting.most", "9", "config.table.setting.most must be an "),
+        ("config.table.setting.num_clients", 1.5, "setting.num_clients must be an integer or null, got 1.5"),
         ("config.rate", 1, "config must be .*rate is unknown"),
-        ("config.rounds", 1.0, "config.rounds must be an integer, got 1.0"),
-        ("config.threshold", True, "config.threshold must be a number, got True"),
-        ("config.local_epochs", 3, "config.local_epochs must be a list, got 3"),
+        ("config.table.rounds", 1.0, "config.table.rounds must be an integer, got 1.0"),
+        ("config.table.threshold", True, "config.table.threshold must be a number, got True"),
+        ("config.table.local_epochs", 3, "config.table.local_epochs must be a list, got 3"),
         ("kind", "comparison", "must be an object with the fields"),
-        ("kind", "table_two", "kind must be one of table_one, .*, got 'table_two'"),
-        ("kind", ["table_one"], "kind must be one of"),
+        ("kind", "table_two", "kind must be one of comparison, .*, got 'table_two'"),
+        ("kind", ["crossed_table_one"], "kind must be one of"),
         ("seed", None, "seed must be an integer, got None"),
         ("data.sha256", 3, "data.sha256 must be a string, got 3"),
         ("clients", ["a", 2], r"clients\[1\] must be a string, got 2"),
         ("cells", [CELL_JSON, CELL_JSON | {"curve": [[0, 0.1]]}], r"cells\[1\].curve\[0\] must be a list"),
-        ("cells", [CELL_JSON | {"accuracy": [[None]]}], r"\.accuracy\[0\]\[0\] must be a number, got None"),
+        (
+            "cells",
+            [CELL_JSON | {"equal_work": READING_JSON | {"accuracy": [[None]]}}],
+            r"\.accuracy\[0\]\[0\] must be a number, got None",
+        ),
     ],
 )
 def test_a_wrong_field_is_named_with_what_is_allowed(
-    good: TableOneResult, place: str, value: Any, message: str, tmp_path: Path
+    good: CrossedTableOneResult, place: str, value: Any, message: str, tmp_path: Path
 ) -> None:
     path, content = tmp_path / "one.json", asdict(good)
     *outer, name = place.split(".")
@@ -382,7 +392,7 @@ def test_a_wrong_field_is_named_with_what_is_allowed(
         read_result(path)
 
 
-def test_grids_of_different_sizes_are_refused(good: TableOneResult, tmp_path: Path) -> None:
+def test_grids_of_different_sizes_are_refused(good: CrossedTableOneResult, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"grids of different sizes: .*must have the same tuning budget"):
         replace(SMALL_COMPARISON, adam_rates=(1e-3, 1e-2))
     path = tmp_path / "one.json"
@@ -394,8 +404,8 @@ def test_grids_of_different_sizes_are_refused(good: TableOneResult, tmp_path: Pa
         read_result(path)
 
 
-@pytest.mark.parametrize("field", [field.name for field in fields(TableOneResult)])
-def test_a_result_without_a_field_is_refused(good: TableOneResult, field: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("field", [field.name for field in fields(CrossedTableOneResult)])
+def test_a_result_without_a_field_is_refused(good: CrossedTableOneResult, field: str, tmp_path: Path) -> None:
     path = tmp_path / "one.json"
     write_result(good, path)
     assert read_result(path) == good
@@ -468,7 +478,9 @@ def changed(value: Any) -> Any:
     return 7 if value is None else value + 1
 
 
-@pytest.mark.parametrize("config", [TINY, SMALL_COMPARISON], ids=["table_one", "comparison"])
+@pytest.mark.parametrize(
+    "config", [RECORDED_HETEROGENEITY, SMALL_COMPARISON], ids=lambda one: type(one).__name__
+)
 def test_every_field_changes_the_name_of_the_file(config: Experiment) -> None:
     others = [replace(config, **{f.name: changed(getattr(config, f.name))}) for f in fields(config)[1:]]
     for field in fields(Setting):
@@ -483,15 +495,15 @@ def test_every_field_changes_the_name_of_the_file(config: Experiment) -> None:
 
 def test_all_experiments_have_names_of_their_own() -> None:
     assert len({file_name(config, 0) for config in ALL}) == len(set(ALL))
-    name = file_name(RECORDED_TABLE_ONE["unipen62"], 3)
-    assert name.startswith("table_one-unipen62-mlp-") and name.endswith("-seed3.json")
+    name = file_name(TABLE_ONE_DESIGNS["unipen62"], 3)
+    assert name.startswith("crossed_table_one-unipen62-mlp-") and name.endswith("-seed3.json")
 
 
 # Recorded -------------------------------------------------------------------------------------------------
 
 
 def test_recorded_results_are_those_of_all_folds_or_none(fake_run: FakeRun, tmp_path: Path) -> None:
-    config = replace(TINY, folds=3)
+    config = tiny(folds=3)
     for seed in (2, 0):
         write_result(compute(config, seed), tmp_path / file_name(config, seed))
     assert recorded(config, tmp_path) == []
@@ -517,21 +529,22 @@ def test_ones_own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 # Agreement ------------------------------------------------------------------------------------------------
 
 
-def as_comparison(good: TableOneResult, accuracies: list[Any]) -> ComparisonResult:
+def as_comparison(good: CrossedTableOneResult, accuracies: list[Any]) -> ComparisonResult:
     header = {name: value for name, value in vars(good).items() if name != "cells"}
     header |= {"kind": "comparison", "config": SMALL_COMPARISON}
     models = tuple(trained_model("a model", accuracy) for accuracy in accuracies)
     return ComparisonResult(**header, models=models, courses={}, search={})
 
 
-def with_accuracies(good: TableOneResult, kind: str, accuracies: list[Any]) -> Result:
+def with_accuracies(good: CrossedTableOneResult, kind: str, accuracies: list[Any]) -> Result:
     if kind == "comparison":
         return as_comparison(good, accuracies)
-    return replace(good, cells=tuple(TableOneCell(2, 1, (), rows(accuracy)) for accuracy in accuracies))
+    readings = [TableOneReading(1, 1, rows(accuracy)) for accuracy in accuracies]
+    return replace(good, cells=tuple(CrossedTableOneCell(2, 1, (), one, one) for one in readings))
 
 
-@pytest.mark.parametrize("kind", ["table_one", "comparison"])
-def test_the_largest_difference_is_of_means_over_clients(good: TableOneResult, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["crossed_table_one", "comparison"])
+def test_the_largest_difference_is_of_means_over_clients(good: CrossedTableOneResult, kind: str) -> None:
     one = with_accuracies(good, kind, [((0.5, 0.7), (0.8, 0.8)), ((0.1, 0.1), (0.2, 0.2))])
     assert largest_difference(one, one) == 0
     # Clients differ by 0.2 and more, their means by 0.05, 0.1 and 0.
@@ -550,7 +563,7 @@ def test_the_largest_difference_is_of_means_over_clients(good: TableOneResult, k
     ("field", "value"),
     [
         ("kind", "another"),
-        ("config", replace(TINY, rounds=9)),
+        ("config", tiny(rounds=9)),
         ("seed", 9),
         ("data", DataFingerprint("tiny images", "", "")),
     ],
@@ -569,7 +582,7 @@ def test_the_table_of_everything_recorded_has_a_row_for_each_model_cell_and_meth
     files = [path for path in RESULTS.glob("*.json") if not path.name.startswith("tuning-")]
     assert set(table.file) == {path.name for path in files}
     assert not table.duplicated(["file", "entry"]).any()
-    for kind, entries in (("table_one", 8), ("comparison", 13), ("heterogeneity", 48)):
+    for kind, entries in (("crossed_table_one", 16), ("comparison", 13), ("heterogeneity", 48)):
         assert set(table[table.kind == kind].groupby("file").size()) == {entries}
     path = next(RESULTS.glob("comparison-*-seed2.json"))
     result = read_result(path)

@@ -28,8 +28,8 @@ after an interruption the same command goes on where it stopped.
 The executed notebooks are in OUTPUT/notebooks, each with an HTML page beside it.
 """
 VERDICTS = """\
-Show the verdicts on claims 2 and 3 that the recorded results give, with effects in points, and
-below them those of the last report if there is one. docs/evidence.md explains them.
+Show the verdicts on claims 2 and 3 and on Table 1 that the recorded results give, and below them
+those of the last report if there is one. docs/evidence.md explains them.
 """
 PLAY = "Show the playground in the browser, without code. Other arguments go to Voilà: --port=8900"
 NOTEBOOKS = """\
@@ -151,25 +151,32 @@ def _verdicts(options: argparse.Namespace) -> int:
         from fl_meta.evidence.crossed_results import recorded_designs
         from fl_meta.evidence.crossed_tables import evidence_table
         from fl_meta.evidence.crossed_words import evidence_json, evidence_text
+        from fl_meta.evidence.table_one_evidence import table_one_findings
+        from fl_meta.evidence.table_one_page import findings_text
+        from fl_meta.evidence.table_one_runs import recorded_tables
         from fl_meta.evidence.verdicts import VerdictTable
         from fl_meta.reproduction import read_verdicts
 
         evidence = evidence_table(recorded_designs(options.results).values())
+        findings = table_one_findings(recorded_tables(options.results).values())
         table: VerdictTable | None = None
         failed: tuple[str, ...] = ()
         try:
             table, failed = read_verdicts(options.output)
         except FileNotFoundError as error:
-            if evidence.empty:
+            if evidence.empty and not findings:
                 raise FileNotFoundError(
                     f"{error}; nothing is recorded in {options.results} either"
                 ) from error
     if options.json:
-        print_json([*evidence_json(evidence), *(verdict.as_json() for verdict in table or ())])
+        verdicts = (*(one.as_verdict() for one in findings), *(table or ()))
+        print_json([*evidence_json(evidence), *(verdict.as_json() for verdict in verdicts)])
     else:
         if not evidence.empty:
             print(f"recorded in {options.results}; effects and margins are points of accuracy\n")
             print(f"{evidence_text(evidence)}\n")
+        if findings:
+            print(f"Table 1, recorded in {options.results}\n\n{findings_text(findings)}\n")
         if table is not None:
             print(f"report in {options.output}\n\n{table}")
     if failed:

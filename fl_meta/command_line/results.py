@@ -13,6 +13,7 @@ from fl_meta.command_line.executors import add_executor, executor
 from fl_meta.experiments.crossed_settings import Design
 from fl_meta.experiments.recorded import RECORDED_EXPERIMENTS
 from fl_meta.experiments.settings import PROFILES
+from fl_meta.experiments.table_one_settings import CrossedTableOne
 
 if TYPE_CHECKING:
     from fl_meta.evidence.result_types import CrossedResult
@@ -28,7 +29,8 @@ kill or a crash. Only seeds that were being computed then are lost.
 All of them together take days. Real data sets are read from the folder $FL_META_DATA.
 
 An experiment whose name begins with crossed- is tuned first. Then replicates of all its folds are
-computed, at least 4 and at most 10, until every test has an interval that is narrow enough.
+computed, at least 4 and at most 10, until every test has an interval that is narrow enough. Of one
+that begins with table_one-, 4 replicates of all folds are computed.
 
 names:
 """
@@ -71,7 +73,7 @@ def add_commands(subcommands: Subcommands) -> None:
         "--replicates",
         type=at_least_one,
         metavar="N",
-        help="of crossed-…: compute so many (default: until intervals are narrow enough)",
+        help="of crossed-… and table_one-…: compute so many (default: see above)",
     )
     add_folder(parser, "--results", "data/results", "folder of the results")
 
@@ -137,6 +139,11 @@ def _record(options: argparse.Namespace) -> int:
                     config, options.results, replicates=options.replicates, executor=pool
                 )
                 done = _how_precise(cells)
+            elif isinstance(config, CrossedTableOne):
+                tables = crossed_recording.record_table_one(
+                    config, options.results, replicates=options.replicates, executor=pool
+                )
+                done = _how_many(len(tables), config.folds)
             else:
                 results.load_or_run(config, range(config.folds), options.results, executor=pool)
                 done = f"seeds 0 to {config.folds - 1} in {options.results}"
@@ -149,13 +156,17 @@ def _how_precise(cells: Sequence[CrossedResult]) -> str:
     from fl_meta.evidence import crossed_rules, crossed_statistics
 
     folds = cells[0].config.folds
-    replicates = len(cells) // folds
-    done = f"{replicates} replicate{'s' if replicates > 1 else ''} of {folds} folds"
+    replicates, done = len(cells) // folds, _how_many(len(cells), folds)
     if replicates < crossed_statistics.LEAST_REPLICATES:
         return f"{done}; there are no intervals with fewer than {crossed_statistics.LEAST_REPLICATES}"
     if wide := crossed_rules.too_wide(cells):
         return f"{done}; NOT narrow enough are the intervals of {', '.join(wide)}"
     return f"{done}; every interval is narrow enough"
+
+
+def _how_many(results: int, folds: int) -> str:
+    replicates = results // folds
+    return f"{replicates} replicate{'s' if replicates > 1 else ''} of {folds} folds"
 
 
 def _rerun(options: argparse.Namespace) -> int:

@@ -25,6 +25,7 @@ from .crossed_tables import (
 from .crossed_words import sentences
 from .first_claim_verdicts import decide_claim_one
 from .own_run import YourRun, beside_recorded, your_run
+from .own_table_one import YourTableOne, table_one_beside_recorded, your_table_one
 from .recorded_table import recorded_table
 from .result_files import ResultError, file_name, read_result
 from .result_types import (
@@ -34,14 +35,12 @@ from .result_types import (
     CrossedTableOneResult,
     HeterogeneityResult,
     Result,
-    TableOneResult,
     TuningResult,
 )
 from .results import load_or_run, own_folder, recorded, recorded_folder
 from .statistics import holm, sign_flip_p, smallest_effect
-from .table_one_evidence import TableOneFinding, decide_crossed_table_one
-from .table_one_runs import recorded_table_one, table_one_spreads
-from .table_one_verdicts import decide_table_one, table_one_cells
+from .table_one_evidence import TableOneFinding, decide_crossed_table_one, table_one_findings
+from .table_one_runs import READINGS, recorded_table_one, recorded_tables, table_one_spreads
 from .verdicts import Verdict, VerdictTable
 
 __all__ = [
@@ -49,6 +48,7 @@ __all__ = [
     "CLAIM_TESTS",
     "CONTRASTS",
     "PLANNED_SPREAD",
+    "READINGS",
     "BenchmarkResult",
     "ComparisonResult",
     "Contrast",
@@ -59,11 +59,11 @@ __all__ = [
     "Result",
     "ResultError",
     "TableOneFinding",
-    "TableOneResult",
     "TuningResult",
     "Verdict",
     "VerdictTable",
     "YourRun",
+    "YourTableOne",
     "arm_table",
     "as_verdicts",
     "beside_recorded",
@@ -77,7 +77,6 @@ __all__ = [
     "decide_comparison",
     "decide_crossed_table_one",
     "decide_recorded",
-    "decide_table_one",
     "differences",
     "evidence_table",
     "file_name",
@@ -95,12 +94,15 @@ __all__ = [
     "recorded_folder",
     "recorded_table",
     "recorded_table_one",
+    "recorded_tables",
     "recorded_tuning",
     "rival_table",
     "sentences",
     "sign_flip_p",
     "smallest_effect",
-    "table_one_cells",
+    "table_one_beside_recorded",
+    "table_one_findings",
     "table_one_spreads",
     "your_run",
+    "your_table_one",
 ]

@@ -24,7 +24,6 @@ from fl_meta.evidence.result_types import (
     CrossedTableOneResult,
     HeterogeneityResult,
     Result,
-    TableOneResult,
     TuningResult,
 )
 from fl_meta.experiments.crossed_settings import Choice
@@ -218,7 +217,7 @@ def _refuse_others(result: Result, again: Result) -> None:
 
 def _accuracies(result: Result) -> list[Accuracies]:
     match result:
-        case TableOneResult() | HeterogeneityResult():
+        case HeterogeneityResult():
             return [cell.accuracy for cell in result.cells]
         case CrossedTableOneResult():
             readings = [(cell.equal_rounds, cell.equal_work) for cell in result.cells]

@@ -29,7 +29,6 @@ import pandas as pd
 from fl_meta.evaluation.bootstrap import bootstrap_mean
 from fl_meta.evidence.result_types import ComparisonResult
 from fl_meta.evidence.statistics import holm, sign_flip_p
-from fl_meta.evidence.table_one_verdicts import TABLE_ONE_CLAIMS
 from fl_meta.evidence.verdicts import Verdict, verdict_of
 from fl_meta.experiments.comparison_settings import (
     CONTINUED,
@@ -133,7 +132,7 @@ def not_run(claim: str | tuple[str, ...], label: str, profile: str) -> list[Verd
         >>> [verdict.claim for verdict in not_run("2b", "mnist_by_writer", "recorded")]
         ['2b-FedSGD', '2b-small-E']
     """
-    statements = {contrast.claim: contrast.statement for contrast in CONTRASTS} | TABLE_ONE_CLAIMS
+    statements = {contrast.claim: contrast.statement for contrast in CONTRASTS}
     no_interval = (math.nan, math.nan)
     return [
         Verdict(name, statement, label, "not run", math.nan, no_interval, "", profile)

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
 
 from fl_meta.evidence.crossed_results import recorded_cells, recorded_tuning, with_choices
 from fl_meta.evidence.crossed_rules import LEAST_REPLICATES, MOST_REPLICATES, claim_tests, differences
 from fl_meta.evidence.crossed_words import rows_of
-from fl_meta.evidence.paired_spreads import run_means, spread
+from fl_meta.evidence.paired_spreads import another_run, run_means
 from fl_meta.evidence.result_files import name_without_seed, read_result
 from fl_meta.evidence.result_types import CrossedResult
 from fl_meta.evidence.results import load_or_run, own_folder, recorded_folder
@@ -136,8 +135,7 @@ def beside_recorded(run: CrossedResult, cells: Sequence[CrossedResult], level: f
     """For every test, the effect in one run and where another run of the same fold is expected.
 
     A single run decides nothing. But if it was computed as the recorded ones were, its effect lies in the
-    *prediction interval* of its fold (mean ± t · s · √(1 + 1/R)) about `level` of the time. The spread s of
-    training runs is taken from all folds together. The row says whether it does.
+    prediction interval of its fold (`another_run`) about `level` of the time. The row says whether it does.
 
     Returns:
         columns claim, statement, dataset, regime, effect, recorded (mean of the fold's recorded runs), low,
@@ -146,8 +144,6 @@ def beside_recorded(run: CrossedResult, cells: Sequence[CrossedResult], level: f
     Raises:
         ValueError: if the run is of another design than the cells, or if fewer than two replicates are
             recorded.
-
-    Source: the prediction interval of one more observation from a normal distribution.
 
     Example:
         >>> cells = recorded_cells(design, folder)  # doctest: +SKIP
@@ -164,11 +160,9 @@ def beside_recorded(run: CrossedResult, cells: Sequence[CrossedResult], level: f
         means = run_means(
             differences(cells, [test.better], [test.worse], test.measure)
         )  # [folds, replicates]
-        t = float(stdtrit(means.size - len(means), (1 + level) / 2))
-        half = t * float(spread(means)) * np.sqrt(1 + 1 / means.shape[1])
-        center = float(means[fold].mean())
-        table.loc[i, ["recorded", "low", "high"]] = center, center - half, center + half
-        table.loc[i, "within"] = abs(table.effect[i] - center) <= half
+        expected = another_run(means, fold, level)
+        table.loc[i, ["recorded", "low", "high"]] = expected.estimate, expected.low, expected.high
+        table.loc[i, "within"] = expected.low <= table.effect[i] <= expected.high
     return table
 
 

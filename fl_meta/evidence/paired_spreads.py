@@ -40,6 +40,30 @@ def run_means(folds: Sequence[FloatArray]) -> FloatArray:
     return np.array([fold.mean(axis=1) for fold in folds])
 
 
+def another_run(means: FloatArray, fold: int, level: float = 0.95) -> Interval:
+    """Where one more training run of a fold is expected, from the runs that there are.
+
+    It is the *prediction interval* mean ± t · s · √(1 + 1/R), wider than that of the mean of the R runs. The
+    spread s is taken from all folds together.
+
+    Args:
+        means: a value of each run [folds, replicates], two replicates or more.
+        fold: whose mean the interval is about.
+        level: how often the run lies within it.
+
+    Source: the prediction interval of one more observation from a normal distribution.
+
+    Example:
+        >>> print(another_run(np.array([[1.0, 2.0, 3.0], [10.0, 12.0, 14.0]]), fold=0))
+        2 [-3.069, 7.069]
+    """
+    folds, replicates = means.shape
+    t = float(stdtrit(folds * (replicates - 1), (1 + level) / 2))
+    half = t * float(spread(means)) * math.sqrt(1 + 1 / replicates)
+    center = float(means[fold].mean())
+    return Interval(center, center - half, center + half, level)
+
+
 def spread_ratio(ours: ArrayLike, theirs: ArrayLike, level: float = 0.95) -> Interval:
     """The ratio of two standard deviations over runs, as the geometric mean over cells.
 

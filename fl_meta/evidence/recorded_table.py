@@ -16,7 +16,6 @@ from fl_meta.evidence.result_types import (
     CrossedTableOneResult,
     HeterogeneityResult,
     Result,
-    TableOneResult,
 )
 from fl_meta.experiments.heterogeneity_settings import KNOBS
 from fl_meta.experiments.outcomes import Personalized
@@ -28,8 +27,8 @@ COLUMNS = ("file", "kind", "dataset", "model", "seed", "entry", "initial", "pers
 def recorded_table(folder: str | Path) -> pd.DataFrame:
     """Every result file in a folder as rows of one table.
 
-    There is one row per file and trained model (comparison, crossed design), cell (Table 1, whose crossed
-    cells have two; heterogeneity) or method (benchmark); a tuning has none. The columns are file, kind,
+    There is one row per file and trained model (comparison, crossed design), cell (heterogeneity; Table 1,
+    whose cells have two) or method (benchmark); a tuning has none. The columns are file, kind,
     dataset, model (the network), seed,
     entry (which model, cell or method), initial and personalized (mean accuracy by client, in [0, 1]; of a
     benchmark, of the clients seen in training; NaN if it was not measured) and clients (how many the means
@@ -58,14 +57,11 @@ def recorded_table(folder: str | Path) -> pd.DataFrame:
 def _entries(result: Result) -> Iterator[tuple[str, float, float, int]]:
     """Entry, mean initial and personalized accuracy and number of clients."""
     match result:
-        case TableOneResult():
-            for cell in result.cells:
-                yield _means(f"{cell.clients_per_round} clients, E = {cell.local_epochs}", cell)
         case CrossedTableOneResult():
-            for crossed_cell in result.cells:
-                entry = f"{crossed_cell.clients_per_round} clients, E = {crossed_cell.local_epochs}"
-                yield _means(f"{entry}, equal rounds", crossed_cell.equal_rounds)
-                yield _means(f"{entry}, equal work", crossed_cell.equal_work)
+            for cell in result.cells:
+                entry = f"{cell.clients_per_round} clients, E = {cell.local_epochs}"
+                yield _means(f"{entry}, equal rounds", cell.equal_rounds)
+                yield _means(f"{entry}, equal work", cell.equal_work)
         case ComparisonResult():
             for model in result.models:
                 yield _means(model.name, model)

@@ -17,19 +17,17 @@ from fl_meta.evidence.result_types import (
     Experiment,
     HeterogeneityResult,
     Result,
-    TableOneResult,
     TuningResult,
 )
 from fl_meta.experiments.comparison_settings import Comparison
 from fl_meta.experiments.crossed_settings import Crossed, Design
 from fl_meta.experiments.heterogeneity_settings import Heterogeneity
 from fl_meta.experiments.published_settings import Benchmark
-from fl_meta.experiments.table_one_settings import CrossedTableOne, TableOne
+from fl_meta.experiments.table_one_settings import CrossedTableOne
 from fl_meta.support.atomic_files import write_atomically
 
 FORMAT = 1
 KINDS: dict[str, tuple[type[Experiment], type[Result]]] = {
-    "table_one": (TableOne, TableOneResult),
     "comparison": (Comparison, ComparisonResult),
     "benchmark": (Benchmark, BenchmarkResult),
     "heterogeneity": (Heterogeneity, HeterogeneityResult),

@@ -13,15 +13,14 @@ from fl_meta.experiments.outcomes import (
     CrossedOutcome,
     CrossedTableOneOutcome,
     HeterogeneityOutcome,
-    TableOneOutcome,
     TuningOutcome,
 )
 from fl_meta.experiments.published_settings import Benchmark
-from fl_meta.experiments.table_one_settings import CrossedTableOne, TableOne
+from fl_meta.experiments.table_one_settings import CrossedTableOne
 
 USUAL_MODELS = ("mlp", "char_mlp")
 
-Experiment = TableOne | CrossedTableOne | Comparison | Benchmark | Heterogeneity | Design | Crossed
+Experiment = CrossedTableOne | Comparison | Benchmark | Heterogeneity | Design | Crossed
 """The configuration of an experiment."""
 
 
@@ -64,13 +63,6 @@ class Result:
         """The label of the data set, followed by the model unless it is the usual one."""
         model = self.config.setting.model
         return self.data.label if model in USUAL_MODELS else f"{self.data.label}, {model}"
-
-
-@dataclass(frozen=True)
-class TableOneResult(TableOneOutcome, Result):
-    """Table 1 for one seed."""
-
-    config: TableOne
 
 
 @dataclass(frozen=True)

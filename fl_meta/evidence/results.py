@@ -48,7 +48,6 @@ from fl_meta.evidence.result_types import (
     Experiment,
     HeterogeneityResult,
     Result,
-    TableOneResult,
     TuningResult,
 )
 from fl_meta.experiments.clients import clients_of
@@ -61,8 +60,8 @@ from fl_meta.experiments.heterogeneity import heterogeneity
 from fl_meta.experiments.heterogeneity_settings import Heterogeneity
 from fl_meta.experiments.published_scores import benchmark, clients_of_row
 from fl_meta.experiments.published_settings import Benchmark
-from fl_meta.experiments.table_one import crossed_table_one, table_one
-from fl_meta.experiments.table_one_settings import CrossedTableOne, TableOne
+from fl_meta.experiments.table_one import crossed_table_one
+from fl_meta.experiments.table_one_settings import CrossedTableOne
 from fl_meta.support.folders import cache_folder, named_folder
 
 
@@ -79,7 +78,6 @@ def _clients(config: Experiment) -> FederatedDataset:
 
 
 EXPERIMENTS = {
-    "table_one": ExperimentKind(_clients, table_one),
     "comparison": ExperimentKind(_clients, compare),
     "benchmark": ExperimentKind(clients_of_row, benchmark),
     # Its cells have many data sets. The result names the one in which all knobs are 1.
@@ -117,10 +115,6 @@ def compute(config: Experiment, seed: int) -> Result:
 Seeds = Sequence[int]
 
 
-@overload
-def load_or_run(
-    config: TableOne, seeds: Seeds, folder: Path, *, executor: Executor | None = None, progress: bool = True
-) -> list[TableOneResult]: ...
 @overload
 def load_or_run(
     config: CrossedTableOne,
@@ -284,8 +278,6 @@ def _lost(config: Experiment, ended: Mapping[int, str], folder: Path) -> Process
     )
 
 
-@overload
-def recorded(config: TableOne, folder: Path) -> list[TableOneResult]: ...
 @overload
 def recorded(config: Comparison, folder: Path) -> list[ComparisonResult]: ...
 @overload

@@ -31,7 +31,7 @@ corrected for each other. Verdicts:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -42,7 +42,14 @@ from fl_meta.evidence.crossed_rules import MARGIN, WIDE_DATASETS, WIDE_MARGIN
 from fl_meta.evidence.crossed_statistics import CrossedEffect, crossed_mean
 from fl_meta.evidence.paired_spreads import spread, spread_ratio
 from fl_meta.evidence.result_types import CrossedTableOneResult
-from fl_meta.evidence.table_one_runs import Accuracies, Cell, Reading, accuracies_of, cell_run_means
+from fl_meta.evidence.table_one_runs import (
+    READINGS,
+    Accuracies,
+    Cell,
+    Reading,
+    accuracies_of,
+    cell_run_means,
+)
 from fl_meta.evidence.verdicts import Verdict
 from fl_meta.experiments.outcomes import BOTH, Measure
 from fl_meta.experiments.settings import RECORDED
@@ -131,6 +138,19 @@ def decide_crossed_table_one(
             verdict = word(effect, within, margin, margin)
         findings.append(TableOneFinding(claim, label, reading, verdict, effect, within, unit, detail))
     return findings
+
+
+def table_one_findings(tables: Iterable[Sequence[CrossedTableOneResult]]) -> list[TableOneFinding]:
+    """All findings of several data sets, by statement and data set, each at both readings.
+
+    Raises:
+        ValueError: as `decide_crossed_table_one` does.
+
+    Example:
+        >>> table_one_findings(recorded_tables(folder).values())  # doctest: +SKIP
+    """
+    found = [one for results in tables for by in READINGS for one in decide_crossed_table_one(results, by)]
+    return sorted(found, key=lambda one: list(STATEMENTS).index(one.claim))
 
 
 def table_one_effects(accuracies: Accuracies) -> dict[str, Effect]:

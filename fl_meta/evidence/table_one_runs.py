@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 
 from fl_meta.evidence.crossed_results import whole_replicates
+from fl_meta.evidence.crossed_rules import LEAST_REPLICATES
 from fl_meta.evidence.crossed_statistics import crossed_mean
 from fl_meta.evidence.paired_spreads import run_means, spread, spread_ratio
 from fl_meta.evidence.result_types import CrossedTableOneResult
 from fl_meta.experiments.outcomes import BOTH, Measure
-from fl_meta.experiments.table_one import PAPER_TABLE_ONE
-from fl_meta.experiments.table_one_settings import CrossedTableOne
+from fl_meta.experiments.paper_table_one import PAPER_TABLE_ONE
+from fl_meta.experiments.table_one_settings import TABLE_ONE_DESIGNS, CrossedTableOne
 from fl_meta.support.array_types import FloatArray
 
 Reading = Literal["equal_rounds", "equal_work"]
@@ -41,6 +42,23 @@ def recorded_table_one(design: CrossedTableOne, folder: Path) -> list[CrossedTab
     """
     results = whole_replicates(design, folder)
     return [result for result in results if isinstance(result, CrossedTableOneResult)]
+
+
+def recorded_tables(folder: Path) -> dict[str, list[CrossedTableOneResult]]:
+    """The results of every Table 1 of which the folder has enough replicates for a verdict, by data set.
+
+    Raises:
+        ResultError: if a file cannot be used.
+
+    Example:
+        >>> tables = recorded_tables(Path("data/results"))
+    """
+    tables = {name: recorded_table_one(design, folder) for name, design in TABLE_ONE_DESIGNS.items()}
+    return {
+        name: results
+        for name, results in tables.items()
+        if len(results) >= LEAST_REPLICATES * TABLE_ONE_DESIGNS[name].folds
+    }
 
 
 def accuracies_of(results: Sequence[CrossedTableOneResult], reading: Reading) -> Accuracies:

@@ -23,23 +23,19 @@ from .crossed_training import Fold
 from .expansion import average_gradient, average_gradient_inner, expected_update, measure_expansion
 from .first_claim import CLAIM_ONE, expansion_rows, finite_difference_errors, fixed_batches, identity_errors
 from .heterogeneity_settings import RECORDED_HETEROGENEITY, Heterogeneity
+from .outcomes import BOTH
+from .paper_table_one import PAPER_TABLE_ONE
 from .published_scores import PUBLISHED_ROWS, beside_published, protocol_differences
 from .published_settings import BENCHMARKS, Benchmark
 from .recorded import RECORDED_EXPERIMENTS
 from .settings import FIRST_LOOK, RECORDED, Setting, for_profile
-from .table_one import PAPER_TABLE_ONE
-from .table_one_settings import (
-    RECORDED_TABLE_ONE,
-    TABLE_ONE,
-    TABLE_ONE_DESIGNS,
-    CrossedTableOne,
-    TableOne,
-)
+from .table_one_settings import TABLE_ONE_DESIGNS, CrossedTableOne, TableOne
 from .trajectories import BATCH_SIZE, Snapshot, accuracies, path
 
 __all__ = [
     "BATCH_SIZE",
     "BENCHMARKS",
+    "BOTH",
     "CENTRALIZED",
     "CENTRALIZED_SGD",
     "CLAIM_ONE",
@@ -57,11 +53,9 @@ __all__ = [
     "RECORDED_COMPARISON",
     "RECORDED_EXPERIMENTS",
     "RECORDED_HETEROGENEITY",
-    "RECORDED_TABLE_ONE",
     "REPTILE",
     "SERVERS",
     "SMALL_E",
-    "TABLE_ONE",
     "TABLE_ONE_DESIGNS",
     "UPDATES",
     "Benchmark",

@@ -47,29 +47,6 @@ class Personalized:
 
 
 @dataclass(frozen=True)
-class TableOneCell(Personalized):
-    """One cell of Table 1.
-
-    Attributes:
-        curve: round, mean initial accuracy and mean personalized accuracy at each evaluation.
-        accuracy: initial and personalized accuracy after the last round [2, clients].
-    """
-
-    clients_per_round: int
-    local_epochs: int
-    curve: tuple[tuple[int, float, float], ...]
-    accuracy: Accuracies
-
-
-@dataclass(frozen=True)
-class TableOneOutcome:
-    """Table 1 for one seed: the held-out clients, and a cell for each number of clients per round and E."""
-
-    clients: tuple[str, ...]
-    cells: tuple[TableOneCell, ...]
-
-
-@dataclass(frozen=True)
 class TableOneReading(Personalized):
     """A cell of the crossed Table 1 at one point of its training.
 

@@ -1,8 +1,6 @@
-"""The paper's Table 1: what is run for one seed, and the published numbers."""
+"""The paper's Table 1: what is run for one seed."""
 
 from __future__ import annotations
-
-import pandas as pd
 
 from fl_meta.algorithms.optimizers import SGD
 from fl_meta.algorithms.stages import Stage
@@ -13,31 +11,12 @@ from fl_meta.experiments.outcomes import (
     CROSSED_DIGITS,
     CrossedTableOneCell,
     CrossedTableOneOutcome,
-    TableOneCell,
-    TableOneOutcome,
     TableOneReading,
     rounded,
 )
-from fl_meta.experiments.table_one_settings import CrossedTableOne, TableOne
+from fl_meta.experiments.table_one_settings import CrossedTableOne
 from fl_meta.experiments.trajectories import BATCH_SIZE, accuracies, path
 from fl_meta.models.model import Model
-
-
-def table_one(config: TableOne, seed: int) -> TableOneOutcome:
-    """Train and evaluate every cell of the paper's Table 1 for one seed."""
-    train, held_out = fold_of(config.setting, seed % config.folds, config.folds)
-    model = MODELS[config.setting.model](train)
-    rate, adaptation = config.client_rate, config.personalization_epochs
-    cells = []
-    for clients in config.clients_per_round:
-        for epochs in config.local_epochs:
-            algorithm = fedavg(epochs, client=SGD(rate), batch_size=BATCH_SIZE)
-            stage, curve = Stage(algorithm, config.rounds, clients), []
-            for snapshot in path(model, train, stage, seed, range(0, config.rounds + 1, config.every)):
-                accuracy = accuracies(model, snapshot.params, held_out, rate, adaptation, seed, ends=True)
-                curve.append((snapshot.round_number, *rounded(accuracy.mean(1))))
-            cells.append(TableOneCell(clients, epochs, tuple(curve), rounded(accuracy)))
-    return TableOneOutcome(held_out.client_ids, tuple(cells))
 
 
 def crossed_table_one(config: CrossedTableOne, seed: int) -> CrossedTableOneOutcome:
@@ -83,17 +62,3 @@ def _crossed_cell(
                 number, snapshot.local_gradients, rounded(accuracy, CROSSED_DIGITS)
             )
     return CrossedTableOneCell(clients, epochs, tuple(curve), readings[table.rounds], readings[equal_work])
-
-
-PAPER_TABLE_ONE = pd.DataFrame(
-    {
-        "initial": [0.7473, 0.8028, 0.7879, 0.7430, 0.8403, 0.8471, 0.8480, 0.8391],
-        "initial_spread": [0.0260, 0.0512, 0.0316, 0.0309, 0.0173, 0.0084, 0.0036, 0.0081],
-        "personalized": [0.8292, 0.8712, 0.8820, 0.8782, 0.8957, 0.9057, 0.9032, 0.8953],
-        "personalized_spread": [0.0061, 0.0049, 0.0023, 0.0021, 0.0011, 0.0017, 0.0017, 0.0022],
-        "to_threshold_initial": [310.0, 111.1, 137.5, 152.5, 82.5, 65.6, 68.7, 82.1],
-        "to_threshold_personalized": [63.6, 33.9, 30.0, 32.2, 50.0, 31.25, 25.0, 46.4],
-    },
-    index=pd.MultiIndex.from_product([[5, 20], [2, 5, 10, 20]], names=["clients_per_round", "local_epochs"]),
-)
-"""The paper's own Table 1, on EMNIST-62. Its threshold is 0.8; it counts rounds in what it calls epochs."""

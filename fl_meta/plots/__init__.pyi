@@ -7,10 +7,11 @@ from .fork import fork_diagram
 from .matching import matched_and_best_cartoon
 from .personalization import adaptation_curve, gain_histogram, mistakes_html, prediction_sheet
 from .prices import price_plot
-from .results import adaptation_plot, course_plot, effect_plot, gain_plot, plane_plot, table_plot
+from .results import adaptation_plot, course_plot, effect_plot, gain_plot, plane_plot
 from .rounds import round_diagram
 from .second_stage import second_stage_figure
 from .style import PALETTE
+from .table_one import paper_table_plot, table_plot
 
 __all__ = [
     "PALETTE",
@@ -28,6 +29,7 @@ __all__ = [
     "glyph_sheet",
     "matched_and_best_cartoon",
     "mistakes_html",
+    "paper_table_plot",
     "partition_plot",
     "plane_plot",
     "prediction_sheet",
