@@ -1,15 +1,3 @@
-from .comparison_verdicts import (
-    CENTRALIZED,
-    CONTRASTS,
-    PLANNED_SPREAD,
-    Contrast,
-    centralized,
-    client_differences,
-    decide_comparison,
-    decide_recorded,
-    in_points,
-    not_run,
-)
 from .crossed_recording import record_design
 from .crossed_results import crossed_table, recorded_cells, recorded_designs, recorded_tuning
 from .crossed_rules import CLAIM_TESTS, differences, is_precise
@@ -21,7 +9,6 @@ from .recorded_table import recorded_table
 from .result_files import ResultError, file_name, read_result
 from .result_types import (
     BenchmarkResult,
-    ComparisonResult,
     CrossedResult,
     CrossedTableOneResult,
     HeterogeneityResult,
@@ -37,13 +24,8 @@ from .table_one_verdicts import decide_table_one, table_one_cells
 from .verdicts import Verdict, VerdictTable
 
 __all__ = [
-    "CENTRALIZED",
     "CLAIM_TESTS",
-    "CONTRASTS",
-    "PLANNED_SPREAD",
     "BenchmarkResult",
-    "ComparisonResult",
-    "Contrast",
     "CrossedEffect",
     "CrossedResult",
     "CrossedTableOneResult",
@@ -60,23 +42,17 @@ __all__ = [
     "as_verdicts",
     "beside_recorded",
     "cause_table",
-    "centralized",
-    "client_differences",
     "crossed_mean",
     "crossed_table",
     "decide_claim_one",
-    "decide_comparison",
     "decide_crossed_table_one",
-    "decide_recorded",
     "decide_table_one",
     "differences",
     "evidence_table",
     "file_name",
     "holm",
-    "in_points",
     "is_precise",
     "load_or_run",
-    "not_run",
     "own_folder",
     "read_result",
     "record_design",

@@ -11,7 +11,6 @@ import pandas as pd
 from fl_meta.evidence.result_files import read_result
 from fl_meta.evidence.result_types import (
     BenchmarkResult,
-    ComparisonResult,
     CrossedResult,
     CrossedTableOneResult,
     HeterogeneityResult,
@@ -28,7 +27,7 @@ COLUMNS = ("file", "kind", "dataset", "model", "seed", "entry", "initial", "pers
 def recorded_table(folder: str | Path) -> pd.DataFrame:
     """Every result file in a folder as rows of one table.
 
-    There is one row per file and trained model (comparison, crossed design), cell (Table 1, whose crossed
+    There is one row per file and trained model (crossed design), cell (Table 1, whose crossed
     cells have two; heterogeneity) or method (benchmark); a tuning has none. The columns are file, kind,
     dataset, model (the network), seed,
     entry (which model, cell or method), initial and personalized (mean accuracy by client, in [0, 1]; of a
@@ -66,9 +65,6 @@ def _entries(result: Result) -> Iterator[tuple[str, float, float, int]]:
                 entry = f"{crossed_cell.clients_per_round} clients, E = {crossed_cell.local_epochs}"
                 yield _means(f"{entry}, equal rounds", crossed_cell.equal_rounds)
                 yield _means(f"{entry}, equal work", crossed_cell.equal_work)
-        case ComparisonResult():
-            for model in result.models:
-                yield _means(model.name, model)
         case CrossedResult():
             for arm in result.arms:
                 yield _means(arm.name, arm)

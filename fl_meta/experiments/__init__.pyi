@@ -1,5 +1,4 @@
 from .clients import MODELS, PERSON_OF, clients_of, train_validation_held_out
-from .comparison_settings import COMPARISON, RECORDED_COMPARISON, Comparison
 from .crossed_settings import (
     CENTRALIZED,
     CENTRALIZED_SGD,
@@ -43,7 +42,6 @@ __all__ = [
     "CENTRALIZED",
     "CENTRALIZED_SGD",
     "CLAIM_ONE",
-    "COMPARISON",
     "CONTINUED",
     "DESIGNS",
     "FEDAVG",
@@ -54,7 +52,6 @@ __all__ = [
     "PERSON_OF",
     "PUBLISHED_ROWS",
     "RECORDED",
-    "RECORDED_COMPARISON",
     "RECORDED_EXPERIMENTS",
     "RECORDED_HETEROGENEITY",
     "RECORDED_TABLE_ONE",
@@ -66,7 +63,6 @@ __all__ = [
     "UPDATES",
     "Benchmark",
     "Choice",
-    "Comparison",
     "Crossed",
     "CrossedTableOne",
     "Design",

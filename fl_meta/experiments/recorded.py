@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from fl_meta.experiments.comparison_settings import RECORDED_COMPARISON, Comparison
 from fl_meta.experiments.crossed_settings import DESIGNS, Design
 from fl_meta.experiments.heterogeneity_settings import RECORDED_HETEROGENEITY, Heterogeneity
 from fl_meta.experiments.table_one_settings import RECORDED_TABLE_ONE, TableOne
 
-RECORDED_EXPERIMENTS: dict[str, TableOne | Comparison | Heterogeneity | Design] = {
+RECORDED_EXPERIMENTS: dict[str, TableOne | Heterogeneity | Design] = {
     **{f"table_one-{name}": config for name, config in RECORDED_TABLE_ONE.items()},
-    **{f"comparison-{name}": config for name, config in RECORDED_COMPARISON.items()},
     **{f"crossed-{name}": design for name, design in DESIGNS.items()},
     "heterogeneity-writers": RECORDED_HETEROGENEITY,
 }

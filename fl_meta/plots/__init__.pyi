@@ -2,7 +2,7 @@ from .arms import arrow_plot
 from .evidence import forest_plot
 from .examples import glyph_sheet, partition_plot, same_ink_sheet
 from .personalization import adaptation_curve, gain_histogram, mistakes_html, prediction_sheet
-from .results import adaptation_plot, course_plot, effect_plot, gain_plot, plane_plot, table_plot
+from .results import table_plot
 from .rounds import round_diagram
 from .second_stage import second_stage_figure
 from .style import PALETTE
@@ -10,17 +10,12 @@ from .style import PALETTE
 __all__ = [
     "PALETTE",
     "adaptation_curve",
-    "adaptation_plot",
     "arrow_plot",
-    "course_plot",
-    "effect_plot",
     "forest_plot",
     "gain_histogram",
-    "gain_plot",
     "glyph_sheet",
     "mistakes_html",
     "partition_plot",
-    "plane_plot",
     "prediction_sheet",
     "round_diagram",
     "same_ink_sheet",
