@@ -44,7 +44,6 @@ RESULTS = ROOT / "data" / "results"
 DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md")))
 WRITERS = "writers (synthetic)"
 DATA_SETS = (WRITERS, "shakespeare", "mnist_by_writer", "unipen62", "shakespeare_tff")
-OTHER_MODELS = ("mnist_by_writer, small_cnn", "shakespeare_tff, small_lstm")
 SOURCES = {
     "writers": "generated",
     "synthetic": "generated",
@@ -64,10 +63,14 @@ def notebooks() -> dict[str, nbformat.NotebookNode]:
 
 
 @cache
-def verdicts() -> dict[tuple[str, str], Verdict]:
-    """The verdicts that the notebooks show, by claim and data set, without those that were not run."""
-    shown = [one for name, notebook in notebooks().items() for one in collect(notebook.cells, name)]
-    return {(one.claim, one.dataset): one for one in shown if one.verdict != "not run"}
+def shown() -> list[Verdict]:
+    """The verdicts that the notebooks show."""
+    return [one for name, notebook in notebooks().items() for one in collect(notebook.cells, name)]
+
+
+def first_claim_verdicts() -> dict[tuple[str, str], Verdict]:
+    """Those on claim 1, by its part and data set."""
+    return {(one.claim, one.dataset): one for one in shown() if one.claim.startswith("1")}
 
 
 def scientific(number: float) -> str:
@@ -76,24 +79,10 @@ def scientific(number: float) -> str:
     return f"{digit} × 10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
 
 
-def cell(claim: str, dataset: str, interval: bool = False) -> str:
-    """A verdict's mark and, where it is in points, its effect."""
-    if (claim, dataset) not in verdicts():
-        return ""
-    verdict = verdicts()[claim, dataset]
-    text = MARKS[verdict.verdict]
-    if verdict.unit.startswith("points"):
-        text += f"\N{NO-BREAK SPACE}{points(verdict.effect)}"
-    if interval and verdict.unit.startswith("points"):
-        text += f" [{points(verdict.interval[0])}, {points(verdict.interval[1])}]"
-    return text
-
-
 def first_claim(dataset: str) -> str:
-    """One mark for the four parts of claim 1 if they agree, else all of them."""
-    parts = ("1a", "1b-order", "1b-coefficient", "1c")
-    marks = [cell(part, dataset) for part in parts if cell(part, dataset)]
-    return marks[0] if len(set(marks)) == 1 else " ".join(marks)
+    """The marks of the four parts of claim 1, each once."""
+    found = first_claim_verdicts().items()
+    return " ".join(dict.fromkeys(MARKS[one.verdict] for (_, name), one in found if name == dataset))
 
 
 def claims() -> str:
@@ -113,16 +102,16 @@ def first_claim_parts() -> str:
     """The four parts of claim 1: the value that is furthest off, and the limit."""
     rows = []
     for part in ("1a", "1b-order", "1b-coefficient", "1c"):
-        shown = {dataset: verdicts()[part, dataset] for dataset in (WRITERS, "shakespeare")}
-        limit = re.findall(r"accepted: (.*)\)", shown[WRITERS].unit)[0]
-        values = [f"{MARKS[one.verdict]} {one.effect:.3g}" for one in shown.values()]
-        rows.append([f"`{part}`", shown[WRITERS].statement, limit, *values])
+        found = {dataset: first_claim_verdicts()[part, dataset] for dataset in (WRITERS, "shakespeare")}
+        limit = re.findall(r"accepted: (.*)\)", found[WRITERS].unit)[0]
+        values = [f"{MARKS[one.verdict]} {one.effect:.3g}" for one in found.values()]
+        rows.append([f"`{part}`", found[WRITERS].statement, limit, *values])
     return table(["part", "statement", "limit", "*writers*", "*shakespeare*"], rows)
 
 
 def answer() -> str:
     """The results in a sentence for each claim."""
-    error = max(verdicts()["1a", dataset].effect for dataset in (WRITERS, "shakespeare"))
+    error = max(first_claim_verdicts()["1a", dataset].effect for dataset in (WRITERS, "shakespeare"))
     lines = [
         "Claim 1 holds exactly: with the same client weights, FedAvg(K) is FedSGD plus FOMAML(1) … "
         f"FOMAML(K − 1). The largest relative error in float64 is {scientific(error)}.",
@@ -198,28 +187,6 @@ def lessons() -> str:
         short = dict.fromkeys(re.sub(r"^(2[ab]|1|3).*", r"\1", group) for group in groups)
         rows.append([f"[{title}](notebooks/{name}.ipynb)", ", ".join(short), cost[1]])
     return table(["notebook", "claims", "time on two cores"], rows)
-
-
-def results() -> str:
-    """Every test on every data set, a table per claim."""
-    headings = {
-        "Claim 2a, against as many rounds": ("2a-initial", "2a-personalized"),
-        "Claim 2a, against as many gradients": ("2a-gradients-initial", "2a-gradients-personalized"),
-        "Claim 2b": ("2b-FedSGD", "2b-small-E"),
-        "Claim 3": ("3-matched", "3-best"),
-    }
-    parts = []
-    for heading, names in headings.items():
-        statements = "\n".join(f"- `{name}`: {verdicts()[name, WRITERS].statement}." for name in names)
-        rows = [
-            [dataset, *(cell(name, dataset, interval=True) for name in names)]
-            for dataset in (*DATA_SETS, *OTHER_MODELS)
-            if any((name, dataset) in verdicts() for name in names)
-        ]
-        parts.append(
-            f"### {heading}\n\n{statements}\n\n{table(['data set', *(f'`{n}`' for n in names)], rows)}"
-        )
-    return "\n\n".join(parts)
 
 
 def published() -> str:
@@ -298,7 +265,6 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "first claim": first_claim_parts,
     "answer": answer,
     "lessons": lessons,
-    "results": results,
     "published": published,
     "files": files,
     "data sets": data_sets,

@@ -24,7 +24,7 @@ from fl_meta.experiments.crossed_settings import (
     matched_arms,
     second_stage_arms,
 )
-from fl_meta.experiments.outcomes import Accuracies, CrossedArm, TrainedModel, TriedRate
+from fl_meta.experiments.outcomes import Accuracies, CrossedArm, TriedRate
 from fl_meta.experiments.settings import Setting
 from fl_meta.experiments.table_one_settings import CrossedTableOne, TableOne
 
@@ -72,12 +72,6 @@ def header_of(
         "seconds": 0.0,
         "clients": tuple(clients),
     }
-
-
-def trained_model(name: str, accuracy: Any, **fields: Any) -> TrainedModel:
-    """A model of a comparison of which little but the accuracies matters."""
-    usual = {"option": None, "rounds": 1, "local_gradients": 1, "personalization_rate": 0.1}
-    return TrainedModel(name, accuracy=rows(accuracy), **usual | {"validation": None, "why": None} | fields)
 
 
 def crossed_design(**fields: Any) -> Design:

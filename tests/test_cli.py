@@ -134,7 +134,7 @@ def test_reproduce_ends_with_verdicts_and_the_path_of_the_report(
         ("notebooks build 03_new", "no notebook [0-9][0-9]_*.py"),
         ("notebooks check", "no notebook [0-9][0-9]_*.py"),
         ("record writers", "no recorded experiment 'writers'; there are table_one-writers, table_one-"),
-        ("record comparison-unipen62", "unipen62"),
+        ("record crossed-unipen62-stable", "unipen62"),
         ("record --workers 0", "'0' is not a whole number of at least 1"),
         ("record --workers two", "'two' is not a whole number of at least 1"),
         ("published --dataset femnist", "no published scores for 'femnist'; there are some for synthetic, "),

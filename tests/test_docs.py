@@ -186,20 +186,16 @@ def test_the_evidence_is_that_of_the_result_files(
     assert "| ✔ +2.0 / –<br>✖ −2.0 / – |" in readme
 
 
-def test_the_recorded_verdicts_are_those_of_the_result_files(generate: ModuleType) -> None:
-    folder = ROOT / "data" / "results"
-    decided = []
-    for config in experiments.RECORDED_COMPARISON.values():
-        if results := evidence.recorded(config, folder):
-            decided += evidence.decide_comparison(results, "recorded")[0]
-    shown = {
-        key: one
-        for key, one in generate.verdicts().items()
-        if one.profile == "recorded" and not one.claim.startswith("T1")
+def test_the_recorded_verdicts_in_notebooks_are_those_of_the_result_files(generate: ModuleType) -> None:
+    decided = {(one.claim, one.dataset, one.regime): one for one in evidence.as_verdicts(generate.judged())}
+    decided |= {
+        (one.claim, one.dataset, one.regime): one
+        for one in (finding.as_verdict() for finding in generate.findings())
     }
-    assert {(one.claim, one.dataset) for one in decided} == set(shown)
-    for one in decided:
-        other = shown[one.claim, one.dataset]
+    shown = [one for one in generate.shown() if one.profile == "recorded"]
+    assert {one.claim for one in shown} == {claim for claim, *_ in decided}
+    for one in shown:
+        other = decided[one.claim, one.dataset, one.regime]
         assert one.verdict == other.verdict
         assert (one.effect, *one.interval) == pytest.approx((other.effect, *other.interval), nan_ok=True)
 

@@ -15,8 +15,8 @@ FOLDER = Path(__file__).parent.parent / "notebooks"
 LESSONS = (
     "00_start_here",
     "01_fedavg_is_meta_learning",
-    "03_personalized_fedavg",
     "02_initial_and_personalized",
+    "03_personalized_fedavg",
     "04_global_accuracy_is_not_the_goal",
     "05_centralized_training",
     "06_next_character",

@@ -22,7 +22,7 @@ GAIN = Verdict(
     "gain", "It helps", "writers (synthetic)", "reproduced", 2.0, (1.0, 3.0), "points", "smoke", "01_gain"
 )
 NAN = float("nan")
-NOTHING = replace(GAIN, dataset="roles", verdict="not run", effect=NAN, interval=(NAN, NAN))
+NOTHING = replace(GAIN, dataset="roles", verdict="premise not met", effect=NAN, interval=(NAN, NAN))
 
 
 def run_of(folder: Path, name: str, failures: tuple[Failure, ...] = ()) -> NotebookRun:

@@ -20,37 +20,32 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from killed_programs import fail_as
-from small_results import RESULTS, TINY, rows, tiny, trained_model
+from small_results import RESULTS, TINY, cell_of, crossed_design, rows, tiny, tuning_of
 
 from fl_meta.command_line.errors import explained
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.evidence import results
 from fl_meta.evidence.agreement import largest_difference
+from fl_meta.evidence.crossed_results import with_choices
 from fl_meta.evidence.json_records import from_json
 from fl_meta.evidence.processes import ProcessEndedError, processes
 from fl_meta.evidence.recorded_table import recorded_table
 from fl_meta.evidence.result_files import ResultError, file_name, read_result, write_result
 from fl_meta.evidence.result_types import (
-    ComparisonResult,
+    CrossedResult,
     CrossedTableOneResult,
     DataFingerprint,
     Experiment,
     Result,
 )
 from fl_meta.evidence.results import compute, load_or_run, recorded
-from fl_meta.experiments.comparison_settings import COMPARISON, RECORDED_COMPARISON
+from fl_meta.experiments.crossed_settings import DESIGNS, FEDAVG
 from fl_meta.experiments.heterogeneity_settings import RECORDED_HETEROGENEITY
 from fl_meta.experiments.outcomes import CrossedTableOneCell, CrossedTableOneOutcome, TableOneReading
 from fl_meta.experiments.settings import Setting
 from fl_meta.experiments.table_one_settings import TABLE_ONE_DESIGNS, CrossedTableOne
 
-SMALL_COMPARISON = COMPARISON["smoke"]["writers"]
-ALL = [
-    *[config for table in COMPARISON.values() for config in table.values()],
-    *TABLE_ONE_DESIGNS.values(),
-    *RECORDED_COMPARISON.values(),
-    RECORDED_HETEROGENEITY,
-]
+ALL = [*TABLE_ONE_DESIGNS.values(), *DESIGNS.values(), RECORDED_HETEROGENEITY]
 
 
 class FakeRun:
@@ -367,8 +362,8 @@ CELL_JSON: dict[str, Any] = {
         ("config.table.rounds", 1.0, "config.table.rounds must be an integer, got 1.0"),
         ("config.table.threshold", True, "config.table.threshold must be a number, got True"),
         ("config.table.local_epochs", 3, "config.table.local_epochs must be a list, got 3"),
-        ("kind", "comparison", "must be an object with the fields"),
-        ("kind", "table_two", "kind must be one of comparison, .*, got 'table_two'"),
+        ("kind", "heterogeneity", "must be an object with the fields"),
+        ("kind", "table_two", "kind must be one of .*crossed_table_one.*, got 'table_two'"),
         ("kind", ["crossed_table_one"], "kind must be one of"),
         ("seed", None, "seed must be an integer, got None"),
         ("data.sha256", 3, "data.sha256 must be a string, got 3"),
@@ -389,18 +384,6 @@ def test_a_wrong_field_is_named_with_what_is_allowed(
     reduce(dict.__getitem__, outer, content)[name] = value
     path.write_text(json.dumps(content))
     with pytest.raises(ResultError, match=rf"one\.json is not a result file: .*{message}.*; delete it"):
-        read_result(path)
-
-
-def test_grids_of_different_sizes_are_refused(good: CrossedTableOneResult, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"grids of different sizes: .*must have the same tuning budget"):
-        replace(SMALL_COMPARISON, adam_rates=(1e-3, 1e-2))
-    path = tmp_path / "one.json"
-    write_result(as_comparison(good, []), path)
-    content = json.loads(path.read_text())
-    content["config"]["adam_rates"] = [0.1, 0.2]
-    path.write_text(json.dumps(content))
-    with pytest.raises(ResultError, match=r"one\.json is not a result file: .*grids of different sizes"):
         read_result(path)
 
 
@@ -479,7 +462,7 @@ def changed(value: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "config", [RECORDED_HETEROGENEITY, SMALL_COMPARISON], ids=lambda one: type(one).__name__
+    "config", [RECORDED_HETEROGENEITY, DESIGNS["unipen62-stable"]], ids=lambda one: type(one).__name__
 )
 def test_every_field_changes_the_name_of_the_file(config: Experiment) -> None:
     others = [replace(config, **{f.name: changed(getattr(config, f.name))}) for f in fields(config)[1:]]
@@ -529,21 +512,17 @@ def test_ones_own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 # Agreement ------------------------------------------------------------------------------------------------
 
 
-def as_comparison(good: CrossedTableOneResult, accuracies: list[Any]) -> ComparisonResult:
-    header = {name: value for name, value in vars(good).items() if name != "cells"}
-    header |= {"kind": "comparison", "config": SMALL_COMPARISON}
-    models = tuple(trained_model("a model", accuracy) for accuracy in accuracies)
-    return ComparisonResult(**header, models=models, courses={}, search={})
-
-
 def with_accuracies(good: CrossedTableOneResult, kind: str, accuracies: list[Any]) -> Result:
-    if kind == "comparison":
-        return as_comparison(good, accuracies)
+    if kind == "crossed":
+        design = crossed_design()
+        cell = cell_of(with_choices(design, [tuning_of(design, fold) for fold in range(2)]), 0, {})
+        arms = zip(cell.arms, accuracies, strict=False)
+        return replace(cell, arms=tuple(replace(arm, accuracy=rows(values)) for arm, values in arms))
     readings = [TableOneReading(1, 1, rows(accuracy)) for accuracy in accuracies]
     return replace(good, cells=tuple(CrossedTableOneCell(2, 1, (), one, one) for one in readings))
 
 
-@pytest.mark.parametrize("kind", ["crossed_table_one", "comparison"])
+@pytest.mark.parametrize("kind", ["crossed_table_one", "crossed"])
 def test_the_largest_difference_is_of_means_over_clients(good: CrossedTableOneResult, kind: str) -> None:
     one = with_accuracies(good, kind, [((0.5, 0.7), (0.8, 0.8)), ((0.1, 0.1), (0.2, 0.2))])
     assert largest_difference(one, one) == 0
@@ -582,13 +561,13 @@ def test_the_table_of_everything_recorded_has_a_row_for_each_model_cell_and_meth
     files = [path for path in RESULTS.glob("*.json") if not path.name.startswith("tuning-")]
     assert set(table.file) == {path.name for path in files}
     assert not table.duplicated(["file", "entry"]).any()
-    for kind, entries in (("crossed_table_one", 16), ("comparison", 13), ("heterogeneity", 48)):
+    for kind, entries in (("crossed_table_one", 16), ("heterogeneity", 48)):
         assert set(table[table.kind == kind].groupby("file").size()) == {entries}
-    path = next(RESULTS.glob("comparison-*-seed2.json"))
+    path = next(RESULTS.glob("crossed-*-seed2.json"))
     result = read_result(path)
-    assert isinstance(result, ComparisonResult)
-    row = table[(table.file == path.name) & (table.entry == "FedAvg")].iloc[0]
-    accuracy = result.model_named("FedAvg").accuracy
+    assert isinstance(result, CrossedResult)
+    row = table[(table.file == path.name) & (table.entry == FEDAVG)].iloc[0]
+    accuracy = next(arm for arm in result.arms if arm.name == FEDAVG).accuracy
     assert (row.initial, row.personalized) == pytest.approx((np.mean(accuracy[0]), np.mean(accuracy[-1])))
     assert (row.seed, row.clients, row.model) == (2, len(result.clients), result.config.setting.model)
     # Of a benchmark each method has one number: the global model's, or the adapted one's.

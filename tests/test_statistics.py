@@ -1,16 +1,15 @@
 import math
-from itertools import product
 from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fl_meta.evaluation.bootstrap import Interval, bootstrap_mean
-from fl_meta.evidence.statistics import holm, sign_flip_p, smallest_effect
+from fl_meta.evidence.statistics import holm
 
 NUMBERS = st.floats(-100, 100, allow_subnormal=False)
 VALUES = st.integers(2, 12).flatmap(lambda n: arrays(np.float64, n, elements=NUMBERS))
@@ -170,76 +169,3 @@ def test_holm_corrects_upwards_in_order_and_whatever_the_order(p_values: list[fl
 def test_another_test_in_the_family_makes_no_p_smaller(p_values: list[float], more: float) -> None:
     together = holm([*p_values, more])[:-1]
     assert all(few <= many for few, many in zip(holm(p_values), together, strict=True))
-
-
-def exact_sign_flip_p(values: np.ndarray) -> float:
-    """Over all 2^n signs."""
-    signs = np.array(list(product([-1, 1], repeat=len(values))))
-    return float((np.abs(signs @ values) >= abs(values.sum()) - 1e-9).mean())
-
-
-@settings(max_examples=30)
-@given(
-    st.integers(1, 8).flatmap(lambda n: arrays(np.int64, n, elements=st.integers(-5, 5))), st.integers(0, 99)
-)
-def test_random_signs_come_close_to_all_signs(values: np.ndarray, seed: int) -> None:
-    exact = exact_sign_flip_p(values)
-    # Five standard deviations of 10,000 draws; the observed signs count as one more.
-    tolerance = 5 * math.sqrt(exact * (1 - exact) / 10_000) + 1 / 10_000
-    assert sign_flip_p(values, seed=seed) == pytest.approx(exact, abs=tolerance)
-
-
-def test_a_p_by_hand() -> None:
-    # Of 8 signs of (1, 2, 3) two have a sum as far from 0 as 6.
-    assert exact_sign_flip_p(np.array([1, 2, 3])) == 0.25
-    assert sign_flip_p([1, 2, 3]) == pytest.approx(0.25, abs=0.03)
-
-
-@given(VALUES, st.floats(0.01, 100), st.integers(0, 1000))
-def test_neither_the_sign_nor_the_unit_changes_a_p(values: np.ndarray, factor: float, seed: int) -> None:
-    p = sign_flip_p(values, resamples=200, seed=seed)
-    assert 1 / 201 <= p <= 1
-    assert sign_flip_p(-values, resamples=200, seed=seed) == p
-    whole = np.round(values)
-    assert sign_flip_p(factor * whole, resamples=200, seed=seed) == sign_flip_p(
-        whole, resamples=200, seed=seed
-    )
-
-
-def test_extremes_of_a_p() -> None:
-    # All 60 must get one sign: that never happens by chance, and the observed signs alone are left.
-    assert sign_flip_p([0.1] * 60, resamples=999) == 1 / 1000
-    assert sign_flip_p([0.0] * 5) == 1
-    assert sign_flip_p([1.0, -1.0]) == 1
-    assert sign_flip_p([0.3]) == 1
-    # Their sum is 0, but for rounding: every other sum is as far from it.
-    assert sign_flip_p([0.1, 0.2, 0.3, -0.6]) == 1
-
-
-def test_p_values_of_no_effect_are_even() -> None:
-    p_values = np.array([sign_flip_p(normal(30, seed, 0.0), resamples=400, seed=seed) for seed in range(300)])
-    for level in (0.1, 0.5):
-        # A share of 300, within four standard deviations.
-        assert abs((p_values <= level).mean() - level) < 4 * math.sqrt(level * (1 - level) / 300)
-
-
-def test_masked_differences_have_no_p() -> None:
-    with pytest.raises(ValueError, match="values has masked values"):
-        sign_flip_p(np.ma.array([0.1, 0.2, 0.3], mask=[True, False, False]))
-
-
-@pytest.mark.parametrize("bad", [[], 0.5, [[0.1]], [math.nan], [1.0, math.inf]])
-def test_what_has_no_p_is_refused(bad: Any) -> None:
-    with pytest.raises(ValueError, match=r"must be finite, \[clients\], at least one"):
-        sign_flip_p(bad)
-
-
-def test_the_smallest_effect_is_found_in_four_of_five_cases() -> None:
-    effect = smallest_effect(spread=0.1, num_clients=100)
-    generator = np.random.default_rng(0)
-    found = {}
-    for size in (0.5 * effect, effect, 2 * effect):
-        draws = generator.normal(size, 0.1, (2000, 100))
-        found[size] = (np.abs(draws.mean(1)) > 1.96 * draws.std(1, ddof=1) / 10).mean()
-    assert found[effect] == pytest.approx(0.8, abs=0.04)
-    assert found[0.5 * effect] < 0.4 and found[2 * effect] > 0.99

@@ -14,7 +14,7 @@ from fl_meta.evidence.verdicts import MARKS, MIME, Verdict, VerdictTable, collec
 STATEMENT, DATASET = "Personalization helps <most> clients", "writers (synthetic)"
 GOOD = Verdict("gain", STATEMENT, DATASET, "reproduced", 2.34, (1.2, 3.4), "percentage points", "smoke")
 NOTHING = {"effect": math.nan, "interval": (math.nan, math.nan)}
-NOT_RUN = replace(GOOD, dataset="shakespeare", verdict="not run", **NOTHING)
+NOT_MEASURED = replace(GOOD, dataset="shakespeare", verdict="premise not met", **NOTHING)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_numbers_as_text(effect: float, interval: tuple[float, float], expected:
 
 
 def test_text_is_an_aligned_table() -> None:
-    lines = str(VerdictTable((GOOD, NOT_RUN))).splitlines()
+    lines = str(VerdictTable((GOOD, NOT_MEASURED))).splitlines()
     assert lines[0].split("  ")[0] == "claim"
     assert {line.index(word) for line, word in zip(lines[2:], ("✔", "–"), strict=True)} == {
         lines[0].index("verdict")
@@ -59,7 +59,7 @@ def test_text_is_an_aligned_table() -> None:
 
 
 def test_html_escapes_texts_and_has_a_sign_beside_each_colour() -> None:
-    html = VerdictTable((GOOD, NOT_RUN)).to_html()
+    html = VerdictTable((GOOD, NOT_MEASURED)).to_html()
     assert "&lt;most&gt;" in html and "<most>" not in html
     assert "✔ reproduced" in html and "writers (synthetic)" in html
     assert len(set(MARKS.values())) == len(MARKS)
@@ -74,22 +74,26 @@ def test_a_table_in_a_notebook_says_which_regime() -> None:
 def test_a_grouped_table_has_a_heading_per_claim_and_a_row_per_data_set_and_regime() -> None:
     other = replace(GOOD, claim="speed", statement="It is <fast>")
     unstable = replace(other, regime="unstable")
-    shown = (GOOD, NOT_RUN, other, unstable, replace(unstable, notebook="06_again"))
+    shown = (GOOD, NOT_MEASURED, other, unstable, replace(unstable, notebook="06_again"))
     html = VerdictTable(shown).to_grouped_html(lambda one: f"<a>{one.notebook}</a>")
     assert html.count("rowgroup") == 2 and "speed. It is &lt;fast&gt;" in html
-    assert html.count('<th scope="row">') == 3, "not what was not run, and a test of two notebooks once"
+    assert html.count('<th scope="row">') == 4, "a test that two notebooks show is there once"
     assert "writers (synthetic), unstable<" in html and "06_again" not in html
 
 
 def test_a_notebooks_output_carries_the_verdicts() -> None:
-    bundle = VerdictTable((GOOD, NOT_RUN))._repr_mimebundle_()
+    bundle = VerdictTable((GOOD, NOT_MEASURED))._repr_mimebundle_()
     assert set(bundle) == {"text/plain", "text/html", MIME}
     stored = json.loads(json.dumps(bundle, allow_nan=False))
     cells = [{"cell_type": "markdown"}, {"outputs": [{"output_type": "stream"}, {"data": stored}]}]
     found = collect(cells, "03_gain")
     assert [one.notebook for one in found] == ["03_gain", "03_gain"]
     assert replace(found[0], notebook="") == GOOD
-    assert found[1].verdict == "not run" and math.isnan(found[1].effect) and math.isnan(found[1].interval[0])
+    assert (
+        found[1].verdict == "premise not met"
+        and math.isnan(found[1].effect)
+        and math.isnan(found[1].interval[0])
+    )
 
 
 def test_collecting_a_damaged_output_is_an_error() -> None:

@@ -1,15 +1,3 @@
-from .comparison_verdicts import (
-    CENTRALIZED,
-    CONTRASTS,
-    PLANNED_SPREAD,
-    Contrast,
-    centralized,
-    client_differences,
-    decide_comparison,
-    decide_recorded,
-    in_points,
-    not_run,
-)
 from .crossed_recording import record_design
 from .crossed_results import crossed_table, recorded_cells, recorded_designs, recorded_tuning
 from .crossed_rules import CLAIM_TESTS, differences, is_precise
@@ -30,7 +18,6 @@ from .recorded_table import recorded_table
 from .result_files import ResultError, file_name, read_result
 from .result_types import (
     BenchmarkResult,
-    ComparisonResult,
     CrossedResult,
     CrossedTableOneResult,
     HeterogeneityResult,
@@ -38,20 +25,15 @@ from .result_types import (
     TuningResult,
 )
 from .results import load_or_run, own_folder, recorded, recorded_folder
-from .statistics import holm, sign_flip_p, smallest_effect
+from .statistics import holm
 from .table_one_evidence import TableOneFinding, decide_crossed_table_one, table_one_findings
 from .table_one_runs import READINGS, recorded_table_one, recorded_tables, table_one_spreads
 from .verdicts import Verdict, VerdictTable
 
 __all__ = [
-    "CENTRALIZED",
     "CLAIM_TESTS",
-    "CONTRASTS",
-    "PLANNED_SPREAD",
     "READINGS",
     "BenchmarkResult",
-    "ComparisonResult",
-    "Contrast",
     "CrossedEffect",
     "CrossedResult",
     "CrossedTableOneResult",
@@ -68,23 +50,17 @@ __all__ = [
     "as_verdicts",
     "beside_recorded",
     "cause_table",
-    "centralized",
     "centralized_table",
-    "client_differences",
     "crossed_mean",
     "crossed_table",
     "decide_claim_one",
-    "decide_comparison",
     "decide_crossed_table_one",
-    "decide_recorded",
     "differences",
     "evidence_table",
     "file_name",
     "holm",
-    "in_points",
     "is_precise",
     "load_or_run",
-    "not_run",
     "own_folder",
     "read_result",
     "record_design",
@@ -98,8 +74,6 @@ __all__ = [
     "recorded_tuning",
     "rival_table",
     "sentences",
-    "sign_flip_p",
-    "smallest_effect",
     "table_one_beside_recorded",
     "table_one_findings",
     "table_one_spreads",

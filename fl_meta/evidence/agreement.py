@@ -19,7 +19,6 @@ from statistics import fmean, stdev
 from fl_meta.evidence.result_files import ResultError, name_without_seed, read_result
 from fl_meta.evidence.result_types import (
     BenchmarkResult,
-    ComparisonResult,
     CrossedResult,
     CrossedTableOneResult,
     HeterogeneityResult,
@@ -222,8 +221,6 @@ def _accuracies(result: Result) -> list[Accuracies]:
         case CrossedTableOneResult():
             readings = [(cell.equal_rounds, cell.equal_work) for cell in result.cells]
             return [reading.accuracy for both in readings for reading in both]
-        case ComparisonResult():
-            return [model.accuracy for model in result.models]
         case BenchmarkResult():
             return [method.accuracy for method in result.methods]
     raise TypeError(f"a result of an unknown kind: {type(result).__name__}")

@@ -11,7 +11,6 @@ import pandas as pd
 from fl_meta.evidence.result_files import read_result
 from fl_meta.evidence.result_types import (
     BenchmarkResult,
-    ComparisonResult,
     CrossedResult,
     CrossedTableOneResult,
     HeterogeneityResult,
@@ -62,9 +61,6 @@ def _entries(result: Result) -> Iterator[tuple[str, float, float, int]]:
                 entry = f"{cell.clients_per_round} clients, E = {cell.local_epochs}"
                 yield _means(f"{entry}, equal rounds", cell.equal_rounds)
                 yield _means(f"{entry}, equal work", cell.equal_work)
-        case ComparisonResult():
-            for model in result.models:
-                yield _means(model.name, model)
         case CrossedResult():
             for arm in result.arms:
                 yield _means(arm.name, arm)

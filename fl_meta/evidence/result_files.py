@@ -11,7 +11,6 @@ from typing import Never
 from fl_meta.evidence.json_records import FieldError, from_json
 from fl_meta.evidence.result_types import (
     BenchmarkResult,
-    ComparisonResult,
     CrossedResult,
     CrossedTableOneResult,
     Experiment,
@@ -19,7 +18,6 @@ from fl_meta.evidence.result_types import (
     Result,
     TuningResult,
 )
-from fl_meta.experiments.comparison_settings import Comparison
 from fl_meta.experiments.crossed_settings import Crossed, Design
 from fl_meta.experiments.heterogeneity_settings import Heterogeneity
 from fl_meta.experiments.published_settings import Benchmark
@@ -28,7 +26,6 @@ from fl_meta.support.atomic_files import write_atomically
 
 FORMAT = 1
 KINDS: dict[str, tuple[type[Experiment], type[Result]]] = {
-    "comparison": (Comparison, ComparisonResult),
     "benchmark": (Benchmark, BenchmarkResult),
     "heterogeneity": (Heterogeneity, HeterogeneityResult),
     "tuning": (Design, TuningResult),
@@ -51,8 +48,8 @@ def file_name(config: Experiment, seed: int) -> str:
     """The name of a result file: what it is of, and 8 digits that change with every field of the config.
 
     Example:
-        >>> file_name(fl_meta.experiments.RECORDED_COMPARISON["unipen62"], seed=0)
-        'comparison-unipen62-mlp-3c231648-seed0.json'
+        >>> file_name(fl_meta.experiments.DESIGNS["unipen62-unstable"], seed=0)
+        'tuning-unipen62-mlp-70cba59b-seed0.json'
     """
     return f"{name_without_seed(config)}-seed{seed}.json"
 
@@ -61,8 +58,8 @@ def name_without_seed(config: Experiment) -> str:
     """How the names of an experiment's result files begin.
 
     Example:
-        >>> name_without_seed(fl_meta.experiments.RECORDED_COMPARISON["unipen62"])
-        'comparison-unipen62-mlp-3c231648'
+        >>> name_without_seed(fl_meta.experiments.DESIGNS["unipen62-unstable"])
+        'tuning-unipen62-mlp-70cba59b'
     """
     digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:8]
     return f"{kind_of(config)}-{config.setting.dataset}-{config.setting.model}-{digest}"

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fl_meta.experiments.comparison_settings import Comparison
 from fl_meta.experiments.crossed_settings import Crossed, Design
 from fl_meta.experiments.heterogeneity_settings import Heterogeneity
 from fl_meta.experiments.outcomes import (
     BenchmarkOutcome,
-    ComparisonOutcome,
     CrossedOutcome,
     CrossedTableOneOutcome,
     HeterogeneityOutcome,
@@ -20,7 +18,7 @@ from fl_meta.experiments.table_one_settings import CrossedTableOne
 
 USUAL_MODELS = ("mlp", "char_mlp")
 
-Experiment = CrossedTableOne | Comparison | Benchmark | Heterogeneity | Design | Crossed
+Experiment = CrossedTableOne | Benchmark | Heterogeneity | Design | Crossed
 """The configuration of an experiment."""
 
 
@@ -70,13 +68,6 @@ class CrossedTableOneResult(CrossedTableOneOutcome, Result):
     """Table 1 for one fold and replicate."""
 
     config: CrossedTableOne
-
-
-@dataclass(frozen=True)
-class ComparisonResult(ComparisonOutcome, Result):
-    """The comparison behind claims 2 and 3 for one seed."""
-
-    config: Comparison
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,6 @@ from fl_meta.evidence.result_files import (
 )
 from fl_meta.evidence.result_types import (
     BenchmarkResult,
-    ComparisonResult,
     CrossedResult,
     CrossedTableOneResult,
     DataFingerprint,
@@ -51,8 +50,6 @@ from fl_meta.evidence.result_types import (
     TuningResult,
 )
 from fl_meta.experiments.clients import clients_of
-from fl_meta.experiments.comparison import compare
-from fl_meta.experiments.comparison_settings import Comparison
 from fl_meta.experiments.crossed import crossed
 from fl_meta.experiments.crossed_settings import Crossed, Design
 from fl_meta.experiments.crossed_tuning import tune
@@ -78,7 +75,6 @@ def _clients(config: Experiment) -> FederatedDataset:
 
 
 EXPERIMENTS = {
-    "comparison": ExperimentKind(_clients, compare),
     "benchmark": ExperimentKind(clients_of_row, benchmark),
     # Its cells have many data sets. The result names the one in which all knobs are 1.
     "heterogeneity": ExperimentKind(_clients, heterogeneity),
@@ -126,10 +122,6 @@ def load_or_run(
 ) -> list[CrossedTableOneResult]: ...
 @overload
 def load_or_run(
-    config: Comparison, seeds: Seeds, folder: Path, *, executor: Executor | None = None, progress: bool = True
-) -> list[ComparisonResult]: ...
-@overload
-def load_or_run(
     config: Benchmark, seeds: Seeds, folder: Path, *, executor: Executor | None = None, progress: bool = True
 ) -> list[BenchmarkResult]: ...
 @overload
@@ -164,9 +156,9 @@ def load_or_run(
         Exception: the first error that a seed raised.
 
     Example:
-        >>> config = fl_meta.experiments.COMPARISON["smoke"]["writers"]
-        >>> results = load_or_run(config, range(2), own_folder())  # doctest: +SKIP
-        >>> results[0].model_named("FedAvg").accuracy_of("personalized").mean()  # doctest: +SKIP
+        >>> config = fl_meta.experiments.DESIGNS["writers-stable"]
+        >>> tuning = load_or_run(config, range(config.folds), own_folder())  # doctest: +SKIP
+        >>> [choice.rate for choice in tuning[0].choices]  # doctest: +SKIP
     """
     results = _in_folder(config, seeds, folder)
     lock = folder / f".{name_without_seed(config)}.lock"
@@ -279,8 +271,6 @@ def _lost(config: Experiment, ended: Mapping[int, str], folder: Path) -> Process
 
 
 @overload
-def recorded(config: Comparison, folder: Path) -> list[ComparisonResult]: ...
-@overload
 def recorded(config: Heterogeneity, folder: Path) -> list[HeterogeneityResult]: ...
 @overload
 def recorded(config: Experiment, folder: Path) -> Sequence[Result]: ...
@@ -291,7 +281,7 @@ def recorded(config: Experiment, folder: Path) -> Sequence[Result]:
         ResultError: if a file cannot be used.
 
     Example:
-        >>> config = fl_meta.experiments.RECORDED_COMPARISON["unipen62"]
+        >>> config = fl_meta.experiments.RECORDED_HETEROGENEITY
         >>> results = recorded(config, Path("data/results"))
     """
     paths = [folder / file_name(config, seed) for seed in range(config.folds)]

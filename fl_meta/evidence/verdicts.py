@@ -8,12 +8,10 @@ that could be shown instead of computed ones.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from html import escape
 from typing import Any
-
-import numpy as np
 
 from fl_meta.experiments.settings import PROFILES, RECORDED
 from fl_meta.support.text_table import aligned
@@ -21,10 +19,8 @@ from fl_meta.support.text_table import aligned
 LEVEL = 0.05  # significance level for corrected p values
 MARKS = {
     "reproduced": "✔",
-    "direction only": "↗",
     "not reproduced": "✘",
     "undecided": "?",
-    "not run": "–",
     "reproduced, but small": "✓",
     "no difference": "=",
     "premise not met": "∅",
@@ -40,14 +36,12 @@ _FOR, _AGAINST, _EQUAL = ("#004d75", "#d6ebf7"), ("#7d3100", "#f9ddcd"), ("#1f5b
 COLOURS = {
     "reproduced": _FOR,
     "reproduced, but small": _FOR,
-    "direction only": ("#6b4e00", "#fbeccb"),
     "no difference": _EQUAL,
     "undecided": ("#444444", "#ececec"),
     "premise not met": ("#444444", "#ececec"),
     "contradicted, but small": _AGAINST,
     "contradicted": _AGAINST,
     "not reproduced": _AGAINST,
-    "not run": ("#666666", "#f7f7f7"),
 }
 
 
@@ -185,16 +179,15 @@ class VerdictTable:
         return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
     def to_grouped_html(self, link: Callable[[Verdict], str]) -> str:
-        """A table with a heading for each claim and a row for each data set that was tested.
+        """A table with a heading for each claim and a row for each data set and regime.
 
         `link` gives the HTML that links a verdict to its notebook. A test that several notebooks show is
         there once.
         """
         groups: dict[tuple[str, str], dict[tuple[str, str], str]] = {}
         for verdict in self.verdicts:
-            if verdict.verdict != "not run":
-                rows = groups.setdefault((verdict.claim, verdict.statement), {})
-                rows.setdefault((verdict.dataset, verdict.regime), _row(verdict, link(verdict)))
+            rows = groups.setdefault((verdict.claim, verdict.statement), {})
+            rows.setdefault((verdict.dataset, verdict.regime), _row(verdict, link(verdict)))
         bodies = "".join(
             f'<tbody><tr><th colspan="4" scope="rowgroup">{escape(claim)}. {escape(statement)}</th></tr>'
             f"{''.join(rows.values())}</tbody>"
@@ -242,15 +235,3 @@ def _to_json(number: float) -> float | None:
 
 def _from_json(number: float | None) -> float:
     return math.nan if number is None else float(number)
-
-
-def verdict_of(effect: float, interval: tuple[float, float], p: float, seeds: Sequence[float]) -> str:
-    """The verdict on one effect, by the rule at the top of `comparison_verdicts`.
-
-    A positive effect supports the claim; `p` is corrected, and `seeds` has the effect of each seed.
-    """
-    low, high = interval
-    agree = sum(np.sign(seed) == np.sign(effect) for seed in seeds)
-    if p < LEVEL and (low > 0 or high < 0) and agree >= max(len(seeds) - 1, 1):
-        return "reproduced" if effect > 0 else "not reproduced"
-    return "direction only" if all(seed > 0 for seed in seeds) else "undecided"

@@ -1,5 +1,4 @@
 from .clients import MODELS, PERSON_OF, clients_of, train_validation_held_out
-from .comparison_settings import COMPARISON, RECORDED_COMPARISON, Comparison
 from .crossed_settings import (
     CENTRALIZED,
     CENTRALIZED_SGD,
@@ -39,7 +38,6 @@ __all__ = [
     "CENTRALIZED",
     "CENTRALIZED_SGD",
     "CLAIM_ONE",
-    "COMPARISON",
     "CONTINUED",
     "DESIGNS",
     "FEDAVG",
@@ -50,7 +48,6 @@ __all__ = [
     "PERSON_OF",
     "PUBLISHED_ROWS",
     "RECORDED",
-    "RECORDED_COMPARISON",
     "RECORDED_EXPERIMENTS",
     "RECORDED_HETEROGENEITY",
     "REPTILE",
@@ -60,7 +57,6 @@ __all__ = [
     "UPDATES",
     "Benchmark",
     "Choice",
-    "Comparison",
     "Crossed",
     "CrossedTableOne",
     "Design",

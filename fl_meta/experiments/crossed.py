@@ -8,7 +8,6 @@ import numpy as np
 
 from fl_meta.algorithms.stages import Stage
 from fl_meta.data.federated import FederatedDataset
-from fl_meta.experiments.comparison import MATCHING_MARGIN, geometric
 from fl_meta.experiments.crossed_settings import (
     CENTRALIZED,
     FEDAVG,
@@ -29,6 +28,9 @@ from fl_meta.support.array_types import FloatArray
 
 # Factors between the rounds at which a curve is kept, and between those at which models may be matched.
 COARSE, FINE = 2.0, 1.3
+# Models are matched slightly below the highest initial accuracy that both have reached: at the very top one
+# of them would be a maximum over noise and the other would not.
+MATCHING_MARGIN = 0.01
 
 
 def crossed(config: Crossed, seed: int) -> CrossedOutcome:
@@ -142,3 +144,11 @@ class Cell:
 
     def _add(self, name: str, rounds: int, gradients: int, accuracy: FloatArray) -> None:
         self.arms.append(CrossedArm(name, rounds, gradients, rounded(accuracy, CROSSED_DIGITS)))
+
+
+def geometric(most: int, factor: float) -> list[int]:
+    """Round numbers from 1 to `most`, each about `factor` times the one before."""
+    numbers = [most]
+    while numbers[-1] > 1:
+        numbers.append(min(numbers[-1] - 1, round(numbers[-1] / factor)))
+    return numbers[::-1]

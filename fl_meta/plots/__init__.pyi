@@ -7,7 +7,6 @@ from .fork import fork_diagram
 from .matching import matched_and_best_cartoon
 from .personalization import adaptation_curve, gain_histogram, mistakes_html, prediction_sheet
 from .prices import price_plot
-from .results import adaptation_plot, course_plot, effect_plot, gain_plot, plane_plot
 from .rounds import round_diagram
 from .second_stage import second_stage_figure
 from .style import PALETTE
@@ -16,22 +15,17 @@ from .table_one import paper_table_plot, table_plot
 __all__ = [
     "PALETTE",
     "adaptation_curve",
-    "adaptation_plot",
     "arrow_plot",
     "centralized_figure",
-    "course_plot",
     "curve_plot",
-    "effect_plot",
     "forest_plot",
     "fork_diagram",
     "gain_histogram",
-    "gain_plot",
     "glyph_sheet",
     "matched_and_best_cartoon",
     "mistakes_html",
     "paper_table_plot",
     "partition_plot",
-    "plane_plot",
     "prediction_sheet",
     "price_plot",
     "round_diagram",
