@@ -16,6 +16,7 @@ def fork_diagram(design: Design) -> Figure:
     """Draw the fork of a design: FedAvg's rounds, the two ways on with their rounds, and what is compared.
 
     Example:
+        >>> from fl_meta.experiments import DESIGNS
         >>> figure = fork_diagram(DESIGNS["writers-unstable"])
     """
     figure = Figure(figsize=(9, 2.9), layout="constrained")
