@@ -40,10 +40,8 @@ def _two_comparisons(answer: Any) -> str | None:
     }
     right = {"matched": _FEDAVG[50] - _CENTRALIZED[50], "best": end - other_end}
     for name, expected in right.items():
-        words: dict[float, str] = {
-            **mistakes[name],
-            -expected: "The size is right. It is FedAvg minus centralized.",
-        }
+        words: dict[float, str] = {-expected: "The size is right. It is FedAvg minus centralized."}
+        words.update(mistakes[name])
         wrong = number(answer[name], expected, digits=None, mistakes=words)
         if wrong:
             return f"{name}: {wrong}"
