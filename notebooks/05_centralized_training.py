@@ -336,9 +336,10 @@ chance = 1 - (1 - 0.05 / 2) ** 4
 
 # %% [markdown] tags=["solution"]
 # **Solution 05.3.** An interval misses 0 on the upper side with probability $0.025$, and none of four does
-# with probability $0.975^4$. So the reported "95 %" is nearly four times as often wrong as it says for
-# that side. Naming the rival beforehand, or [Holm's correction](../docs/glossary.md#statistics), avoids
-# it. (Four rivals that meet the same FedAvg are not independent; the chance is then somewhat smaller.)
+# with probability $0.975^4$. So an interval that is chosen so is nearly four times as often wrong, on that
+# side, as it says. Naming the rival beforehand, or [Holm's correction](../docs/glossary.md#statistics),
+# avoids it. (Four rivals that meet the same FedAvg are not independent; the chance is then somewhat
+# smaller.)
 
 # %% tags=["check"]
 check.answer("05.3", chance)
