@@ -20,13 +20,12 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from killed_programs import fail_as
-from small_results import RESULTS, TINY, cell_of, crossed_design, rows, tiny, tuning_of
+from small_results import RESULTS, TINY, rows, tiny
 
 from fl_meta.command_line.errors import explained
 from fl_meta.data.federated import FederatedDataset
 from fl_meta.evidence import results
 from fl_meta.evidence.agreement import largest_difference
-from fl_meta.evidence.crossed_results import with_choices
 from fl_meta.evidence.json_records import from_json
 from fl_meta.evidence.processes import ProcessEndedError, processes
 from fl_meta.evidence.recorded_table import recorded_table
@@ -36,12 +35,18 @@ from fl_meta.evidence.result_types import (
     CrossedTableOneResult,
     DataFingerprint,
     Experiment,
+    HeterogeneityResult,
     Result,
 )
 from fl_meta.evidence.results import compute, load_or_run, recorded
 from fl_meta.experiments.crossed_settings import DESIGNS, FEDAVG
 from fl_meta.experiments.heterogeneity_settings import RECORDED_HETEROGENEITY
-from fl_meta.experiments.outcomes import CrossedTableOneCell, CrossedTableOneOutcome, TableOneReading
+from fl_meta.experiments.outcomes import (
+    CrossedTableOneCell,
+    CrossedTableOneOutcome,
+    HeterogeneityCell,
+    TableOneReading,
+)
 from fl_meta.experiments.settings import Setting
 from fl_meta.experiments.table_one_settings import TABLE_ONE_DESIGNS, CrossedTableOne
 
@@ -513,16 +518,15 @@ def test_ones_own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 
 
 def with_accuracies(good: CrossedTableOneResult, kind: str, accuracies: list[Any]) -> Result:
-    if kind == "crossed":
-        design = crossed_design()
-        cell = cell_of(with_choices(design, [tuning_of(design, fold) for fold in range(2)]), 0, {})
-        arms = zip(cell.arms, accuracies, strict=False)
-        return replace(cell, arms=tuple(replace(arm, accuracy=rows(values)) for arm, values in arms))
+    if kind == "heterogeneity":
+        header = vars(good) | {"kind": kind, "config": RECORDED_HETEROGENEITY}
+        cells = tuple(HeterogeneityCell(1, 1, 9, rows(accuracy)) for accuracy in accuracies)
+        return HeterogeneityResult(**header | {"cells": cells})
     readings = [TableOneReading(1, 1, rows(accuracy)) for accuracy in accuracies]
     return replace(good, cells=tuple(CrossedTableOneCell(2, 1, (), one, one) for one in readings))
 
 
-@pytest.mark.parametrize("kind", ["crossed_table_one", "crossed"])
+@pytest.mark.parametrize("kind", ["crossed_table_one", "heterogeneity"])
 def test_the_largest_difference_is_of_means_over_clients(good: CrossedTableOneResult, kind: str) -> None:
     one = with_accuracies(good, kind, [((0.5, 0.7), (0.8, 0.8)), ((0.1, 0.1), (0.2, 0.2))])
     assert largest_difference(one, one) == 0
@@ -584,7 +588,7 @@ def test_the_table_of_everything_recorded_has_a_row_for_each_model_cell_and_meth
 
 def test_recorded_experiments_are_known_without_torch() -> None:
     code = (
-        "import sys; from fl_meta.experiments import RECORDED_EXPERIMENTS as known; assert len(known) == 24\n"
+        "import sys; from fl_meta.experiments import RECORDED_EXPERIMENTS as known; assert len(known) == 17\n"
         "assert not {'torch', 'pandas', 'numpy'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)

@@ -20,7 +20,7 @@ NOT_MEASURED = replace(GOOD, dataset="shakespeare", verdict="premise not met", *
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"verdict": "proved"}, "verdict 'proved' is not one of reproduced, direction only"),
+        ({"verdict": "proved"}, "verdict 'proved' is not one of reproduced, not reproduced"),
         ({"profile": "huge"}, "profile 'huge' is not one of smoke, laptop, full"),
         ({"interval": (3, 1)}, "the lower end comes first"),
         ({"claim": ""}, "needs a claim"),
@@ -51,7 +51,7 @@ def test_numbers_as_text(effect: float, interval: tuple[float, float], expected:
 def test_text_is_an_aligned_table() -> None:
     lines = str(VerdictTable((GOOD, NOT_MEASURED))).splitlines()
     assert lines[0].split("  ")[0] == "claim"
-    assert {line.index(word) for line, word in zip(lines[2:], ("✔", "–"), strict=True)} == {
+    assert {line.index(word) for line, word in zip(lines[2:], ("✔", "∅"), strict=True)} == {
         lines[0].index("verdict")
     }
     assert "+2.34   [+1.20, +3.40]  percentage points  smoke" in lines[2]

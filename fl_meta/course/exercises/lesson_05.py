@@ -30,7 +30,7 @@ def _two_comparisons(answer: Any) -> str | None:
     (start, end), (other_start, other_end) = list(_FEDAVG.items())[-1], list(_CENTRALIZED.items())[-1]
     gains = (end - start) - (other_end - other_start)
     of_gains = "These are the gains at the ends of both trainings."
-    mistakes = {
+    mistakes: dict[str, dict[float, str]] = {
         "matched": {gains: f"{of_gains} Where do both start from the same accuracy?"},
         "best": {
             gains: f"{of_gains} Here only the accuracy after personalization counts.",
@@ -40,8 +40,7 @@ def _two_comparisons(answer: Any) -> str | None:
     }
     right = {"matched": _FEDAVG[50] - _CENTRALIZED[50], "best": end - other_end}
     for name, expected in right.items():
-        words: dict[float, str] = {-expected: "The size is right. It is FedAvg minus centralized."}
-        words.update(mistakes[name])
+        words = mistakes[name] | {-expected: "The size is right. It is FedAvg minus centralized."}
         wrong = number(answer[name], expected, digits=None, mistakes=words)
         if wrong:
             return f"{name}: {wrong}"
