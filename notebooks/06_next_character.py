@@ -185,9 +185,9 @@ change more than the second?"""
 # %% [markdown]
 # ## 2 · Somebody else's lines
 #
-# Here is the experiment that answers it. Every held-out role adapts three times, always from the same global
-# model: to its own lines, to those of another role of its own play, and to those of a role of another play.
-# Each time it is scored on *its own* unseen lines. All lenders are held out as well.
+# Every held-out role adapts three times, always from the global model: to its own lines, to those of another
+# role of its play, and to those of a role of another play. Each time it is scored on *its own* unseen lines.
+# All lenders are held out as well.
 
 
 # %%
@@ -297,9 +297,9 @@ all of it *personalization*."""
 # %% [markdown]
 # ### Move it yourself: one role, epoch by epoch
 #
-# Twelve held-out roles, with a smaller model that is trained when the cell runs. Choose a role and move the
-# epochs. A blue frame is a character that is now guessed rightly, an orange one a character that no longer
-# is. Which grows faster, the number of blue frames or the difference between blue and orange?
+# Twelve held-out roles, with a smaller model. Choose a role and move the epochs. A blue frame is a character
+# that is now guessed rightly, an orange one a character that no longer is. Which grows faster, the number of
+# blue frames or the difference between blue and orange?
 
 # %%
 panel = laboratories.meet_a_client(dataset="shakespeare", epoch=1)
@@ -365,9 +365,8 @@ plots.forest_plot(table, yours.effects)
 Markdown(yours.sentence("2a-initial"))
 
 # %% [markdown]
-# The shaded band is the margin, below which a difference does not matter in practice. A single run decides
-# nothing; the question is only whether yours is like the recorded ones. What decides is the interval over
-# roles *and* trainings ([rules](../docs/evidence.md#the-rules)).
+# The shaded band is the margin, below which a difference does not matter in practice. Your run decides
+# nothing; the interval over roles *and* trainings does ([rules](../docs/evidence.md#the-rules)).
 #
 # ## 4 · Why?
 #
@@ -398,7 +397,7 @@ Markdown(
 # And why is personalization another matter than for handwriting? Two writers draw different letters with the
 # same ink, so a writer's own examples hold an answer that no global model has
 # ([notebook 00](00_start_here.ipynb)). Two roles spell the same words. After "th" comes "e", whoever speaks,
-# and what a role adds, names and favourite words, concerns few characters. And as long as a model has not
+# and what a role adds concerns few characters. And as long as a model has not
 # learned what a table of counts knows, *any* lines teach it spelling. Such a gain needs no person.
 #
 # ## 5 · What this does not show
@@ -411,7 +410,7 @@ Markdown(
 # ## 6 · Exercises
 
 # %% [markdown] tags=["exercise"]
-# **Exercise 06.1 ★ · Whose gain?** Another text data set, with the same control. After adapting, users gain
+# **Exercise 06.1 ★ · Whose gain?** The same control on users' messages: after adapting, users gain
 # `1.8` points from their own messages and `1.5` from somebody else's. What share of the gain is personal?
 
 # %% tags=["fill-in"]
