@@ -101,6 +101,7 @@ def build_pages(results: Path, output: Path) -> list[Path]:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    templates.policies["json.dumps_kwargs"] = {"sort_keys": False}  # the order is that of the picture
     written = [output / "index.html", *(output / f"{name}.html" for name in PAGES)]
     _write(written[0], templates.get_template("index.html.j2").render(pages=PAGES))
     for path, (name, page) in zip(written[1:], PAGES.items(), strict=True):

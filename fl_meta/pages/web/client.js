@@ -1,5 +1,5 @@
 // A writer's glyphs or a role's lines, what is misread before and now, and the accuracy by epoch.
-const { fixed, signed, escaped, line, marks, axes, picture, ticks } = page;
+const { widthOf, fixed, signed, escaped, line, marks, axes, picture, ticks } = page;
 const when = epoch => epoch ? `after ${epoch} epoch${epoch > 1 ? "s" : ""}` : "global model";
 const accuracies = met => met.rightAfter.map(right => 100 * right / met.predictions);
 
@@ -24,7 +24,7 @@ const lines = draw("shakespeare", "role", (met, epoch, place, client) => {
         place.dataset.client = client;
         place.innerHTML = `<div class="text lines" tabindex="0" role="region" aria-label="unseen lines"></div>` +
             `<p class="key text-key"><span><u>wrong guess</u></span> <span class="flip">now right</span> ` +
-            `<u class="flip">now wrong</u></p><div class="pair">` + ["before", "now"].map(name =>
+            `<u class="flip">now wrong</u></p><div class="pair writing">` + ["before", "now"].map(name =>
             `<div><b></b><div class="text written" tabindex="0" role="region" aria-label="${name} it writes on"></div></div>`
         ).join("") + `</div>`;
     }
@@ -52,7 +52,7 @@ function draw(name, kind, show, more = () => "") {
         show(met, epoch, left.querySelector("div"), client);
         right.querySelector("figcaption").textContent =
             `test accuracy: ${fixed(scores[0])} → ${fixed(scores[epoch])} %`;
-        right.querySelector("div").innerHTML = curve(right.clientWidth, study, scores, epoch);
+        right.querySelector("div").innerHTML = curve(widthOf(right), study, scores, epoch);
         const error = Math.sqrt(scores[epoch] * (100 - scores[epoch]) / met.predictions);
         return `<b>${escaped(client)}</b>, <span class="${name === "writers" ? "synthetic" : ""}">` +
             `${escaped(study.label)}</span>, ${when(epoch)}: ${met.rightAfter[epoch]} of ${met.predictions} ` +

@@ -1,5 +1,5 @@
 // Above: the forest of all tests and the replicates of the chosen one. Below: the second stage taken apart.
-const { fixed, signed, escaped, line, marks, axes, picture, ticks } = page;
+const { widthOf, fixed, signed, escaped, line, marks, axes, picture, ticks } = page;
 const given = page.data, SHAPES = ["circle", "square", "diamond", "triangle"];
 const datasets = [...new Set(given.tests.map(test => test.dataset))];
 const KINDS = { reproduced: "for", helps: "for", contradicted: "against", harms: "against", "no difference": "equal" };
@@ -33,13 +33,15 @@ const forest = page.panel("forest", (state, place) => {
     const spread = tests.flatMap(test => [test.effect, ...[test.low, test.high].map(
         bound => Math.max(-4.5, Math.min(4.5, bound))), -test.margin * state.margin, test.margin * state.margin]);
     const span = [Math.min(...spread) - 0.3, Math.max(...spread) + 0.3];
-    const width = place.clientWidth, strip = width < 560 ? width - 12 : Math.round(0.42 * width);
+    const width = widthOf(place), strip = innerWidth < 660 ? width : Math.round(0.4 * width);
     const focused = place.contains(document.activeElement);
-    place.innerHTML = Object.keys(given.claims).map(claim => {
-        const rows = tests.filter(test => test.claim === claim);
-        return rows.length ? `<table class="forest"><caption><b>${claim}</b> · ${escaped(given.claims[claim].statement)}` +
-            `</caption><tbody>${rows.map(test => row(test, state, strip, span)).join("")}</tbody></table>` : "";
-    }).join("") + scale(strip, span, width);
+    place.innerHTML = `<table class="forest"><colgroup><col class="name"><col><col class="of"></colgroup>` +
+        Object.keys(given.claims).map(claim => {
+            const rows = tests.filter(test => test.claim === claim);
+            return rows.length && `<tbody><tr><th colspan="3" scope="rowgroup"><b>${claim}</b> · ` +
+                `${escaped(given.claims[claim].statement)}</th></tr>` +
+                rows.map(test => row(test, state, strip, span, width)).join("") + `</tbody>`;
+        }).filter(Boolean).join("") + scale(strip, span);
     if (focused) place.querySelector("input:checked").focus();
     return details(tests.find(test => keyOf(test) === chosen), state);
 });
@@ -48,7 +50,7 @@ forest.picture.addEventListener("change", event => {
     forest.redraw();
 });
 
-function row(test, state, width, span) {
+function row(test, state, width, span, whole) {
     const margin = test.margin * state.margin, height = 26, middle = height / 2;
     const X = value => 8 + (value - span[0]) / (span[1] - span[0]) * (width - 16);
     const inside = value => Math.max(span[0], Math.min(span[1], value));
@@ -62,26 +64,28 @@ function row(test, state, width, span) {
         marks[SHAPES[order % 4]](X(test.effect), middle, 5,
             `fill="${kind === "open" ? "var(--paper)" : colour}" stroke="${colour}" stroke-width="2"`);
     const key = keyOf(test), is = key === chosen;
+    const more = is ? `<tr class="more"><td colspan="3">${replicates(test, state, whole - 14)}</td></tr>` : "";
     const name = `${test.claim}, ${test.dataset}, ${test.regime}: ${signed(test.effect, 2)} points, ${verdict}`;
     return `<tr class="${is ? "chosen" : ""}"><td><label><input type="radio" name="test" value="${escaped(key)}" ` +
         `aria-label="${escaped(name)}"${is ? " checked" : ""}><span>${named(test.dataset)}, ${test.regime}</span></label></td>` +
-        `<td class="strip">${picture(width, height, name, drawing)}</td><td>${badge(verdict)}</td></tr>`;
+        `<td class="strip">${picture(width, height, name, drawing)}</td><td>${badge(verdict)}</td></tr>${more}`;
 }
 
-function scale(width, span, whole) {
+function scale(width, span) {
     const X = value => 8 + (value - span[0]) / (span[1] - span[0]) * (width - 16);
-    return `<p class="quiet" style="margin:.4rem 0 0">Points of accuracy on held-out clients with 95 % intervals (arrow: ` +
-        `goes on), from ${signed(span[0])} to ${signed(span[1])}; the line is 0, right of it supports the paper. Grey: ` +
-        `too small to matter. Hollow: undecided, or premise not met.</p>`;
+    const numbers = ticks(...span, 8).map(tick => `<path class="axis" d="M${X(tick)} 0v5"/><text class="quiet" ` +
+        `x="${X(tick)}" y="18" text-anchor="middle">${signed(tick, Number.isInteger(tick) ? 0 : 1)}</text>`);
+    const axis = `<path class="axis" d="M8 0H${width - 8}"/>${numbers.join("")}` +
+        `<text class="quiet" x="${width / 2}" y="35" text-anchor="middle">← against the paper · supports it →</text>`;
+    return `<tbody><tr><td></td><td class="strip">${picture(width, 40, "points of accuracy", axis)}</td><td></td></tr>` +
+        `</tbody></table><p class="quiet" style="margin:.2rem 0 0">Points of accuracy on held-out clients with 95 % ` +
+        `intervals (arrow: goes on). Grey: too small to matter. Hollow: undecided, or premise not met.</p>`;
 }
 
-// The chosen test in words, and the effects of its replicates.
+// The chosen test in words.
 function details(test, state) {
     const most = test.replicates, number = Math.min(state.replicates, most), margin = test.margin * state.margin;
     const verdict = verdictOf(test, margin), [effect, low, high] = test.fewer[number];
-    document.getElementById("replicates-picture").innerHTML = replicates(test, number, [effect, low, high], margin);
-    document.getElementById("replicates-title").innerHTML =
-        `${test.claim} on ${named(test.dataset)}, ${test.regime} regime: effects of its replicates`;
     return `<b>${test.claim}</b>, ${escaped(given.claims[test.claim].statement)}. On ${named(test.dataset)}, ${test.regime} ` +
         `regime: ${badge(verdict)}, an effect of <b>${signed(test.effect, 2)}</b> points [${signed(test.low, 2)}, ` +
         `${signed(test.high, 2)}] over ${test.clients} held-out clients and ${most} replicates; p = ` +
@@ -92,20 +96,23 @@ function details(test, state) {
         (number < most ? ` With the first ${number} replicates alone: ${signed(effect, 2)} [${signed(low, 2)}, ${signed(high, 2)}].` : "");
 }
 
-function replicates(test, number, [effect, low, high], margin) {
-    const place = document.getElementById("replicates-picture"), width = place.clientWidth;
+// Its replicates, those that count filled, and their mean.
+function replicates(test, state, width) {
+    const number = Math.min(state.replicates, test.replicates), margin = test.margin * state.margin;
+    const [effect, low, high] = test.fewer[number];
     const folds = test.folds.length, height = 34 * (folds + 1) + 52;
     const all = [...test.folds.flat(), low, high, -margin, margin, 0];
     const x = [Math.min(...all), Math.max(...all)], room = 0.04 * (x[1] - x[0]);
     const { X, Y, behind } = axes({ width, height, x: [x[0] - room, x[1] + room], y: [folds + 0.5, -0.5], left: 76,
-        xTicks: ticks(...x, width < 500 ? 5 : 9), xName: "effect in points: ← against the paper · supports it →",
+        xTicks: ticks(...x, width < 500 ? 5 : 9), xName: width < 500 ? "points, right of 0 for the paper" : "effect in points: ← against the paper · supports it →",
         names: Object.fromEntries(ticks(...x, width < 500 ? 5 : 9).map(tick => [tick, signed(tick, Number.isInteger(tick) ? 0 : 1)])) });
     const parts = [`<rect x="${X(-margin)}" width="${X(margin) - X(-margin)}" y="10" height="${height - 52}" ` +
         `fill="var(--line)" opacity=".6"/>`, behind, `<path class="axis" d="M${X(0)} 10V${height - 42}"/>`];
     test.folds.forEach((runs, fold) => {
         parts.push(`<text x="0" y="${Y(fold) + 4}">fold ${fold + 1}</text>`);
         runs.forEach((run, i) => parts.push(marks.circle(X(run), Y(fold), 4.5,
-            i < number ? `fill="var(--c0)" opacity=".75"` : `fill="none" stroke="var(--quiet)" stroke-dasharray="2 2"`)));
+            i < number ? `fill="var(--c0)" opacity=".75"` : `fill="none" stroke="var(--quiet)" stroke-dasharray="2 2"`)
+            .replace("/>", `><title>replicate ${i + 1}: ${signed(run, 2)}</title></circle>`)));
     });
     const colour = "var(--ink)";
     parts.push(`<text x="0" y="${Y(folds) + 4}" class="strong">all</text>`,
@@ -125,7 +132,7 @@ page.panel("second-stage", (state, place) => {
         return `${named(state.place_dataset)} is not recorded in the ${state.place_regime} regime.`;
     }
     const others = ours.filter(arm => arm.low !== arm.high || arm.effect);
-    const margin = found[0].margin, width = place.clientWidth, height = 300;
+    const margin = found[0].margin, width = widthOf(place), height = 300;
     const bounds = [...others.flatMap(arm => [arm.low, arm.high]), -margin, margin];
     const y = [Math.max(Math.min(...bounds), Math.min(...others.map(arm => arm.effect), -margin) - 4),
         Math.min(Math.max(...bounds), Math.max(...others.map(arm => arm.effect), margin) + 4)];

@@ -27,6 +27,7 @@ const page = (() => {
         constructor(input) {
             this.input = input;
             this.name = input.id;
+            this.argument = input.dataset.argument;  // of the notebook's panel
             this.output = document.querySelector(`output[for="${input.id}"]`);
             this.stops = input.dataset.stops ? JSON.parse(input.dataset.stops) : null;
             this.first = this.value;
@@ -63,7 +64,7 @@ const page = (() => {
         get python() {
             const { value } = this;
             if (typeof value === "string") return `'${value.replaceAll("'", "\\'")}'`;
-            const step = this.stops ? this.stops.map(String).join() : this.input.step;
+            const step = this.input.dataset.stops ?? this.input.step;
             return Number.isInteger(value) && step.includes(".") ? `${value}.0` : String(value);
         }
     }
@@ -99,7 +100,7 @@ const page = (() => {
                 if (html !== null) this.say(html);
                 const code = document.querySelector(`code[data-of="${id}"]`);
                 if (code) {
-                    const given = this.controls.map(one => `${one.name}=${one.python}`);
+                    const given = this.controls.map(one => `${one.argument}=${one.python}`);
                     code.textContent = section.dataset.code.replace("…", given.join(", "));
                 }
             },
@@ -113,8 +114,8 @@ const page = (() => {
         });
         panels.push(it);
         recall(it);
-        it.redraw();
         let width = picture.clientWidth;
+        it.redraw();
         new ResizeObserver(() => {
             if (picture.clientWidth === width) return;
             width = picture.clientWidth;
@@ -153,7 +154,9 @@ const page = (() => {
     });
 
     // --- pictures ---
-    // An SVG picture as wide as its place; `draw(width)` returns its height, its name and its content.
+    // The width of a place; before a page is laid out it has none, and what is drawn then is drawn again.
+    const widthOf = place => Math.max(place.clientWidth, 240);
+
     function picture(width, height, name, content) {
         return `<svg role="img" aria-label="${escaped(name)}" width="${width}" height="${height}" ` +
             `viewBox="0 0 ${width} ${height}">${content}</svg>`;
@@ -208,5 +211,5 @@ const page = (() => {
         return Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(12)));
     }
 
-    return { data, panel, fixed, signed, escaped, mean, unpacked, picture, axes, line, marks, ticks };
+    return { data, panel, fixed, signed, escaped, mean, unpacked, widthOf, picture, axes, line, marks, ticks };
 })();

@@ -1,5 +1,5 @@
 // The presets and the reader's mix on the left, the mix by round on the right.
-const { fixed, signed, escaped, line, marks, axes, picture } = page;
+const { widthOf, fixed, signed, escaped, line, marks, axes, picture } = page;
 const OWN = "your mix";
 const SLICE = 16;  // milliseconds of work between two pictures
 const model = mixModel(page.data);
@@ -62,12 +62,12 @@ function draw(place, rounds, named, course) {
     const [left, right] = place.querySelectorAll("figure");
     left.querySelector("figcaption").textContent =
         `after ${rounds} round${rounds > 1 ? "s" : ""}, ${model.clients} held-out writers`;
-    left.querySelector("div").innerHTML = drawEnds(left.clientWidth, rounds, named);
-    right.querySelector("div").innerHTML = drawCourse(right.clientWidth, course);
+    left.querySelector("div").innerHTML = drawEnds(widthOf(left), rounds, named);
+    right.querySelector("div").innerHTML = drawCourse(widthOf(right), course);
 }
 
 function drawEnds(width, rounds, named) {
-    const height = 300, left = 78;
+    const height = 360, left = 78;
     const { X, Y, behind } = axes({ width, height, x: [0, 100], y: [named.length - 0.4, -0.7], left,
         xTicks: [0, 25, 50, 75, 100], xName: "accuracy, %: ○ initial → ■ personalized" });
     const parts = [behind];
@@ -87,7 +87,7 @@ function drawEnds(width, rounds, named) {
 }
 
 function drawCourse(width, course) {
-    const height = 300, most = page.data.mostRounds;
+    const height = 360, most = page.data.mostRounds;
     const { X, Y, behind } = axes({ width, height, x: [-1, most + 1], y: [0, 100], left: 34,
         xTicks: [0, 10, 20, 30, 40], yTicks: [0, 25, 50, 75, 100], xName: "round" });
     const parts = [behind];

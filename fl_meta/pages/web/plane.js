@@ -1,7 +1,7 @@
 // The plane on the left, the clients' mean loss over the rounds on the right.
 const CONTOUR = 0.05, HALF_WIDTH = 3.7, HALF_HEIGHT = 2.9;  // of a client's loss on the rim, of the plane
 const MOST_ROUNDS = Number(document.getElementById("rounds").max);
-const { fixed, line, marks, axes, picture, escaped } = page;
+const { widthOf, fixed, line, marks, axes, picture, escaped } = page;
 const subscripts = text => escaped(text).replace(/_(\w)|_\{(.*?)\}/g, (_, one, more) => `<sub>${one ?? more}</sub>`);
 
 page.panel("plane", (state, place) => {
@@ -22,8 +22,8 @@ page.panel("plane", (state, place) => {
         `<figure><figcaption>loss, mean of the clients</figcaption><div></div></figure></div>`;
     const [left, right] = place.querySelectorAll("figure");
     left.querySelector("figcaption").textContent = title;
-    left.querySelector("div").innerHTML = drawPlane(left.clientWidth, title, plane, path, local, state);
-    right.querySelector("div").innerHTML = drawLosses(right.clientWidth, initial, after, best);
+    left.querySelector("div").innerHTML = drawPlane(widthOf(left), title, plane, path, local, state);
+    right.querySelector("div").innerHTML = drawLosses(widthOf(right), initial, after, best);
 
     const end = path.length - 1;
     const counts = row.byExamples ? "by its number of examples" : "as much as any other";
@@ -65,7 +65,7 @@ function drawPlane(width, name, plane, path, local, state) {
 }
 
 function drawLosses(width, initial, after, best) {
-    const height = 330;
+    const height = 340;
     const { X, Y, behind } = axes({ width, height, x: [-1, MOST_ROUNDS + 1], y: [0, 3.6], left: 26,
         xTicks: [0, 20, 40, 60], yTicks: [0, 1, 2, 3], xName: "round" });
     const parts = [behind];
@@ -78,8 +78,8 @@ function drawLosses(width, initial, after, best) {
         ...clipped.filter((_, round) => round % every === 0).map(
             ([x, y]) => marks[mark](x, y, 3.6, `fill="${colour}"`)));
         const text = `${name}: ${fixed(values[values.length - 1], 2)} (best ${fixed(best[i], 2)})`;
-        parts.push(marks[mark](width - 195, 22 + 22 * i, 4.5, `fill="${colour}"`),
-            `<text x="${width - 182}" y="${27 + 22 * i}" class="strong halo">${text}</text>`);
+        parts.push(`<text x="${width - 12}" y="${26 + 22 * i}" text-anchor="end" class="strong">` +
+            `<tspan style="fill:${colour}">${"●■"[i]}</tspan> ${text}</text>`);
     });
     const name = "mean loss of the clients by round, initial and after one step; dotted: best possible";
     return picture(width, height, name, parts.join("")) + `<p class="quiet" style="margin:0">dotted: the best that any place reaches</p>`;

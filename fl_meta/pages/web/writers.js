@@ -1,5 +1,5 @@
 // Above: a column for each knob, the others held where they are. Below: who has which labels.
-const { fixed, signed, escaped, line, marks, axes, picture, ticks } = page;
+const { widthOf, fixed, signed, escaped, line, marks, axes, picture, ticks } = page;
 const KNOBS = {
     style: "style: how far hands differ",
     label_skew: "label skew: how far classes differ",
@@ -12,7 +12,7 @@ const bounds = Object.values(given.gains).flatMap(({ low, high }) => [low, high]
 const RANGE = [Math.min(...bounds) - 4, Math.max(...bounds) + 4];
 
 page.panel("knobs", (state, place) => {
-    const width = place.clientWidth, across = width < 560 ? 1 : 3;
+    const width = widthOf(place), across = width < 560 ? 1 : 3;
     place.innerHTML = `<p class="quiet" style="margin:0">Each column turns one knob and leaves the others where ` +
         `their sliders stand; the band is where its own slider stands.</p><div style="display:flex;flex-wrap:wrap">` +
         Object.keys(KNOBS).map((knob, i) =>
@@ -66,13 +66,14 @@ page.panel("partition", (state, place) => {
         `<figure><figcaption></figcaption><canvas role="img"></canvas></figure>`).join("") +
         `</div><p class="quiet" style="margin:.3rem 0 0">A row for each label, from ${escaped(given.labels[0])} to ` +
         `${escaped(given.labels.at(-1))}; a column for each of ${given.ofWriters.length} clients, by their most ` +
-        `frequent label. The stronger the colour, the larger the label’s share of the client’s examples.</p>`;
+        `frequent label. The stronger the colour, the larger the label’s share of the client’s examples; the ` +
+        `strongest stands for ${100 * DARKEST} % and more.</p>`;
     const titles = [`synthetic writers: who wrote what`, `the same characters, divided: α = ${state.alpha}`];
     place.querySelectorAll("figure").forEach((figure, i) => {
         figure.querySelector("figcaption").textContent = titles[i];
         const canvas = figure.querySelector("canvas");
         canvas.setAttribute("aria-label", titles[i]);
-        shade(canvas, figure.clientWidth, [given.ofWriters, artificial][i]);
+        shade(canvas, widthOf(figure), [given.ofWriters, artificial][i]);
     });
     return [["A <span class=\"synthetic\">synthetic</span> writer", given.ofWriters],
         ["an artificial client", artificial]].map(([name, counts]) => {
@@ -96,15 +97,20 @@ function shade(canvas, width, counts) {
     canvas.style.cssText = `width:${width}px;height:${height}px;background:var(--card);border-radius:6px`;
     const context = canvas.getContext("2d"), labels = given.labels.length;
     context.fillStyle = getComputedStyle(canvas).getPropertyValue("--c0");
-    const [w, h] = [canvas.width / counts.length, canvas.height / labels];
+    const gutter = 16 * ratio, w = (canvas.width - gutter) / counts.length, h = canvas.height / labels;
     counts.forEach((row, client) => {
         const total = row.reduce((sum, one) => sum + one);
         row.forEach((count, label) => {
             if (!count) return;
             context.globalAlpha = Math.min(count / total / DARKEST, 1) ** 0.5;
-            const [x, y] = [Math.floor(client * w), Math.floor(label * h)];
-            context.fillRect(x, y, Math.floor((client + 1) * w) - x, Math.floor((label + 1) * h) - y);
+            const [x, y] = [Math.floor(gutter + client * w), Math.floor(label * h)];
+            context.fillRect(x, y, Math.floor(gutter + (client + 1) * w) - x, Math.floor((label + 1) * h) - y);
         });
     });
+    context.globalAlpha = 1;
+    context.fillStyle = getComputedStyle(canvas).color;
+    context.font = `${11 * ratio}px system-ui, sans-serif`;
+    context.textBaseline = "middle";
+    for (let label = 0; label < labels; label += 3) context.fillText(given.labels[label], 3 * ratio, (label + 0.5) * h);
 }
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => dispatchEvent(new Event("hashchange")));
