@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,32 @@ def build_pages(results: Path, output: Path) -> list[Path]:
     Example:
         >>> build_pages(Path("data/results"), Path("build/interactive"))  # doctest: +SKIP
     """
+    index = _templates().get_template("index.html.j2").render(pages=PAGES)
+    texts = {"index": index} | {name: page_html(name, results) for name in PAGES}
+    written = []
+    for name, html in texts.items():
+        written.append(output / f"{name}.html")
+        write_atomically(written[-1], partial(Path.write_text, data=html, encoding="utf-8"))
+    return written
+
+
+def page_html(name: str, results: Path) -> str:
+    """One of `PAGES`, with the folder of recorded results.
+
+    Raises:
+        FileNotFoundError: if recorded results are missing.
+        ModuleNotFoundError: if a package is missing; the message says how to install it.
+
+    Example:
+        >>> page_html("plane", Path("data/results"))[:15]
+        '<!DOCTYPE html>'
+    """
+    page = PAGES[name]
+    template = _templates().get_template(f"{name}.html.j2")
+    return template.render(name=name, page=page, pages=PAGES, data=page.data(results)).lstrip()
+
+
+def _templates() -> jinja2.Environment:
     templates = jinja2.Environment(
         loader=jinja2.PackageLoader("fl_meta.pages", "web"),
         autoescape=True,
@@ -102,13 +129,4 @@ def build_pages(results: Path, output: Path) -> list[Path]:
         lstrip_blocks=True,
     )
     templates.policies["json.dumps_kwargs"] = {"sort_keys": False}  # the order is that of the picture
-    written = [output / "index.html", *(output / f"{name}.html" for name in PAGES)]
-    _write(written[0], templates.get_template("index.html.j2").render(pages=PAGES))
-    for path, (name, page) in zip(written[1:], PAGES.items(), strict=True):
-        template = templates.get_template(f"{name}.html.j2")
-        _write(path, template.render(name=name, page=page, pages=PAGES, data=page.data(results)))
-    return written
-
-
-def _write(path: Path, html: str) -> None:
-    write_atomically(path, lambda temporary: temporary.write_text(html, encoding="utf-8"))
+    return templates

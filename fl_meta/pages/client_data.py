@@ -66,13 +66,13 @@ def _roles() -> dict[str, Any]:
 
 
 def _header(study: HeldOutStudy) -> dict[str, Any]:
-    accuracies = 100 * study.table.accuracies()
+    accuracies = 100 * study.table.accuracies().to_numpy()
     return {
         "label": study.adaptation.data.label,
         "source": study.adaptation.data.source,
         "heldOut": len(accuracies),
-        "mean": accuracies.mean().round(3).tolist(),
-        "range": [float(accuracies.min(axis=None)), float(accuracies.max(axis=None))],
+        "mean": accuracies.mean(axis=0).round(3).tolist(),
+        "range": [float(accuracies.min()), float(accuracies.max())],
     }
 
 

@@ -61,7 +61,9 @@ def evidence_data(results: Path) -> dict[str, Any]:
         "second": {
             "measures": BOTH,
             "servers": SERVERS,
-            "updates": {update: [second_stage_arm(update, server) for server in SERVERS] for update in UPDATES},
+            "updates": {
+                update: [second_stage_arm(update, server) for server in SERVERS] for update in UPDATES
+            },
             "contrasts": list(CONTRASTS),
             "arms": _selected(arm_table(designs), "arm"),
             "causes": _selected(cause_table(designs), "contrast", "margin", "verdict"),

@@ -25,7 +25,7 @@ NOTHING = 255
 
 
 def mix_data() -> dict[str, Any]:
-    """Images of the training and the held-out writers, and positions in a writer's train part [steps, writers, batch].
+    """Images of the training and the held-out writers, and positions [steps, writers, batch] in train parts.
 
     Example:
         >>> sorted(mix_data()["presets"])
