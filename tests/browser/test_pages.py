@@ -154,7 +154,7 @@ def test_a_sentence_is_said_when_a_control_rests(page: Tab) -> None:
         expect(said).to_have_text(words.text_content() or "")
         first = said.text_content()
         control = panel.locator("form input, form select").last
-        moves(control)["keyboard"][0]()
+        control.press("End")
         settle(page)
         assert words.text_content() not in ("", first)
         expect(said).to_have_text(words.text_content() or "")

@@ -1,6 +1,6 @@
 // Above: the forest of all tests and the replicates of the chosen one. Below: the second stage taken apart.
 const { widthOf, fixed, signed, escaped, line, marks, axes, picture, ticks } = page;
-const given = page.data, SHAPES = ["circle", "square", "diamond", "triangle"];
+const given = page.data, SHAPES = ["circle", "square", "diamond", "triangle", "star"];
 const datasets = [...new Set(given.tests.map(test => test.dataset))];
 const KINDS = { reproduced: "for", helps: "for", contradicted: "against", harms: "against", "no difference": "equal" };
 const kindOf = verdict => KINDS[verdict.split(",")[0]] ?? "open";
@@ -45,6 +45,7 @@ const forest = page.panel("forest", (state, place) => {
     if (focused) place.querySelector("input:checked").focus();
     return details(tests.find(test => keyOf(test) === chosen), state);
 });
+forest.section.addEventListener("reset", () => { chosen = keyOf(given.tests[0]); }, true);
 forest.picture.addEventListener("change", event => {
     chosen = event.target.value;
     forest.redraw();
@@ -61,7 +62,7 @@ function row(test, state, width, span, whole) {
     const drawing = `<rect x="${X(inside(-margin))}" width="${X(inside(margin)) - X(inside(-margin))}" height="${height}" ` +
         `fill="var(--line)" opacity=".75"/><path class="axis" d="M${X(0)} 0V${height}"/>` +
         line([[X(low), middle], [X(high), middle]], `stroke="${colour}"`) + arrows +
-        marks[SHAPES[order % 4]](X(test.effect), middle, 5,
+        marks[SHAPES[order % 5]](X(test.effect), middle, 5,
             `fill="${kind === "open" ? "var(--paper)" : colour}" stroke="${colour}" stroke-width="2"`);
     const key = keyOf(test), is = key === chosen;
     const more = is ? `<tr class="more"><td colspan="3">${replicates(test, state, whole - 14)}</td></tr>` : "";
@@ -89,9 +90,9 @@ function details(test, state) {
     return `<b>${test.claim}</b>, ${escaped(given.claims[test.claim].statement)}. On ${named(test.dataset)}, ${test.regime} ` +
         `regime: ${badge(verdict)}, an effect of <b>${signed(test.effect, 2)}</b> points [${signed(test.low, 2)}, ` +
         `${signed(test.high, 2)}] over ${test.clients} held-out clients and ${most} replicates; p = ` +
-        `${test.p_holm < 0.001 ? "below 0.001" : fixed(test.p_holm, 3)} after Holm’s correction, margin ${margin} points` +
+        `${test.p_holm < 0.001 ? "below 0.001" : fixed(test.p_holm, 3)} after Holm's correction, margin ${margin} points` +
         (state.margin === 1 ? "." : `, <b>not the one that was fixed beforehand (${test.margin})</b>.`) +
-        (test.premise === null ? "" : ` The rival’s initial accuracy is ${signed(test.premise, 2)} points above Reptile’s.`) +
+        (test.premise === null ? "" : ` The rival's initial accuracy is ${signed(test.premise, 2)} points above Reptile's.`) +
         (test.ceiling.length ? ` Ended by the ceiling while still improving: ${escaped(test.ceiling.join(", "))}.` : "") +
         (number < most ? ` With the first ${number} replicates alone: ${signed(effect, 2)} [${signed(low, 2)}, ${signed(high, 2)}].` : "");
 }
@@ -151,7 +152,7 @@ page.panel("second-stage", (state, place) => {
             mark(at(j), Y(arm.effect), 5, `fill="${colour}"`)));
     });
     const keys = Object.keys(updates).map((update, i) => `<li><svg width="16" height="14" viewBox="0 0 16 14" aria-hidden="true">` +
-        `${marks[SHAPES[i]](8, 7, 4.5, `fill="var(--c${i})"`)}</svg>${update}’s update</li>`).join("");
+        `${marks[SHAPES[i]](8, 7, 4.5, `fill="var(--c${i})"`)}</svg>${update}'s update</li>`).join("");
     place.innerHTML = picture(width, height, "the arms of the second stage above FedAvg continued as before", parts.join("")) +
         `<ul class="key">${keys}<li>grey: too small to matter</li></ul><ul>` + contrasts.map(contrast => {
         const { verdict, effect, low, high } = found.find(row => row.contrast === contrast);

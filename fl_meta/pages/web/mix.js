@@ -1,9 +1,11 @@
 // The presets and the reader's mix on the left, the mix by round on the right.
 const { widthOf, fixed, signed, escaped, line, marks, axes, picture } = page;
 const OWN = "your mix";
-const SLICE = 16;  // milliseconds of work between two pictures
+const SLICE = 25;  // milliseconds of work between two pictures
 const model = mixModel(page.data);
 const runs = new Map();
+// What was drawn last stays, faint, until there is something new.
+const drawn = { ends: {}, course: [] };
 let moves = 0;
 
 // The same settings again take no time.
@@ -75,13 +77,14 @@ function drawEnds(width, rounds, named) {
         const own = name === OWN, ends = run.at(rounds);
         const colour = own ? "var(--c1)" : "var(--quiet)", y = Y(row);
         parts.push(`<text x="0" y="${y + 4.5}" ${own ? 'class="strong"' : ""}>${escaped(name)}</text>`);
-        if (!ends) return;
-        const [from, to] = ends.map(X);
-        parts.push(line([[from, y], [to, y]], `stroke="${colour}" style="stroke-width:3"`),
+        const shown = drawn.ends[name] = ends ?? drawn.ends[name];
+        if (!shown) return;
+        const [from, to] = shown.map(X);
+        parts.push(`<g${ends ? "" : ' opacity=".35"'}>`, line([[from, y], [to, y]], `stroke="${colour}" style="stroke-width:3"`),
             marks.circle(from, y, 5.5, `fill="var(--paper)" stroke="${colour}" stroke-width="2.5"`),
             marks.square(to, y, 6, `fill="${colour}"`),
-            `<text x="${left}" y="${y + 25}">${fixed(ends[0])} → ${fixed(ends[1])}  ` +
-            `(${signed(ends[1] - ends[0])})</text>`);
+            `<text x="${left}" y="${y + 25}">${fixed(shown[0])} → ${fixed(shown[1])}  ` +
+            `(${signed(shown[1] - shown[0])})</text></g>`);
     });
     return picture(width, height, "initial and personalized accuracy of the presets and of your mix", parts.join(""));
 }
@@ -90,13 +93,16 @@ function drawCourse(width, course) {
     const height = 360, most = page.data.mostRounds;
     const { X, Y, behind } = axes({ width, height, x: [-1, most + 1], y: [0, 100], left: 34,
         xTicks: [0, 10, 20, 30, 40], yTicks: [0, 25, 50, 75, 100], xName: "round" });
-    const parts = [behind];
+    const fresh = course.length > 1;
+    if (fresh) drawn.course = course;
+    const parts = [behind, `<g${fresh ? "" : ' opacity=".35"'}>`];
     ["initial", "personalized"].forEach((name, i) => {
         const colour = `var(--c${i})`, mark = marks[["circle", "square"][i]];
-        const points = course.map(row => [X(row[0]), Y(row[1 + i])]);
+        const points = drawn.course.map(row => [X(row[0]), Y(row[1 + i])]);
         if (points.length) parts.push(line(points, `stroke="${colour}"`));
         parts.push(...points.map(([x, y]) => mark(x, y, 4, `fill="${colour}"`)),
             mark(50, 24 + 20 * i, 4.5, `fill="${colour}"`), `<text x="62" y="${28.5 + 20 * i}">${name}</text>`);
     });
+    parts.push("</g>");
     return picture(width, height, "accuracy of your mix by round, initial and personalized", parts.join(""));
 }

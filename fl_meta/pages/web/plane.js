@@ -31,7 +31,7 @@ page.panel("plane", (state, place) => {
     return `<b>${row.name}</b>: a client sends ${subscripts(row.sends)}, and counts ${counts}. The mean loss is ` +
         `<b>${fixed(initial[end], 2)}</b> at the global model (best possible: ${fixed(best[0], 2)}), and ` +
         `<b>${fixed(after[end], 2)}</b> after one step of each client (best possible: ${fixed(best[1], 2)}).` +
-        (outside ? " <b>The server’s path leaves the picture: lower the rates.</b>" : "");
+        (outside ? " <b>The server's path leaves the picture: lower the rates.</b>" : "");
 });
 
 function drawPlane(width, name, plane, path, local, state) {
@@ -88,7 +88,7 @@ function drawLosses(width, initial, after, best) {
 function key() {
     const grey = "var(--quiet)";
     const sign = content => `<svg width="30" height="16" viewBox="0 0 30 16" aria-hidden="true">${content}</svg>`;
-    return `<ul class="key"><li>${sign(marks.circle(15, 8, 7, `fill="${grey}"`))}a client’s optimum</li>` +
+    return `<ul class="key"><li>${sign(marks.circle(15, 8, 7, `fill="${grey}"`))}a client's optimum</li>` +
         `<li>${sign(line([[2, 8], [28, 8]], `stroke="${grey}"`) + marks.circle(15, 8, 3, `fill="${grey}"`))}local steps, last round</li>` +
         `<li>${sign(marks.square(5, 8, 4, `fill="var(--ink)"`) + line([[5, 8], [22, 8]], `stroke="var(--ink)"`) + marks.star(23, 8, 7, `fill="var(--ink)"`))}server</li>` +
         `<li>${sign(line([[2, 12], [22, 6]], `stroke="${grey}" style="stroke-width:3;stroke-dasharray:2 4"`) + marks.triangle(23, 6, 5, `fill="${grey}"`))}one adaptation step</li></ul>`;

@@ -66,7 +66,7 @@ page.panel("partition", (state, place) => {
         `<figure><figcaption></figcaption><canvas role="img"></canvas></figure>`).join("") +
         `</div><p class="quiet" style="margin:.3rem 0 0">A row for each label, from ${escaped(given.labels[0])} to ` +
         `${escaped(given.labels.at(-1))}; a column for each of ${given.ofWriters.length} clients, by their most ` +
-        `frequent label. The stronger the colour, the larger the label’s share of the client’s examples; the ` +
+        `frequent label. The stronger the colour, the larger the label's share of the client's examples; the ` +
         `strongest stands for ${100 * DARKEST} % and more.</p>`;
     const titles = [`synthetic writers: who wrote what`, `the same characters, divided: α = ${state.alpha}`];
     place.querySelectorAll("figure").forEach((figure, i) => {
