@@ -83,10 +83,11 @@ def moves(control: Locator) -> dict[str, list[Callable[[], None]]]:
         return lambda: control.press(key)
 
     if control.evaluate("one => one.tagName") == "SELECT":
-        options = control.locator("option").all_text_contents()[1:]
+        now, options = control.input_value(), control.locator("option").all_text_contents()
+        others = [option for option in options if option != now]
         return {
             "mouse": [
-                lambda option=option: control.select_option(option) for option in {options[0], options[-1]}
+                lambda option=option: control.select_option(option) for option in {others[0], others[-1]}
             ],
             "keyboard": [press("ArrowDown"), press("ArrowUp")],
         }
