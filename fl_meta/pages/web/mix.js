@@ -1,7 +1,7 @@
 // The presets and the reader's mix on the left, the mix by round on the right.
 const { widthOf, fixed, signed, escaped, line, marks, axes, picture } = page;
 const OWN = "your mix";
-const SLICE = 25;  // milliseconds of work between two pictures
+const SLICE = 40;  // milliseconds of work between two pictures
 const model = mixModel(page.data);
 const runs = new Map();
 // What was drawn last stays, faint, until there is something new.
