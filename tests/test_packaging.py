@@ -32,6 +32,7 @@ EXTRAS_OF = {
     "data": ("data",),
     "evidence": ("dask",),
     "laboratories": ("notebooks",),
+    "pages": ("notebooks",),
     "plots": ("notebooks",),
     "reproduction": ("notebooks",),
 }

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from fl_meta.command_line import course, data, notebooks, results, stopping
+from fl_meta.command_line import course, data, notebooks, pages, results, stopping
 from fl_meta.command_line.output import prepare_output, report_failure
 from fl_meta.support.folders import fix_named_folders
 
@@ -33,6 +33,7 @@ examples:
   fl-meta data list                      the data sets: which are here, and how to get the others
   fl-meta notebooks build 01_name        after a change of notebooks/01_name.py
   fl-meta course                         notebooks for students and for instructors
+  fl-meta pages                          pages with sliders that need neither kernel nor network
   fl-meta published --dataset synthetic  our scores beside those that others published
   fl-meta record table_one-writers       compute missing recorded results; takes hours
   fl-meta rerun data/results/NAME.json   compute a recorded result again: does it agree?
@@ -90,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     subcommands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
     notebooks.add_commands(subcommands)
     course.add_commands(subcommands)
+    pages.add_commands(subcommands)
     data.add_commands(subcommands)
     results.add_commands(subcommands)
     return parser

@@ -117,12 +117,16 @@ def small_writers(num_writers: int = 48, seed: int = 0) -> SmallWriters:
     )
 
 
-def _planned(data: FederatedDataset, seed: int, number: int, **amount: int) -> Batches:
-    plans = [
+def local_plans(data: FederatedDataset, seed: int, number: int, **amount: int) -> list[BatchPlan]:
+    """Every client's batches in a round, of so many `steps` or `epochs`."""
+    return [
         batch_plan(seed, number, name, int(count), batch_size=BATCH_SIZE, **amount)
         for name, count in zip(data.client_ids, data.train_counts, strict=True)
     ]
-    return _batches(data, plans, "train")
+
+
+def _planned(data: FederatedDataset, seed: int, number: int, **amount: int) -> Batches:
+    return _batches(data, local_plans(data, seed, number, **amount), "train")
 
 
 def _batches(data: FederatedDataset, plans: Sequence[BatchPlan], part: str) -> Batches:

@@ -58,11 +58,11 @@ def server_steps(optimizer: SGD | Adam) -> Callable[[FloatArray], FloatArray]:
 
 
 START = np.array([-2.8, -2.2])
-_OPTIMA = np.array([(-2.1, 0.4), (-0.9, 2.0), (1.6, 1.7), (2.4, -0.5), (0.6, -1.9)])
-_CURVATURES = np.array([(1.8, 0.5), (0.3, 0.2), (0.5, 0.15), (0.25, 0.25), (1.5, 0.2)])  # by main axis
-_ANGLES = np.array([0.2, 1.2, -0.6, 0.0, 2.2])
-_COMMON_CURVATURES = np.array((0.7, 0.3))
-_EXAMPLES = np.array([40, 10, 20, 10, 20])
+OPTIMA = np.array([(-2.1, 0.4), (-0.9, 2.0), (1.6, 1.7), (2.4, -0.5), (0.6, -1.9)])
+CURVATURES = np.array([(1.8, 0.5), (0.3, 0.2), (0.5, 0.15), (0.25, 0.25), (1.5, 0.2)])  # by main axis
+ANGLES = np.array([0.2, 1.2, -0.6, 0.0, 2.2])
+COMMON_CURVATURES = np.array((0.7, 0.3))
+EXAMPLES = np.array([40, 10, 20, 10, 20])
 
 
 @dataclass(frozen=True)
@@ -118,11 +118,11 @@ def quadratics(heterogeneity: float) -> Quadratics:
         >>> quadratics(heterogeneity=0.5).optima.shape
         (5, 2)
     """
-    angles = heterogeneity * _ANGLES
+    angles = heterogeneity * ANGLES
     axes = np.stack([np.cos(angles), np.sin(angles), -np.sin(angles), np.cos(angles)], -1).reshape(-1, 2, 2)
-    along = _COMMON_CURVATURES ** (1 - heterogeneity) * _CURVATURES**heterogeneity
+    along = COMMON_CURVATURES ** (1 - heterogeneity) * CURVATURES**heterogeneity
     curvatures = np.swapaxes(axes, 1, 2) @ (along[..., None] * axes)
-    return Quadratics(heterogeneity * _OPTIMA, curvatures, _EXAMPLES)
+    return Quadratics(heterogeneity * OPTIMA, curvatures, EXAMPLES)
 
 
 def round_in_plane(
