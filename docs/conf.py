@@ -47,7 +47,7 @@ html_theme_options = {
     "use_download_button": False,
     "use_repository_button": bool(REPOSITORY),
     "repository_url": REPOSITORY,
-    "repository_branch": "HEAD",
+    "repository_branch": "main",
     "launch_buttons": {
         "notebook_interface": "jupyterlab",
         "binderhub_url": "https://mybinder.org",
