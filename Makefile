@@ -12,7 +12,8 @@ PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-c
 CHECKS := ruff format mypy imports pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test test-all test-campaign $(CHECKS) test-browser lab play notebooks course pages docs bench clean
+.PHONY: help install reproduce test test-all test-campaign $(CHECKS) test-browser lab play notebooks course pages site
+.PHONY: docs bench clean
 
 help:
 	@echo "make reproduce [PROFILE=smoke|laptop|full]    run every notebook, write build/report/index.html"
@@ -25,6 +26,7 @@ help:
 	@echo "make notebooks [ARGS=01_name]                 rebuild notebooks/*.ipynb from their sources, *.py"
 	@echo "make course [ARGS=01_name]                    notebooks for students and for instructors, build/course"
 	@echo "make pages [ARGS='--output DIR']              sliders in plain web pages, build/interactive/index.html"
+	@echo "make site                                     lessons and docs as web pages, build/site/index.html"
 	@echo "make docs                                     the API reference, build/docs/index.html"
 	@echo "make bench [ARGS='--models mlp']              our engines beside PyTorch, FedJAX and Flower"
 	@echo "make install                                  only set up $(VENV)"
@@ -80,7 +82,7 @@ imports: $(STAMP)
 pytest: $(STAMP)
 	@$(VENV)/bin/python -m pytest -n auto --dist loadfile -m "$(TESTS)" $(ARGS)
 
-test-browser: $(VENV)/installed-play $(VENV)/installed-browser
+test-browser: $(VENV)/installed-play $(VENV)/installed-browser $(VENV)/installed-site
 	@tests/browser/find-chromium >/dev/null
 	@$(VENV)/bin/python -m pytest tests/browser $(ARGS)
 
@@ -99,6 +101,13 @@ course: $(STAMP)
 
 pages: $(STAMP)
 	@$(VENV)/bin/fl-meta pages $(ARGS)
+
+# The folder can be opened as it is and needs no network: fonts, icons and the search are in it.
+site: $(VENV)/installed-site
+	@rm -rf build/site
+	@$(VENV)/bin/python -m sphinx --fail-on-warning --keep-going --quiet --conf-dir docs \
+	--doctree-dir build/site-doctrees $(ARGS) . build/site
+	@echo "build/site/index.html"
 
 # Packages with their public names, without their modules. The warning that is ignored is about dataclasses with
 # inherited fields: pdoc looks up the fields' types in the wrong module and shows their names without a link.

@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from fl_meta.reproduction.alternative_texts import describe_pictures, undescribed
+from fl_meta.reproduction.accessibility import make_accessible, undescribed
 from fl_meta.reproduction.formulas import FORMULA, formulas, with_pictures
 from fl_meta.reproduction.runner import PROSE
 
@@ -95,7 +95,7 @@ def test_the_numbers_of_a_lesson_are_sentences_without_code(name: str) -> None:
 @pytest.mark.parametrize("name", [*LESSONS, "08_playground"])
 def test_every_figure_of_a_lesson_has_an_alternative_text(name: str) -> None:
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
-    describe_pictures(notebook)
+    make_accessible(notebook)
     assert not undescribed(notebook)
     assert not any("# alt:" in cell.source for cell in notebook.cells), "it begins its cell"
 

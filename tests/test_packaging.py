@@ -235,6 +235,15 @@ def test_make_play_installs_its_extra_once(checkout: Path) -> None:
     assert [line.endswith("-e .[play]") for line in log] == [False, False, True]
 
 
+def test_make_site_installs_its_extra_and_takes_a_warning_for_an_error(checkout: Path) -> None:
+    (checkout / "build/site").mkdir(parents=True)
+    done = make(checkout, "site")
+    *_, command, page = done.stdout.splitlines()
+    assert command.startswith("-m sphinx --fail-on-warning ") and command.endswith(" . build/site")
+    assert page == "build/site/index.html" and not (checkout / "build/site").exists(), "no page is left over"
+    assert (checkout / "pip.log").read_text().splitlines()[-1].endswith("-e .[site]")
+
+
 def test_browser_tests_set_themselves_up_or_say_what_is_missing(checkout: Path) -> None:
     shutil.copytree(ROOT / "tests/browser", checkout / "tests/browser")
     programs = checkout.parent / "bin"
@@ -247,7 +256,7 @@ def test_browser_tests_set_themselves_up_or_say_what_is_missing(checkout: Path) 
         assert done.returncode == 0
         log = (checkout / "pip.log").read_text().splitlines()
         assert done.stdout.splitlines()[-1] == "-m pytest tests/browser -x"
-        assert {line.split("-e ")[1] for line in log[2:]} == {".[play]", ".[browser]"}
+        assert {line.split("-e ")[1] for line in log[2:]} == {".[play]", ".[browser]", ".[site]"}
         assert not (checkout / "programs.log").exists()
         # Neither it nor a way to install it.
         (programs / "chromium").unlink()

@@ -13,11 +13,15 @@ import pytest
 
 from fl_meta.evidence.verdicts import Verdict
 from fl_meta.reproduction import report
+from fl_meta.reproduction.accessibility import undescribed
+from fl_meta.reproduction.links import with_links_that_work
 from fl_meta.reproduction.pages import WIDGET_VIEW, write_page
 from fl_meta.reproduction.report import Report
 from fl_meta.reproduction.runner import WIDGET_STATE, Failure, NotebookRun
 from fl_meta.reproduction.written_verdicts import read_verdicts
 
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 GAIN = Verdict(
     "gain", "It helps", "writers (synthetic)", "reproduced", 2.0, (1.0, 3.0), "points", "smoke", "01_gain"
 )
@@ -165,3 +169,51 @@ def test_a_page_draws_formulas_and_shows_sentences_without_their_code(tmp_path: 
         assert f'<img alt="{formula}"' in page
     assert "$5" in page and "It is" in page
     assert "say" not in page
+
+
+def test_a_page_says_what_a_figure_shows(tmp_path: Path) -> None:
+    picture = nbformat.v4.new_output("display_data", {"image/png": PIXEL})
+    code = "# alt: A line that rises\n# from 0 to 1.\nplt.plot([0, 1])"
+    table = nbformat.v4.new_output(
+        "display_data", {"text/html": "<table><tr><th></th><th>a</th></tr></table>"}
+    )
+    cells = [
+        nbformat.v4.new_code_cell(code, outputs=[picture]),
+        nbformat.v4.new_code_cell("table", outputs=[table]),
+    ]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    assert undescribed(notebook) == [code]
+    nbformat.write(notebook, tmp_path / "01_a.ipynb")
+    write_page(tmp_path / "01_a.ipynb", tmp_path / "01_a.html")
+    page = (tmp_path / "01_a.html").read_text(encoding="utf-8")
+    assert 'alt="A line that rises from 0 to 1."' in page
+    assert "# alt:" not in page and "No description" not in page
+    assert "<th></th>" not in page and "<td></td><th>a</th>" in page
+
+
+@pytest.mark.parametrize(
+    ("link", "without", "address"),
+    [
+        ("[00](00_start_here.ipynb#b)", "[00](00_start_here.html#b)", "[00](00_start_here.html#b)"),
+        (
+            "[the *terms*](../docs/a.md#b)",
+            "the *terms*",
+            "[the *terms*](https://x.org/r/blob/HEAD/docs/a.md#b)",
+        ),
+        ("[paper](https://x.org/a.md)", "[paper](https://x.org/a.md)", "[paper](https://x.org/a.md)"),
+        ("[above](#b)", "[above](#b)", "[above](#b)"),
+        ("![a picture](a.png)", "![a picture](a.png)", "![a picture](a.png)"),
+    ],
+)
+def test_links_lead_to_pages_or_to_the_repository(link: str, without: str, address: str) -> None:
+    assert with_links_that_work(f"see {link}.", "") == f"see {without}."
+    assert with_links_that_work(f"see {link}.", "https://x.org/r") == f"see {address}."
+
+
+def test_a_page_has_no_link_that_leads_nowhere(tmp_path: Path) -> None:
+    for source in sorted(NOTEBOOKS.glob("0[01]_*.ipynb")):
+        write_page(source, tmp_path / f"{source.stem}.html")
+        page = (tmp_path / f"{source.stem}.html").read_text(encoding="utf-8")
+        links = re.findall(r'<a href="([^"#]+)', page)
+        links.remove("../index.html")
+        assert all((NOTEBOOKS / link).with_suffix(".ipynb").exists() for link in links), links

@@ -16,6 +16,8 @@ from fl_meta.data.federated import FederatedDataset
 from fl_meta.evaluation.personalization import PersonalizationTable
 from fl_meta.plots.style import PALETTE
 
+_WRONG = "#a84300"  # the orange of the figures, darker: letters are thinner than marks
+
 
 def prediction_sheet(
     data: FederatedDataset,
@@ -144,7 +146,7 @@ def mistakes_html(text: str, right: Sequence[bool], before: Sequence[bool] | Non
         if good and not flipped:
             marked.append(content)
             continue
-        colour = to_hex(PALETTE[0 if good else 3])
+        colour = to_hex(PALETTE[0]) if good else _WRONG
         style = f"outline:1.5px solid {colour}" if flipped else ""
         if not good:
             style = f"color:{colour};text-decoration:underline;{style}"

