@@ -34,7 +34,7 @@ def write_page(notebook_path: Path, page: Path) -> None:
     notebook = nbformat.read(notebook_path, as_version=4)
     describe_pictures(notebook)
     _unfold_widgets(notebook)
-    _draw_formulas(notebook)
+    draw_formulas(notebook)
     for cell in notebook.cells:
         if PROSE in cell.metadata.get("tags", ()):
             cell.metadata["transient"] = {"remove_source": True}
@@ -44,7 +44,7 @@ def write_page(notebook_path: Path, page: Path) -> None:
     write_atomically(page, lambda temporary: temporary.write_text(html, encoding="utf-8"))
 
 
-def _draw_formulas(notebook: NotebookNode) -> None:
+def draw_formulas(notebook: NotebookNode) -> None:
     """Replace formulas by pictures: what usually draws them in a browser would have to be fetched."""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
