@@ -23,7 +23,7 @@ help:
 	@echo "make lab [ARGS=--no-browser]                  open JupyterLab on notebooks/"
 	@echo "make play [ARGS=--port=8900]                  the playground as a page, without code"
 	@echo "make notebooks [ARGS=01_name]                 rebuild notebooks/*.ipynb from their sources, *.py"
-	@echo "make course [ARGS=01_name]                    notebooks for students and for instructors, build/course"
+	@echo "make course [ARGS=01_name]                    notebooks for students and instructors, slides, quizzes"
 	@echo "make docs                                     the API reference, build/docs/index.html"
 	@echo "make bench [ARGS='--models mlp']              our engines beside PyTorch, FedJAX and Flower"
 	@echo "make install                                  only set up $(VENV)"
