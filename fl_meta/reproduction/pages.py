@@ -46,7 +46,7 @@ def write_page(notebook_path: Path, page: Path) -> None:
     notebook = nbformat.read(notebook_path, as_version=4)
     make_accessible(notebook)
     _unfold_widgets(notebook)
-    _prepare_texts(notebook)
+    prepare_texts(notebook)
     for cell in notebook.cells:
         if PROSE in cell.metadata.get("tags", ()):
             cell.metadata["transient"] = {"remove_source": True}
@@ -58,7 +58,7 @@ def write_page(notebook_path: Path, page: Path) -> None:
     write_atomically(page, lambda temporary: temporary.write_text(html, encoding="utf-8"))
 
 
-def _prepare_texts(notebook: NotebookNode) -> None:
+def prepare_texts(notebook: NotebookNode) -> None:
     """Lead links to where their files are, and replace formulas by pictures.
 
     What usually draws formulas in a browser would have to be fetched.
