@@ -28,6 +28,7 @@ CORE = [Requirement(text) for text in PROJECT["dependencies"]]
 INSTALLED = CORE + [one for extra in ("notebooks", "data", "dask", "test") for one in EXTRAS[extra]]
 # Where modules may import more than the core has, and which extras bring it.
 EXTRAS_OF = {
+    "command_line": ("dask",),
     "course": ("notebooks",),
     "data": ("data",),
     "evidence": ("dask",),
