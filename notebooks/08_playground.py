@@ -50,7 +50,7 @@ from fl_meta.laboratories import (
     train_mix,
 )
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 1 · A federation in the plane
 #
 # Five clients, and a model with two parameters: a place in the plane. Client i wants to be at its
@@ -64,11 +64,11 @@ from fl_meta.laboratories import (
 # On the right is what comes of it: the mean loss at the star, and after the one step. The dotted
 # lines are the least that any place in the plane reaches. *No place reaches both.*
 
-# %%
+# %% tags=["slide", "without-code"]
 plane = laboratories.federation_in_the_plane()
 plane
 
-# %% [markdown]
+# %% [markdown] tags=["fragment"]
 # **What to see.** Choose Reptile (FedAvg in which all clients weigh the same). With K = 1 it goes for
 # the upper dotted line, the best *initial* loss. Raise K to 10, step by step: the initial loss
 # rises, and the loss *after one step* falls to the lower line. That is where MAML with K = 1 goes
@@ -78,7 +78,8 @@ plane
 # Why are these places different at all? A client with a steep loss is nearly at home after one
 # step, wherever it starts. MAML knows that and moves towards the clients with flat losses, whom
 # one step does not help.
-#
+
+# %% [markdown] tags=["slide"]
 # **What it does not show.** Real losses are no bowls. Here the gradient is exact and there are no
 # batches, so nothing is noisy, and a client is scored on what it trained on. "Best possible" weighs
 # all clients alike; FedSGD and FedAvg weigh them by examples, of which client 1 has most, and
@@ -89,7 +90,7 @@ plane
 # their optima, client 1 even beyond. So in their steep directions they send nearly nothing, or the
 # wrong sign, wherever the server is. Only the flat losses hold it, and with momentum it swings wide.
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 2 · Mix your own algorithm
 #
 # The methods of the paper differ in which inner gradients a client sends home. So here is one
@@ -101,11 +102,11 @@ plane
 # pixels, of fifteen characters that are easily mistaken (0 and O and o, 1 and l and I, 2 and Z).
 # 24 others personalize it for one epoch.
 
-# %%
+# %% tags=["same-slide", "without-code"]
 mixer = laboratories.mix_your_own()
 mixer
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # **What to see.** At these settings FOMAML(4) starts lower than FedSGD and gains more from
 # adaptation: it sends the gradient at a place where the model has adapted already. Now raise the
 # *server rate* to 3, and FOMAML starts higher. Its gradients have become shorter on the way, so at
@@ -115,7 +116,7 @@ mixer
 # **What it does not show.** A winner. The held-out writers have few test images, the rates are not
 # tuned for each method, and the model is linear. Notebooks 03 to 06 compare with care.
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 3 · Meet a client
 #
 # Mean accuracies hide the clients. Here is one at a time: a synthetic writer, then a speaking role
@@ -126,11 +127,11 @@ mixer
 # let the client adapt, epoch after epoch, to its own train part, of which nothing is shown here.
 # What was misread and is now right gets a dashed frame and ✔, the opposite a thick frame and ✘.
 
-# %%
+# %% tags=["same-slide", "without-code"]
 writer = laboratories.meet_a_client(dataset="writers", epoch=5)
 writer
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # **What to see.** Most flips come in the first epoch or two, and they are about this writer's hand:
 # three of four t of writer_00041 were read as r or x. Afterwards the curve is flat. Now choose
 # writer_00021. After 5 epochs its accuracy is 47.8 %, as before. *Nothing has happened?* Eight of 23
@@ -160,7 +161,7 @@ role
 # **What it does not show.** That text cannot be personalized: the model is tiny, and trained for
 # seconds. Notebook 06 asks with care, and finds little as well.
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 4 · How different are they?
 #
 # The synthetic writers have knobs. *Style*: how far hands differ, and what their ink means (one
@@ -174,11 +175,11 @@ role
 # where their sliders stand; the yellow band is where its own slider stands. The button computes the
 # cell again with 60 *other* writers, in some seconds, and the sliders go on working meanwhile.
 
-# %%
+# %% tags=["slide", "without-code"]
 different = laboratories.heterogeneity_panel("../data/results")
 different
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # **What to see.** Set style and label skew to 0: the gain is 0 within its interval, with few examples
 # and with many. Training a bit further is no personalization. Now turn one knob, with 100 examples.
 # Label skew 2 alone gives +1 point: who sees clearly what is written need not know what is likely.
@@ -196,14 +197,14 @@ different
 # begins, 40 rounds instead of 20 make the gain 18 points instead of 23, by a better initial model.
 # The intervals are over writers; how far other writers move a cell, the button tells.
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 5 · Claims and recorded results
 #
 # What the repository has found, on real and synthetic data: choose a data set and a claim. For
 # Table 1 (`T1-…`) choose a cell, clients a round and E, and read it beside the paper's own. For
 # claims 2 and 3 choose a figure. A data set for which no results are kept says so.
 
-# %%
+# %% tags=["same-slide", "without-code"]
 explorer = laboratories.claim_explorer("../data/results")
 explorer
 
@@ -214,7 +215,8 @@ explorer
 #
 # **What it does not show.** Other budgets. How long was trained, and with which rates, is in
 # `fl_meta/experiments/` and in the files of the results.
-#
+
+# %% [markdown] tags=["slide"]
 # ## 6 · Exercises
 #
 # Guess first, then move the sliders. Solutions follow below.
@@ -294,7 +296,7 @@ pd.DataFrame(
     }
 ).dropna(subset="never right").fillna(0).astype(int)
 
-# %% [markdown]
+# %% [markdown] tags=["same-slide"]
 # ## 7 · The answer
 #
 # One global model cannot be the best for everybody *as it is* and the best *to start from*. How
