@@ -24,7 +24,7 @@ help:
 	@echo "make lab [ARGS=--no-browser]                  open JupyterLab on notebooks/"
 	@echo "make play [ARGS=--port=8900]                  the playground as a page, without code"
 	@echo "make notebooks [ARGS=01_name]                 rebuild notebooks/*.ipynb from their sources, *.py"
-	@echo "make course [ARGS=01_name]                    notebooks for students and for instructors, build/course"
+	@echo "make course [ARGS=01_name]                    notebooks for students and instructors, slides, quizzes"
 	@echo "make pages [ARGS='--output DIR']              sliders in plain web pages, build/interactive/index.html"
 	@echo "make site                                     lessons and docs as web pages, build/site/index.html"
 	@echo "make docs                                     the API reference, build/docs/index.html"

@@ -24,7 +24,7 @@ check.predict("01.a", ...)
 # %%
 check.prediction("01.a", 0.25)
 
-# %% [markdown] tags=["exercise"]
+# %% [markdown] tags=["exercise", "slide"]
 # **Exercise 01.1 ★ · What goes home.** After K local steps, of how many gradients does Reptile send the sum?
 
 # %% tags=["fill-in"]

@@ -164,17 +164,20 @@ def test_a_lesson_with_a_problem_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_the_command_says_what_it_wrote(fl_meta: Callable[..., Any], tmp_path: Path) -> None:
-    folder = write_lessons(tmp_path)
-    status, printed, _ = fl_meta("course", "--notebooks", folder, "--output", tmp_path / "course")
+    folder, course = write_lessons(tmp_path), tmp_path / "course"
+    for source in runner.find(folder, ".py"):
+        nbformat.write(read_source(source), source.with_suffix(".ipynb"))
+    status, printed, _ = fl_meta("course", "--notebooks", folder, "--output", course)
     assert status == 0
-    students, instructors = tmp_path / "course" / "student", tmp_path / "course" / "instructor"
-    assert printed == f"{students}: 2 notebooks\n{instructors}: 2 notebooks\n"
+    files = {"student": "2 files", "instructor": "2 files", "slides": "1 file", "quiz": "6 files"}
+    assert printed.splitlines() == [f"{course / name}: {count}" for name, count in files.items()]
+    assert all((course / name).is_dir() for name in files)
     status, printed, _ = fl_meta(
-        "course", "01_small", "--for", "otter", "--notebooks", folder, "--output", tmp_path / "course"
+        "course", "01_small", "--for", "otter", "--notebooks", folder, "--output", course
     )
-    tests = tmp_path / "course" / "otter" / "01_small"
+    tests = course / "otter" / "01_small"
     assert status == 0
-    assert printed.splitlines()[2:] == [f"{tests}: otter generate -t {tests} -o 01_small.zip"]
+    assert printed.splitlines()[-1] == f"{tests}: otter generate -t {tests} -o 01_small.zip"
     status, _, errors = fl_meta("course", "--notebooks", tmp_path / "nowhere")
     assert status == 2 and "no notebook" in errors
 
