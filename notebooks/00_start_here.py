@@ -54,20 +54,20 @@ from fl_meta.experiments import FIRST_LOOK, for_profile
 seaborn.set_palette("colorblind")
 config = for_profile(FIRST_LOOK, profile)
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 1 · A puzzle: who wrote this?
 #
 # Our data are handwriting: digits, capitals and small letters by many writers. The writers are
 # **synthetic**: a program draws them from pen strokes, so that everybody has the same data without a
 # download. Each column has two characters by two writers, with the writer's number and what was meant.
 
-# %%
+# %% tags=["same-slide"]
 # alt: Ten columns of two handwritten characters each. The two images of a column look nearly
 # alike, but they are by two writers, who meant different characters.
 writers = fl_meta.load_dataset("writers", num_writers=config.num_writers)
 plots.same_ink_sheet(writers)
 
-# %% [markdown]
+# %% [markdown] tags=["fragment"]
 # **What to see.** The ink is nearly the same, and the letters are different. No global model, however
 # large, can read both: the answer is not in the image, it is in *who wrote it*. The writer's other
 # characters can tell.
@@ -75,23 +75,23 @@ plots.same_ink_sheet(writers)
 # Here are more, one writer per row. A blank means that the writer has no such example: people also
 # differ in *what* they write.
 
-# %% tags=["figure-glyphs"]
+# %% tags=["figure-glyphs", "slide"]
 # alt: A table of handwritten characters: one row for each of nine writers, one column for each
 # character. The shapes differ from row to row, and some places are blank.
 plots.glyph_sheet(writers, writers.client_ids[:9], "0Oo1Il7Z2z5Ss9gqCcUuVv")
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 2 · Training without collecting
 #
 # *Federated averaging* (FedAvg) trains one global model. This is one of its rounds:
 
-# %%
+# %% tags=["same-slide"]
 # alt: A drawing of one round. The server sends its model θ to the clients A, B and C. Each takes
 # four local steps, g₁ to g₄, all marked as sent, and sends back their sum. The server takes the
 # mean, weighted by examples, and a step.
 plots.round_diagram(fl_meta.fedavg(epochs=config.local_epochs))
 
-# %% [markdown]
+# %% [markdown] tags=["fragment"]
 # The server sends the model to some clients. Each takes steps of gradient descent on its own examples and
 # sends back the sum of its steps. The server averages, and moves the global model. No image ever leaves a
 # client.
@@ -103,11 +103,11 @@ plots.round_diagram(fl_meta.fedavg(epochs=config.local_epochs))
 train_writers, new_writers = writers.split_clients(held_out=0.25, seed=seed)
 print(f"{len(train_writers)} writers train, {len(new_writers)} are held out")
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # Personalization is ordinary training, on one client. These are the ten lines that this course is about:
 
 
-# %%
+# %% tags=["same-slide"]
 def adapt(model, params, client, rate, batch_size=20):
     """One epoch of local SGD on a client's train part, in the order of its examples."""
     x, y = torch.from_numpy(client.train_x), torch.from_numpy(client.train_y)
@@ -120,14 +120,14 @@ def adapt(model, params, client, rate, batch_size=20):
     return {name: tensor.detach() for name, tensor in params.items()}
 
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # **Predict.** A held-out writer has a few dozen examples of up to 62 characters. By how many points does
 # *one* epoch on them change the accuracy, on average?
 
 # %% tags=["prediction"]
 check.predict("00.a", ...)
 
-# %%
+# %% tags=["same-slide"]
 rate = 0.05
 fedavg = fl_meta.fedavg(epochs=config.local_epochs, client=fl_meta.SGD(rate))
 stage = fl_meta.Stage(fedavg, config.rounds, config.clients_per_round)
@@ -137,7 +137,7 @@ watch = fl_meta.Evaluation(
 )
 run = fl_meta.train(model, train_writers, [stage], seed=seed, evaluation=watch)
 
-# %%
+# %% tags=["slide", "without-code"]
 # alt: Two curves over the rounds of training: the mean test accuracy of the held-out writers with
 # the initial model and with the personalized one.
 curves = {
@@ -152,7 +152,7 @@ plt.title(writers.label)
 plt.legend(frameon=False)
 plt.grid(alpha=0.3)
 
-# %% tags=["prose"]
+# %% tags=["prose", "fragment"]
 gap = curves["personalized"] - curves["initial"]
 Markdown(
     f"""**What came out.** The lower curve is the global model as it is, the upper one the same model after
@@ -164,7 +164,7 @@ the gap."""
 # %%
 check.prediction("00.a", gap.iloc[-1])
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 3 · One writer
 #
 # Averages hide people. Take the held-out writer for whom the global model errs most often, and look.
@@ -188,7 +188,7 @@ def predict(params, x):
     return model.apply(params, torch.from_numpy(x)).argmax(-1).numpy()
 
 
-# %% tags=["figure-mistakes"]
+# %% tags=["figure-mistakes", "same-slide", "without-code"]
 # alt: A table of one writer's test images. Under each, what the global model reads, and what it
 # reads after one epoch of adaptation; wrong readings are orange and underlined.
 client = new_writers[writer]
@@ -196,7 +196,7 @@ before = predict(run.params, client.test_x)
 after = predict(adapt(model, run.params, client, rate), client.test_x)
 plots.prediction_sheet(new_writers, writer, before, after)
 
-# %% tags=["prose"]
+# %% tags=["prose", "fragment"]
 repaired = ((before != client.test_y) & (after == client.test_y)).sum()
 broken = ((before == client.test_y) & (after != client.test_y)).sum()
 Markdown(
@@ -206,32 +206,32 @@ Some mistakes are look-alikes, others come from an unusual slant. Has the model 
 letter this writer means? A count of mistakes cannot tell."""
 )
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ### Meet others: move it yourself
 #
 # Twelve held-out writers, with a smaller model. Choose one and move the epochs: a dashed blue frame is a
 # mistake repaired, a thick orange one a new mistake. Who gains at once, and who loses first?
 
-# %%
+# %% tags=["same-slide", "without-code"]
 panel = laboratories.meet_a_client(dataset="writers", epoch=1)
 panel
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 4 · All writers
 #
 # Every column is one epoch of adaptation. `gain_low` and `gain_high` are the ends of a 95 % interval, a
 # [bootstrap](../docs/glossary.md#statistics) over writers: each of them is compared with itself.
 # `share_of_clients_hurt` counts those who got *worse*.
 
-# %%
+# %% tags=["same-slide"]
 table.summary().T.round(3)
 
-# %%
+# %% tags=["slide"]
 # alt: A histogram of the held-out writers by their gain in test accuracy, with a line at zero and
 # one at the mean.
 plots.gain_histogram({writers.label: table})
 
-# %% tags=["prose"]
+# %% tags=["prose", "fragment"]
 last = table.summary().iloc[-1]
 gains = 100 * (table.accuracies().iloc[:, -1] - table.accuracies().iloc[:, 0])
 Markdown(
@@ -241,22 +241,23 @@ one person: {(gains > 20).mean():.0%} of the writers gain more than 20 points, {
 gain nothing, and {(gains < 0).mean():.0%} lose."""
 )
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 5 · It can go wrong
 #
 # The same writers, the same model, and one setting changed: ten times the learning rate.
 
-# %%
+# %% tags=["same-slide"]
 greedy = fl_meta.personalize(
     model, run.params, new_writers, epochs=2, client=fl_meta.SGD(10 * rate), seed=seed
 )
 greedy.summary()[["test_accuracy_by_client", "share_of_clients_hurt"]].round(3)
 
-# %% [markdown]
+# %% [markdown] tags=["fragment"]
 # A few large steps on a few examples destroy what all rounds had learned. How *easy* a model is to
 # personalize, with little data and little care, is what the paper is about. It says that FedAvg trains for
 # this without having been told. [Notebook 01](01_fedavg_is_meta_learning.ipynb) asks why.
-#
+
+# %% [markdown] tags=["slide"]
 # ## 6 · What this does not show
 #
 # - *That FedAvg deserves the credit.* Perhaps any trained model can be adapted as easily:
@@ -266,7 +267,8 @@ greedy.summary()[["test_accuracy_by_client", "share_of_clients_hurt"]].round(3)
 #   after fewer rounds starts lower, so that more is left to gain.
 # - *That it helps with any data.* Text gains little: [notebook 06](06_next_character.ipynb). And these
 #   writers are simulated.
-#
+
+# %% [markdown]
 # ## 7 · Exercises
 
 # %% [markdown] tags=["exercise"]
@@ -347,10 +349,10 @@ check.answer("00.3", gain_of_alike, gain_of_different=gap.iloc[-1])
 # **For instructors.** Thirty minutes, about ten seconds of computing. Expect guesses near the gain of
 # section 2. The gain is near zero: personalization needs persons.
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## The answer
 
-# %% tags=["prose"]
+# %% tags=["prose", "same-slide"]
 first = table.summary().loc[1]
 points = 100 * first[["gain_by_client", "gain_low", "gain_high"]]
 Markdown(

@@ -50,7 +50,7 @@ config = for_profile(CLAIM_ONE, profile)
 writers = fl_meta.load_dataset("writers", num_writers=100)
 print(f"{writers.label}: {len(writers)} clients")
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 1 · A puzzle: two programs
 #
 # In each round of **FedAvg** the server sends its parameters $\theta$ to some clients. A client takes
@@ -61,18 +61,18 @@ print(f"{writers.label}: {len(writers)} clients")
 #
 # where $L_j$ is the loss on batch $j$. We call $g_1, g_2, \ldots$ the *inner gradients*.
 
-# %%
+# %% tags=["same-slide", "without-code"]
 # alt: A drawing of one round of FedAvg. The server sends its model θ to three clients. Each takes
 # four local steps, g₁ to g₄, all marked as sent, and sends back their sum. The server takes the
 # mean, weighted by examples, and a step.
 plots.round_diagram(fl_meta.fedavg(steps=4))
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # This is the whole algorithm. The server averages the clients' final parameters, and clients with
 # more examples count more.
 
 
-# %%
+# %% tags=["same-slide"]
 def gradient(model, params, batch):
     """The gradient of the loss at params for one batch (inputs, labels, dropout seed)."""
     return torch.func.grad(lambda p: model.loss(p, *batch))(params)
@@ -89,13 +89,13 @@ def fedavg(model, params, clients, examples, rate):
     return average
 
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # **Reptile** knows no server and no clients, only *tasks*, for example "tell these five letters
 # apart". It takes a few steps on each task, adds up the gradients that it meets, and moves the
 # starting point by their mean over the tasks.
 
 
-# %%
+# %% tags=["same-slide"]
 def reptile(model, params, tasks, rate):
     """One step of Reptile: move by the mean over tasks of the sum of inner gradients, times the rate."""
     meta_gradient = {name: torch.zeros_like(tensor) for name, tensor in params.items()}
@@ -108,14 +108,14 @@ def reptile(model, params, tasks, rate):
     return add(params, meta_gradient, -rate)
 
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # **Predict.** Let each writer be a task, and give all clients of FedAvg the same weight. How large is
 # the difference of the two updates, in per cent of one of them?
 
 # %% tags=["prediction"]
 check.predict("01.a", ...)
 
-# %%
+# %% tags=["fragment"]
 K, rate = config.steps, 0.05
 mlp = models.mlp(writers)
 params = mlp.init(seed, torch.float64)
@@ -126,17 +126,18 @@ fedavg_step = add(params, fedavg(mlp, params, clients, [1] * len(ids), rate), -1
 reptile_step = add(params, reptile(mlp, params, clients, rate), -1.0)
 check.prediction("01.a", 100 * relative_error(fedavg_step, reptile_step))
 
-# %% [markdown]
+# %% [markdown] tags=["fragment"]
 # They are equal, up to the rounding of 64-bit numbers. FedAvg keeps the end of the path, Reptile adds
 # up the steps; and the end of a path is its start plus all steps.
-#
+
+# %% [markdown] tags=["slide"]
 # ## 2 · What a client sends
 #
 # So we may say that a client of FedAvg sends $g_1 + \cdots + g_K$. All algorithms of the paper take
 # the same local steps and differ in *which* inner gradients go to the server. This table comes from
 # the library, with its default weights.
 
-# %%
+# %% tags=["same-slide", "without-code"]
 algorithms = {
     "FedSGD": fl_meta.fedsgd(),
     "FedAvg(K)": fl_meta.fedavg(steps=K),
@@ -151,7 +152,7 @@ pd.DataFrame(
     }
 ).T
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # Why does **MAML** send a product? It minimizes the loss *after* $K$ local steps, $L_{K+1}(\theta_K)$.
 # The derivative of $\theta_j$ with respect to $\theta_{j-1}$ is $I - \beta \nabla^2 L_j(\theta_{j-1})$, so
 # the chain rule gives
@@ -162,7 +163,7 @@ pd.DataFrame(
 # **FOMAML**, first-order MAML, leaves out the product and sends $g_{K+1}$. In the picture of a round
 # one line of code changes:
 
-# %%
+# %% tags=["same-slide", "without-code"]
 # alt: The same drawing for FOMAML(3). The arrows g₁ to g₃ are grey, because they are not sent.
 # The last one, g₄, is dashed, because no step follows it, and it alone is sent. All clients count
 # equally, and the server uses Adam.
@@ -189,7 +190,7 @@ check.answer("01.1", sent, K=K)
 # **For instructors.** Two minutes. Who answers $K + 1$ thinks of MAML, which takes one more gradient
 # at the end of the path.
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # Now compare: FOMAML(1) sends $g_2$, FOMAML(2) sends $g_3$, and so on. These are the summands of FedAvg:
 #
 # $$\mathrm{FedAvg}(K) = \mathrm{FedSGD} + \mathrm{FOMAML}(1) + \cdots + \mathrm{FOMAML}(K-1)$$
@@ -199,7 +200,7 @@ check.answer("01.1", sent, K=K)
 # it fails:
 
 
-# %%
+# %% tags=["fragment", "without-code"]
 def sends(algorithm):
     """β times the weighted mean over our clients of what they send, from the library."""
     return fl_meta.pseudo_gradient(
@@ -218,7 +219,7 @@ def error_of_the_sum(weights_of_fomaml):
 
 print(f"FOMAML with its default weights: relative error {error_of_the_sum('equal'):.3f}")
 
-# %% [markdown] tags=["exercise"]
+# %% [markdown] tags=["exercise", "fragment"]
 # **Exercise 01.2 ★★ · Weights.** Which client weights of FOMAML, `"equal"` or `"examples"`, make the
 # equation exact, and why?
 
@@ -254,14 +255,15 @@ check.answer("01.2", weights)
 panel = laboratories.mix_your_own()
 panel
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 3 · Why should later gradients help?
 #
 # Expand $g_j$ around $\theta$, to first order in $\beta$, with $\bar g_j = \nabla L_j(\theta)$ and
 # $\bar H_j = \nabla^2 L_j(\theta)$. The client has moved by $-\beta\, (\bar g_1 + \cdots + \bar g_{j-1})$, so
 #
 # $$g_j = \bar g_j - \beta\, \bar H_j\, (\bar g_1 + \cdots + \bar g_{j-1})$$
-#
+
+# %% [markdown] tags=["fragment"]
 # Take the mean over independently drawn batches. Every $\bar g_j$ has the same mean, AvgGrad. For
 # $i \neq j$, by symmetry,
 #
@@ -273,7 +275,8 @@ panel
 # FOMAML(K) sends $g_{K+1}$, so its coefficient of AvgGradInner is $-K \beta$. MAML's is $-2 K \beta$,
 # because each of its $K$ factors subtracts another $\beta\, \bar H_i\, \bar g_{K+1}$. FedAvg's is yours to
 # find.
-#
+
+# %% [markdown] tags=["slide"]
 # The server steps *against* what is sent: down the loss, and *up* along AvgGradInner, where
 # $g_a \cdot g_b$ grows for two batches $a$, $b$ of one client. This is what adaptation needs, because a
 # step on $a$ changes the loss on $b$ by $-\beta\, g_a \cdot g_b$. FedSGD, with $g_1$ alone, has no such
@@ -303,7 +306,7 @@ check.answer("01.3", fomaml_pseudo_gradient)
 # **For instructors.** Five minutes. Common: the sum of all gradients (FedAvg), $g_K$ instead of
 # $g_{K+1}$, a forgotten $\beta$.
 
-# %% [markdown] tags=["exercise"]
+# %% [markdown] tags=["exercise", "fragment"]
 # **Exercise 01.4 ★★★ · The coefficient.** To first order, the mean of FedAvg(K) is
 # $K\, \mathrm{AvgGrad} + c\, \mathrm{AvgGradInner}$. Write $c$ as a function of $K$ and the rate $\beta$.
 
@@ -337,7 +340,7 @@ check.answer("01.4", coefficient)
 # each other. Common: `K * (K + 1) / 2`, which counts a step before $g_1$, and the wrong sign. Ask for
 # $K = 1$.
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 4 · How large is the term?
 #
 # We can measure it without sampling error. A client has two fixed batches, and each step draws one of
@@ -375,7 +378,7 @@ def parts_of_fedavg(steps, rate):
 counts = range(1, most_steps + 1)
 shares = pd.DataFrame([parts_of_fedavg(k, beta) for beta in (0.01, 0.1) for k in counts])
 
-# %% tags=["figure-share"]
+# %% tags=["figure-share", "slide", "without-code"]
 # alt: Two line charts over the number of local steps K, for β = 0.01 and β = 0.1. Each has three
 # lines, in per cent of K AvgGrad: AvgGradInner's part as measured, the same as predicted, and
 # everything else.
@@ -388,7 +391,7 @@ for axes, (beta, part) in zip(grid, shares.groupby("rate"), strict=True):
     axes.grid(alpha=0.3)
 grid[0].set_ylabel("per cent of K ‖AvgGrad‖")
 _ = grid[0].legend(frameon=False)
-# %% tags=["prose"]
+# %% tags=["prose", "fragment"]
 last = shares[shares.steps == most_steps].set_index("rate").measured
 Markdown(
     f"""**What came out.** The term grows with the number of local steps. With K = {most_steps} it is
@@ -400,12 +403,12 @@ nothing."""
 # %%
 check.prediction("01.b", last[0.1])
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # That was logistic regression. For three networks we compare the predicted term with what FedAvg(3)
 # sends beyond $3\, \mathrm{AvgGrad}$, at $\beta = 0.05$.
 
 
-# %%
+# %% tags=["same-slide", "without-code"]
 def compare(model, rate=0.05, steps=3):
     """FedAvg beyond K AvgGrad beside the predicted term: cosine, and what the term leaves out."""
     at = model.init(seed, torch.float64)
@@ -426,7 +429,7 @@ networks = {
 compared = pd.DataFrame({name: compare(model) for name, model in networks.items()}).T
 compared.round(2)
 
-# %% tags=["prose"]
+# %% tags=["prose", "fragment"]
 relu, smooth = compared.loc["mlp, ReLU"], compared.loc["mlp, tanh"]
 Markdown(
     f"""**What came out.** The term describes the smooth network well (cosine {smooth.cosine:.2f}), but
@@ -435,7 +438,7 @@ what the term leaves out is {relu["left out / term"]:.1f} times as long as the t
 kink, and a Taylor expansion holds only for steps that cross none."""
 )
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 5 · What this does not show
 #
 # The equation holds for every model but does not say that its summands are useful. The expansion says

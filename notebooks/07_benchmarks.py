@@ -49,14 +49,14 @@ from fl_meta.experiments import BENCHMARKS, PUBLISHED_ROWS, for_profile
 seaborn.set_palette("colorblind")
 config = for_profile(BENCHMARKS, profile)["synthetic"]["FedAvg"]
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 1 · The clue
 #
 # These are the scores on the lists, in percent, and a table from *another* paper, Marfoq et al. 2021
 # (FedEM). They compared their own method with three others: every client alone (*Local*), FedAvg, and
 # "FedAvg+".
 
-# %%
+# %% tags=["same-slide", "without-code"]
 listed = {"EMNIST": 83.1, "FEMNIST": 75.3, "CIFAR-10": 82.3, "Shakespeare": 40.0}
 rows = {
     "EMNIST": "emnist",
@@ -68,7 +68,7 @@ rows = {
 fedem = pd.DataFrame({name: PUBLISHED_ROWS[row].published for name, row in rows.items()}).T
 fedem.assign(listed=pd.Series(listed))
 
-# %% tags=["prose"]
+# %% tags=["prose", "fragment"]
 same = [
     name
     for name in fedem
@@ -79,10 +79,11 @@ Markdown(
 *Synthetic*, {PUBLISHED_ROWS["synthetic"].published["FedAvg+"]}, and none for CIFAR-100.)"""
 )
 
-# %% [markdown]
+# %% [markdown] tags=["fragment"]
 # So the scores are not this paper's. Others measured them, with **FedAvg, then one local epoch**. That is
 # two thirds of its method: the second stage, Reptile with Adam, is missing.
-#
+
+# %% [markdown] tags=["slide"]
 # ## 2 · The method, as their paper describes it
 #
 # All clients take part in every round, for one epoch. They use SGD with momentum, and a client keeps its
@@ -90,7 +91,7 @@ Markdown(
 # three quarters. In the library:
 
 
-# %%
+# %% tags=["same-slide"]
 def fedavg_plus(model, clients, config):
     """FedEM's FedAvg+: train, then one local epoch for each client with the last rate."""
     client = fl_meta.SGD(config.client_rate, momentum=0.9, weight_decay=5e-4)
@@ -107,14 +108,14 @@ def fedavg_plus(model, clients, config):
     )
 
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # **Predict.** By the last round the rate is a hundredth of the first. How many points does the one local
 # epoch add to FedAvg on *Synthetic*, their data set of simulated clients?
 
 # %% tags=["prediction"]
 check.predict("07.a", ...)
 
-# %%
+# %% tags=["fragment"]
 found = load_or_run(config, [seed], own_folder())
 table = experiments.beside_published("synthetic", found)
 table[["seen", "low", "high", "published"]].round(1)
@@ -122,7 +123,7 @@ table[["seen", "low", "high", "published"]].round(1)
 # %%
 check.prediction("07.a", table.seen["FedAvg+"] - table.seen["FedAvg"])
 
-# %% tags=["prose"]
+# %% tags=["prose", "fragment"]
 ours, theirs = table.loc["FedAvg+"], table.published["FedAvg+"]
 Markdown(
     f"""**What came out.** `seen` is our score on the clients that trained, weighted by test examples as
@@ -131,7 +132,7 @@ theirs is; `low` and `high` are the ends of its 95 % interval. FedAvg+ has {ours
 {ours.seen - table.seen["FedAvg"]:+.2f} points: at this rate it does next to nothing."""
 )
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 3 · Something does not fit
 #
 # If one epoch at a tiny rate does next to nothing, FedAvg+ should equal FedAvg everywhere. Look at the
@@ -174,7 +175,7 @@ for label, name in tried.items():
     }
 effects = pd.DataFrame(effects).T
 
-# %%
+# %% tags=["slide", "without-code"]
 # alt: One row for each data set, with three marks: the difference of FedAvg+ and FedAvg in
 # points, as published, as we get it with the method as described, and with the method as
 # released. A line marks zero.
@@ -202,7 +203,7 @@ axes.set(
 )
 axes.set_xlabel("FedAvg+ minus FedAvg, points (logarithmic beyond 5)")
 _ = axes.legend(frameon=False, loc="lower left")
-# %% tags=["prose"]
+# %% tags=["prose", "slide"]
 sign = np.sign(effects)
 agree = {
     name: int((sign[name] == sign.published).sum())
@@ -219,34 +220,37 @@ disagrees: on *Synthetic* we get {ours.seen:.1f} % as described and {released:.1
 {theirs} are published."""
 )
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 4 · Why can one epoch help at all?
 #
 # EMNIST and CIFAR have no clients; the benchmark makes them. For each label it draws the clients' shares
 # from a *Dirichlet distribution* with $\alpha = 0.4$. Such clients differ in *which labels* they have, and
 # that is quickly learned. Here the characters of synthetic writers are divided in this way.
-#
+
+# %% [markdown] tags=["slide"]
 # ### Move it yourself: who has what
 #
 # Move $\alpha$. When do the artificial clients resemble the writers, and when does "always guess the most
 # frequent label" become a good strategy?
 
-# %%
+# %% tags=["same-slide", "without-code"]
 panel = laboratories.who_has_what(alpha=0.4)
 panel
 
-# %% [markdown]
+# %% [markdown] tags=["fragment"]
 # **What to see.** The same characters in both pictures, in the same order and shades. At the benchmark's
 # $\alpha$ the artificial clients have fewer labels than the writers, and less evenly. What no $\alpha$ can
 # make is a *hand*: writers also differ in how they write.
-#
+
+# %% [markdown] tags=["slide"]
 # ## 5 · What this does not show
 #
 # Our rows differ from the published ones in data, model or rounds, and two are stand-ins for data that we
 # do not have. With two or three seeds a row, the signs are a strong hint and no proof. All tables, what
 # differs in each row, and what disagrees:
 # [evidence on the published scores](../docs/evidence_published.md).
-#
+
+# %% [markdown]
 # ## 6 · Exercises
 
 # %% [markdown] tags=["exercise"]
@@ -269,7 +273,7 @@ check.answer("07.1", last_rate)
 # **For instructors.** Two minutes. Ask next: by how much can an accuracy change if parameters move a
 # hundredth as far?
 
-# %% [markdown] tags=["exercise"]
+# %% [markdown] tags=["exercise", "slide"]
 # **Exercise 07.2 ★★ · Weighted by what?** One client has 90 test examples and accuracy `0.9`, another has 10
 # and accuracy `0.5`. What is the mean by example, as in this benchmark, and by client, as in the other
 # notebooks?
@@ -323,10 +327,10 @@ check.answer("07.3", median_labels, artificial_clients=laboratories.artificial_c
 # **For instructors.** Twenty minutes. Common: the mean instead of the median, and clients per label
 # instead of labels per client (the other axis).
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 7 · The answer
 
-# %% tags=["prose"]
+# %% tags=["prose", "same-slide"]
 Markdown(
     f"""The scores on the lists are Marfoq et al.'s, of FedAvg with one more local epoch. Where data and
 method can be made again exactly, on **Synthetic**, we get {ours.seen:.1f} % (95 % interval over clients

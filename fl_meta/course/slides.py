@@ -25,6 +25,7 @@ from nbformat import NotebookNode
 from traitlets.config import Config
 
 from fl_meta.course.editions import tags_of
+from fl_meta.reproduction.alternative_texts import describe_pictures
 from fl_meta.reproduction.pages import draw_formulas
 from fl_meta.reproduction.runner import PROSE
 from fl_meta.reproduction.sources import choose_sources
@@ -89,6 +90,7 @@ def slides_of(notebook: NotebookNode, name: str) -> NotebookNode | None:
     first = "\n\n".join(notebook.cells[0].source.split("\n\n")[:2])
     title = nbformat.v4.new_markdown_cell(first, metadata={"tags": ["slide"]})
     deck: NotebookNode = nbformat.from_dict({**notebook, "cells": [title, *tagged]})
+    describe_pictures(deck)
     for cell in deck.cells:
         tags = set(tags_of(cell))
         kind = next(kind for tag, kind in SLIDE_TYPES.items() if tag in tags)
