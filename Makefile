@@ -20,7 +20,7 @@ help:
 	@echo "make test [ARGS='-k report']                  ruff, mypy, import-linter and pytest without slow tests"
 	@echo "make test-all                                 the same with the slow tests"
 	@echo "make test-campaign [ARGS='-k damage']         thousands of damaged files and killed programs"
-	@echo "make test-browser [ARGS='-k page']            use every panel in Chromium; installs it if it can"
+	@echo "make test-browser [ARGS='-k page']            use every panel and slide in Chromium; installs it if it can"
 	@echo "make lab [ARGS=--no-browser]                  open JupyterLab on notebooks/"
 	@echo "make play [ARGS=--port=8900]                  the playground as a page, without code"
 	@echo "make notebooks [ARGS=01_name]                 rebuild notebooks/*.ipynb from their sources, *.py"

@@ -445,7 +445,8 @@ kink, and a Taylor expansion holds only for steps that cross none."""
 # so, but only for small steps and smooth losses, and real clients take dozens of steps. Neither says
 # that FedAvg's model *is* easier to personalize than another. That needs an experiment:
 # [notebook 02](02_initial_and_personalized.ipynb).
-#
+
+# %% [markdown]
 # ## 6 · The verdict
 #
 # We test all models of the library on two data sets. Nothing is sampled here, so a single value outside
