@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from driver import Tab
+from driver import QUICK, Tab, wait_until
 
 from fl_meta.course import write_slides
 
@@ -62,3 +62,15 @@ def test_the_keyboard_goes_on(tab: Tab, decks: list[Path]) -> None:
     assert re.search(r"^\s*1\s*/", tab.page.locator(".slide-number").inner_text())
     tab.page.keyboard.press("Space")
     assert re.search(r"^\s*2\s*/", tab.page.locator(".slide-number").inner_text())
+
+
+def test_each_slide_is_one_printed_page(tab: Tab, decks: list[Path]) -> None:
+    tab.page.goto(decks[0].as_uri())
+    tab.page.wait_for_function("Reveal.isReady()")
+    slides = tab.page.evaluate("Reveal.getTotalSlides()")
+    tab.page.goto(f"{decks[0].as_uri()}?view=print")
+    pages = tab.page.locator(".pdf-page")
+    wait_until(lambda: pages.count() > 0, QUICK, "the pages to be laid out")
+    cut = """pages => pages.flatMap(page => [...page.querySelectorAll("section")])
+        .filter(slide => slide.scrollHeight > slide.clientHeight).length"""
+    assert pages.count() == slides and pages.evaluate_all(cut) == 0
