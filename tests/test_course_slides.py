@@ -39,7 +39,7 @@ def lesson() -> NotebookNode:
             ),
             code("shown_code()", "same-slide", {"image/png": PNG, "text/plain": "<Figure>"}),
             code("hidden_code()", "fragment without-code", {"text/plain": "its output"}),
-            code("computed()", "slide prose", {"text/markdown": "It gains 3 points for $K$ steps."}),
+            code("computed()", "slide prose", {"text/markdown": "It gains 3 points for $K$ steps, by [rules](../docs/rules.md)."}),
         ]
     )
 
@@ -94,7 +94,7 @@ def test_tags_make_the_slides(lesson: NotebookNode, tmp_path: Path) -> None:
 
 def test_a_deck_needs_no_other_file_and_no_network(lesson: NotebookNode, tmp_path: Path) -> None:
     html = deck_of(lesson, tmp_path)
-    assert "See the next one and" in html and '<a href="https://example.org"' in html
+    assert "See the next one and" in html and "by rules." in html and '<a href="https://example.org"' in html
     markup = re.sub(r"<(script|style)>.*?</\1>", "", html, flags=re.DOTALL)
     assert re.findall(r"<(?:script|link|iframe)\b[^>]*>", markup) == []
     pictures = re.findall(r'src="([^"]{0,14})', markup)

@@ -99,6 +99,10 @@ def slides_of(notebook: NotebookNode, name: str) -> NotebookNode | None:
             cell.metadata.transient = nbformat.from_dict({"remove_source": True})
         if cell.cell_type == "markdown":
             cell.source = _LOCAL_LINK.sub(r"\1", cell.source)
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {})
+            if "text/markdown" in data:
+                data["text/markdown"] = _LOCAL_LINK.sub(r"\1", data["text/markdown"])
     draw_formulas(deck)
     return deck
 
