@@ -44,7 +44,7 @@ from fl_meta.experiments import FEDAVG, FEDSGD, REPTILE, SMALL_E
 
 RIVALS = (FEDSGD, SMALL_E)
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 1 · A puzzle: two bowls
 #
 # A model with a single parameter $\theta$ serves two clients. Their losses are bowls with different
@@ -62,7 +62,7 @@ RIVALS = (FEDSGD, SMALL_E)
 # %% tags=["prediction"]
 check.predict("04.a", ...)
 
-# %%
+# %% tags=["slide", "without-code"]
 panel = laboratories.two_bowls()
 panel
 
@@ -73,7 +73,7 @@ losses = bowls.losses(np.array([[average], [start]]), K).mean(1)
 nearer = "flat" if start > average else "steep" if start < average else "same"
 check.prediction("04.a", nearer)
 
-# %% tags=["prose"]
+# %% tags=["prose", "fragment"]
 Markdown(
     f"""**What came out.** The steep client gets to its optimum within a few steps, wherever it begins. The
 flat one hardly gets ahead, so the best start lies nearer to it. After {K} steps the mean loss from the
@@ -81,7 +81,7 @@ best average model is {losses[0] / losses[1]:.1f} times as large as from the bes
 is the price of global accuracy."""
 )
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # In one step a client's distance from its optimum shrinks by the factor $1 - \beta h_i$. After $K$
 # steps, the loss is therefore
 #
@@ -90,7 +90,7 @@ is the price of global accuracy."""
 # which is a bowl again, with another curvature. **Move it yourself.** When does the price vanish?
 # What does one step more or less change?
 
-# %% [markdown] tags=["exercise"]
+# %% [markdown] tags=["exercise", "fragment"]
 # **Exercise 04.1 ★ · Equally steep.** Two bowls have the same curvature, and their optima are at $-1$
 # and $4$. Where is the best start for 5 steps?
 
@@ -146,14 +146,14 @@ check.answer("04.2", best_start)
 # **For instructors.** Ten minutes. Common: the exponent `steps`, because the square of the distance
 # was forgotten, and weights without the factor $h_i$.
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 2 · Where does training lead?
 #
 # A client of **FedSGD** sends one gradient. Training rests where the mean gradient is 0: at the best
 # average model (●). A client of **FedAvg** takes $K$ steps, and training rests where these cancel in
 # the mean (■). In the picture this lies on the way to the best start (★).
 
-# %% [markdown] tags=["exercise"]
+# %% [markdown] tags=["exercise", "fragment"]
 # **Exercise 04.3 ★★★ · Where FedAvg rests.** Write a function that returns the point where FedAvg
 # with `steps` local steps and equal client weights comes to rest.
 
@@ -192,7 +192,8 @@ check.answer("04.3", resting_point)
 
 # %% [markdown]
 # So in the bowls global accuracy has a price. How large is it for networks and people?
-#
+
+# %% [markdown] tags=["slide"]
 # ## 3 · The experiment
 #
 # We train a model with FedAvg and continue from it in three ways. Two **rivals** are after global
@@ -201,7 +202,7 @@ check.answer("04.3", resting_point)
 # synthetic writers, in the unstable regime of notebook 03.
 
 
-# %%
+# %% tags=["same-slide"]
 def three_ways(choices, steps):
     """How each arm goes on from FedAvg's model, with the rates that tuning chose."""
     rate = {one.arm: one.rate for one in choices}
@@ -214,7 +215,7 @@ def three_ways(choices, steps):
     }
 
 
-# %%
+# %% tags=["slide", "without-code"]
 own = evidence.your_run("writers-unstable", profile, seed)
 config, arms = own.run.config, {arm.name: arm for arm in own.run.arms}
 choices = config.choices[own.run.seed % config.folds]
@@ -239,7 +240,7 @@ pd.DataFrame(
     }
 ).T
 
-# %% [markdown]
+# %% [markdown] tags=["same-slide"]
 # **Equal footing.** All arms share FedAvg's model, its local rate, and the clients of each round.
 # Each searches a grid of as many server rates, and one for personalization. Rounds and gradients
 # differ: the rivals train as long as it helps their initial accuracy, up to a ceiling.
@@ -247,7 +248,8 @@ pd.DataFrame(
 # The claim has a **premise**: the rival must be *better* in initial accuracy than Reptile. If it is
 # not, nothing was bought, so nobody can have paid for it. Then the verdict is *premise not met*,
 # whatever the personalized accuracy.
-#
+
+# %% [markdown] tags=["fragment"]
 # **Predict.** By how many points is FedSGD's personalized model behind Reptile's on synthetic
 # writers? (Negative: it is ahead.)
 
@@ -258,13 +260,13 @@ check.predict("04.b", ...)
 effects = own.effects[own.effects.claim.str.startswith("2b")]
 check.prediction("04.b", effects.effect.iloc[0])
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 4 · What came out
 #
 # First one fold of clients, trained once on your computer. Its effects are Reptile's personalized
 # accuracy minus the rival's.
 
-# %% tags=["prose"]
+# %% tags=["prose", "same-slide"]
 ahead = {
     name: 100
     * np.mean(arms[name].accuracy_of("initial") - arms[REPTILE].accuracy_of("initial"))
@@ -282,7 +284,7 @@ What they bought: their initial accuracy differs from Reptile's by {bought.repla
 # %% [markdown]
 # One run decides nothing. These are all recorded runs of the same design:
 
-# %%
+# %% tags=["slide", "without-code"]
 # alt: Arrows from initial to personalized accuracy of three models, Reptile with Adam, FedSGD with
 # Adam and FedAvg with one epoch: a thick arrow for the mean, thin ones for each training replicate.
 folder = evidence.recorded_folder()
@@ -293,7 +295,7 @@ plots.arrow_plot(own.cells, [REPTILE, *RIVALS])
 # The thin arrows show how much the luck of training moves each end. Now all data sets, with premise
 # and price in one picture: the claim lives in the blue quarter.
 
-# %%
+# %% tags=["slide", "without-code"]
 # alt: A plot for each rival and regime. Across: its initial accuracy minus Reptile's; up: its
 # personalized accuracy minus Reptile's. A cross of two intervals for each data set.
 rivals = evidence.rival_table(designs.values())
@@ -302,14 +304,14 @@ plots.price_plot(rivals)
 # %% [markdown]
 # And the verdicts, with the [equivalence margin](../docs/glossary.md) in grey:
 
-# %%
+# %% tags=["slide", "without-code"]
 # alt: Forest plot of claim 2b: for each rival, data set and regime the effect in points with its
 # 95 % interval and verdict, the margin shaded, and your run as a star.
 table = evidence.evidence_table(designs.values())
 tests = table[table.claim.str.startswith("2b")]
 plots.forest_plot(tests, effects)
 
-# %% tags=["prose"]
+# %% tags=["prose", "slide"]
 found = tests.verdict.value_counts()
 paid, opposite = (
     sum(number for verdict, number in found.items() if verdict.startswith(word))
@@ -328,7 +330,7 @@ by {opposite or "none"}. The rival's initial accuracy is above Reptile's in {len
 interval lies above 0 in {int((across.low > 0).sum())}.""".replace("-", "−")
 )
 
-# %% [markdown] tags=["exercise"]
+# %% [markdown] tags=["exercise", "fragment"]
 # **Exercise 04.4 ★★ · A row of a paper.** A rival is tuned for global accuracy. Its initial accuracy
 # is `0.4` points below Reptile's. Its personalized accuracy is `1.2` points below, with the interval
 # from `0.3` to `2.1`, and the margin is `0.5`. Which verdict follows: `"reproduced"`, `"no
@@ -351,7 +353,7 @@ check.answer("04.4", verdict)
 # **For instructors.** Five minutes. Most answer *reproduced*, because the interval leaves 0 out. Ask
 # them in which quarter of the picture the point lies.
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 5 · Why? The bowls again
 #
 # In the bowls, one accuracy costs the other only on the stretch between ● and ★. Outside of it a step
@@ -359,7 +361,7 @@ check.answer("04.4", verdict)
 # where clients adapt equally fast, the stretch has no length. In the experiment, we can ask whether the
 # two accuracies moved together.
 
-# %% tags=["prose"]
+# %% tags=["prose", "fragment"]
 moves = [
     [
         np.concatenate([fold.mean(0) for fold in folds]).mean()
@@ -388,7 +390,8 @@ in {len(designs)} designs, the personalized accuracy moved in the same direction
 
 # %% [markdown]
 # That is a reading and no proof: the curvatures of these clients' losses were not measured.
-#
+
+# %% [markdown] tags=["slide"]
 # ## 6 · What it does not show
 #
 # - All arms continue from FedAvg's model, which its local steps may have led towards a good start (■).
@@ -400,10 +403,11 @@ in {len(designs)} designs, the personalized accuracy moved in the same direction
 #
 # The rules, which were fixed before the first run, and all numbers are on the page about [the
 # evidence](../docs/evidence.md).
-#
+
+# %% [markdown]
 # ## 7 · The answer
 
-# %% tags=["prose"]
+# %% tags=["prose", "slide"]
 equal = int(found.get("no difference", 0))
 names = ", ".join(tests.dataset.unique())
 Markdown(
