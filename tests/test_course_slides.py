@@ -39,7 +39,11 @@ def lesson() -> NotebookNode:
             ),
             code("shown_code()", "same-slide", {"image/png": PNG, "text/plain": "<Figure>"}),
             code("hidden_code()", "fragment without-code", {"text/plain": "its output"}),
-            code("computed()", "slide prose", {"text/markdown": "It gains 3 points for $K$ steps, by [rules](../docs/rules.md)."}),
+            code(
+                "computed()",
+                "slide prose",
+                {"text/markdown": "It gains 3 points for $K$ steps, by [rules](rules.md)."},
+            ),
         ]
     )
 
