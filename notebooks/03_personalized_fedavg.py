@@ -46,28 +46,28 @@ designs = evidence.recorded_designs(evidence.recorded_folder())
 table = evidence.evidence_table(designs.values())
 table = table[table.claim.str.startswith("2a")]
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 1 · The fork
 #
 # A second stage trains the model longer, and longer training alone may help. So the fair rival is FedAvg
 # with *as many more rounds*. Both begin with the same model:
 
-# %%
+# %% tags=["same-slide", "without-code"]
 # alt: A path of FedAvg's rounds forks into two, FedAvg with SGD as before and Reptile with Adam. Their
 # initial accuracies are compared, and the personalized ones after epochs on each client's own data.
 plots.fork_diagram(experiments.DESIGNS["writers-unstable"])
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # In a round of the second stage the clients do nearly what they did before: they send the sum of their
 # gradients, after $K$ steps instead of $E$ epochs. The server now weighs all clients equally, and it steps
 # with **Adam**.
 
-# %%
+# %% tags=["same-slide", "without-code"]
 # alt: One round of Reptile: the server sends θ to three clients, each takes four local steps and sends
 # the sum of its inner gradients. The server averages them, all clients equal, and steps with Adam.
 plots.round_diagram(fl_meta.reptile(4))
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # With $g_t$ for the pseudo-gradient of round $t$, Adam does this, for every parameter by itself:
 #
 # $$m_t = 0.9\, m_{t-1} + 0.1\, g_t, \qquad s_t = 0.999\, s_{t-1} + 0.001\, g_t^2$$
@@ -77,7 +77,7 @@ plots.round_diagram(fl_meta.reptile(4))
 # $m_t$ is a running mean of pseudo-gradients, $s_t$ one of their squares, and the divisions make up for
 # the start at 0. This is the whole second stage, for the clients of the plane in notebook 08:
 
-# %%
+# %% tags=["slide"]
 clients = laboratories.quadratics(1.0)
 beta, K, eta, rounds = 0.1, 5, 0.05, 40
 theta, mean, square = np.array([-2.8, -2.2]), 0.0, 0.0
@@ -95,7 +95,7 @@ row = laboratories.PLANE_ALGORITHMS["Reptile"](K, SGD(beta), Adam(eta))
 path, _ = laboratories.train_in_plane(clients, row, rounds)
 print(f"ours and the library's model are {np.abs(theta - path[-1]).max():.0e} apart")
 
-# %% [markdown] tags=["exercise"]
+# %% [markdown] tags=["exercise", "fragment"]
 # **Exercise 03.1 ★ · The first step.** In the first round three parameters have the pseudo-gradients
 # `0.002`, `-0.5` and `30`. By how much does Adam with $\eta = 0.01$ change each of them?
 
@@ -123,19 +123,20 @@ check.answer("03.1", changes)
 # **For instructors.** Three minutes. Ask next: what does Adam do to a parameter whose pseudo-gradients
 # have the same size and alternate in sign? (Hardly anything: $m_t$ stays near 0.)
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 2 · What comes out
 #
 # We look at two regimes: a *stable* one with 20 clients a round and few local epochs, and an *unstable* one
 # with 5 clients and many epochs. In both, FedAvg's server has rate 1 and momentum `0.9`.
-#
+
+# %% [markdown] tags=["fragment"]
 # **Predict.** On the synthetic writers in the unstable regime, by how many points is Reptile's initial
 # model better than that of FedAvg continued?
 
 # %% tags=["prediction"]
 check.predict("03.a", ...)
 
-# %%
+# %% tags=["slide", "without-code"]
 # alt: Arrows from initial to personalized accuracy for FedAvg at the fork, FedAvg continued, and Reptile
 # with Adam; a thick one for the mean and thin ones for the replicates.
 shown = [experiments.FEDAVG, experiments.CONTINUED, experiments.REPTILE]
@@ -155,12 +156,12 @@ stable = evidence.your_run("writers-stable", profile, seed)
 your_effects = pd.concat([unstable.effects, stable.effects])
 your_effects = your_effects[your_effects.claim.isin(table.claim)]
 
-# %%
+# %% tags=["slide", "without-code"]
 # alt: Effects of Reptile with Adam over FedAvg continued with 95 % intervals, a line for each data set,
 # stable and unstable regime side by side, initial and personalized model; your runs as stars.
 plots.forest_plot(table, your_effects)
 
-# %% tags=["prose"]
+# %% tags=["prose", "slide"]
 counts = table.verdict.value_counts()
 found = ", ".join(f"{number} *{verdict}*" for verdict, number in counts.items())
 top = table.loc[table.effect.idxmax()]
@@ -173,17 +174,17 @@ on the {top.claim.removeprefix("2a-")} model of {top.dataset} in the {top.regime
 [margin](../docs/glossary.md#statistics) do not matter in practice."""
 )
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 3 · What could make it better?
 #
 # The second stage changes the clients' update *and* the server's optimizer. To tell which counts, we also
 # trained FedAvg's update with Adam, Reptile's with SGD as before, and both with a smaller server rate. That
 # makes six *arms*, each tuned in the same way:
 
-# %%
+# %% tags=["same-slide", "without-code"]
 print(*experiments.second_stage_arms(), sep="\n")
 
-# %% [markdown] tags=["exercise"]
+# %% [markdown] tags=["exercise", "fragment"]
 # **Exercise 03.2 ★ · One change at a time.** Name two of these arms whose difference is due to the
 # clients' *update* alone.
 
@@ -203,14 +204,14 @@ check.answer("03.2", pair)
 # **For instructors.** Two minutes. The paper compares "FedAvg, SGD as before" with "Reptile, Adam",
 # where two things differ.
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ### Move it yourself: luck of the draw
 #
 # Here each client of a round pulls the model half the way to its own optimum, and the pulls of a few
 # clients do not cancel. At the fork the server changes to Adam. Choose `SGD, momentum 0.9` instead: which
 # rate does as well? What if it is smaller still? Last, take 20 clients a round: what is left to gain?
 
-# %%
+# %% tags=["same-slide", "without-code"]
 panel = laboratories.after_the_fork(server="Adam", server_rate=0.1)
 panel
 
@@ -219,7 +220,7 @@ panel
 # slow for the rounds that are left. With 20 clients the model is nearer to the optimum before the fork, so
 # every server has less to gain.
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # Why? Let $c$ be the pull, $\bar a$ the mean optimum of the round's $M$ clients, and $\sigma^2$ the
 # variance of clients' optima around 0. Without momentum, the step is
 #
@@ -230,7 +231,7 @@ panel
 #
 # $$v = (1 - \eta c)^2\, v + \eta^2 c^2\, \sigma^2 / M$$
 
-# %% [markdown] tags=["exercise"]
+# %% [markdown] tags=["exercise", "fragment"]
 # **Exercise 03.3 ★★ · The noise that stays.** Solve for $v$. Write a function of $\eta$, $c$ and $M$, for
 # $\sigma = 1$.
 
@@ -267,7 +268,8 @@ check.answer("03.3", variance)
 # and acts like a ten times larger rate. Adam's $m_t$ is a *mean* of pseudo-gradients; near the optimum,
 # where their signs change with the draw, its steps are well below $\eta$. The price: a damped server also
 # moves more slowly towards the optimum.
-#
+
+# %% [markdown] tags=["slide"]
 # ## 4 · The test
 #
 # If this is why a second stage helps, a smaller rate should help as well as Adam does, Reptile's update
@@ -296,7 +298,7 @@ plots.second_stage_figure(arms, causes)
 # %%
 check.prediction("03.b", ", ".join(f"{name} in {n} places" for name, n in helped.items()))
 
-# %% tags=["prose"]
+# %% tags=["prose", "fragment"]
 tested = len(causes) // causes.contrast.nunique()
 update, server = helped["Reptile's update"], helped["smaller rate"] + helped["Adam"]
 if server and not update:
@@ -373,14 +375,15 @@ Markdown(
 {less.sum()} of these it adds less to the personalized model than to the initial one."""
 )
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 5 · What this does not show
 #
 # The laboratory explains one mechanism; neural networks may have others. FedAvg's server was not tuned
 # before the fork: whoever lowers its rate from the start may leave nothing for a second stage. And the
 # clients' update differs little here, because Reptile takes about as many local steps as FedAvg. All
 # rules, rates and numbers: [the evidence](../docs/evidence.md).
-#
+
+# %% [markdown]
 # ## 6 · The answer
 
 
