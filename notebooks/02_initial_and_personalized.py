@@ -48,19 +48,19 @@ design = experiments.TABLE_ONE_DESIGNS["writers"]
 few, many = design.table.clients_per_round
 smallest, _, large, _ = design.table.local_epochs
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 1 · A puzzle: which E would you choose?
 #
 # This is the paper's Table 1, drawn. A client trains E epochs on its own examples before it answers. The
 # *initial* accuracy is that of the global model, the *personalized* one that after a little training on
 # each client's own examples. Bars are standard deviations over repeated training.
 
-# %%
+# %% tags=["same-slide", "without-code"]
 # alt: Two line charts of accuracy over E from the paper, for 5 and for 20 clients a round: initial
 # and personalized accuracy, with error bars.
 plots.paper_table_plot()
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # The paper reads four things from it. We test them under these names:
 #
 # - `T1-gain`: personalization helps in every cell of the table;
@@ -71,12 +71,13 @@ plots.paper_table_plot()
 # Left, E = 5 is best for everybody and E = 10 to start from. But look at what was held equal: all cells
 # were trained for as many *rounds*, and in a round E = 20 computes ten times as much as E = 2. Is that
 # the right comparison?
-#
+
+# %% [markdown] tags=["slide"]
 # ## 2 · One cell of the table
 #
 # Everything below repeats these lines, with other numbers of clients, epochs and rounds.
 
-# %%
+# %% tags=["same-slide"]
 table = design.table
 train, held_out = experiments.clients_of(table.setting).fold(
     seed % table.folds, table.folds
@@ -100,7 +101,8 @@ print("5 rounds, E = 2: initial {:.1f} %, personalized {:.1f} %".format(*cell(fe
 # Our data are *writers*, **synthetic** handwriting. The writers are divided into folds, each held out once,
 # and every fold is trained several times with other first weights and other clients in each round. Such
 # results are recorded; your computer adds a run to them below.
-#
+
+# %% [markdown] tags=["slide"]
 # ## 3 · The same models, two rulers
 #
 # Each model is measured twice: after equal **rounds**, and after equal **work**. The work of a client that
@@ -110,7 +112,7 @@ print("5 rounds, E = 2: initial {:.1f} %, personalized {:.1f} %".format(*cell(fe
 #
 # so at equal work a small $E$ gets more rounds.
 
-# %% tags=["prose"]
+# %% tags=["prose", "fragment"]
 writers = {
     by: evidence.table_one_spreads(recorded["writers"], by) for by in evidence.READINGS
 }
@@ -128,20 +130,20 @@ Markdown(
 {abs(lead("equal_rounds")):.1f} points {side} that of E = {smallest}."""
 )
 
-# %% [markdown]
+# %% [markdown] tags=["fragment"]
 # **Predict.** Now stop both after equal work. By how many points is the larger E ahead of the smaller? A
 # negative number means behind.
 
 # %% tags=["prediction"]
 check.predict("02.a", ...)
 
-# %%
+# %% tags=["slide", "without-code"]
 # alt: Four line charts of accuracy over E: 5 and 20 clients a round, at equal rounds and at equal work;
 # initial and personalized accuracy with error bars, and stars for your run.
 own = evidence.your_table_one("writers", profile, seed)
 plots.table_plot(recorded["writers"], own.accuracies if profile != "smoke" else None)
 
-# %% tags=["prose"]
+# %% tags=["prose", "fragment"]
 at_work, same = abs(lead("equal_work")), lead("equal_rounds") * lead("equal_work") > 0
 work_side = "ahead of" if lead("equal_work") > 0 else "behind"
 Markdown(
@@ -151,7 +153,7 @@ the same trainings, in {"the same order, but at another distance" if same else "
 was best:"""
 )
 
-# %%
+# %% tags=["slide", "without-code"]
 best = {
     (f"{clients} clients", by.replace("_", " ")): found.loc[
         clients, experiments.BOTH
@@ -164,17 +166,17 @@ pd.DataFrame(best).T
 # %%
 check.prediction("02.a", lead("equal_work"))
 
-# %% tags=["prose"]
+# %% tags=["prose", "same-slide"]
 stars = "The stars are one fold and one training run of the upper row, computed on this machine with a seed"
 stars = "" if profile == "smoke" else f"{stars} that no recorded run has. "
 Markdown(f"**Your run.** {stars}{own.sentence()}")
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 4 · Why the ruler decides
 #
 # The same training, drawn twice: against rounds, and against work. Dashed: where the table is read.
 
-# %% tags=["figure-rulers"]
+# %% tags=["figure-rulers", "same-slide", "without-code"]
 # alt: Two line charts of initial accuracy during training, a line for each E: over rounds, and over
 # local epochs of each client.
 curves = pd.DataFrame(
@@ -198,26 +200,27 @@ figure.suptitle(f"{train.label}: {many} clients a round")
 for axes in panels:
     axes.grid(alpha=0.3)
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # In one round, a larger $E$ simply trains more. For the right panel the usual explanation is *client
 # drift*: while a client trains alone it moves towards its own optimum, the clients drift apart, and the mean
 # of models far apart need not be a good model. Per local epoch, a smaller $E$ averages more often. So a large
 # $E$ saves rounds and wastes work. With few clients a round, the mean also depends on who happened to be
 # asked.
-#
+
+# %% [markdown] tags=["slide"]
 # ## 5 · How much is luck?
 #
 # Standard deviations between training runs, in points, after equal rounds: ours beside the paper's. The
 # ratio divides the initial one by the personalized one.
 
-# %%
+# %% tags=["same-slide", "without-code"]
 SPREADS = {"initial_spread": "initial", "personalized_spread": "personalized"}
 SPREADS |= {f"paper_{name}": f"paper's {new}" for name, new in SPREADS.items()}
 spreads = 100 * writers["equal_rounds"][list(SPREADS)].rename(columns=SPREADS)
 ratios = writers["equal_rounds"][["ratio", "paper_ratio"]]
 pd.concat([spreads.round(2), ratios.round(1)], axis=1).rename_axis(["clients", "E"])
 
-# %% tags=["prose"]
+# %% tags=["prose", "fragment"]
 ours, theirs = np.exp(np.log(ratios).mean())
 Markdown(
     f"""Over all cells (geometric mean) the initial accuracy varies {theirs:.1f} times as much as the
@@ -225,13 +228,13 @@ personalized one in the paper, and {ours:.1f} times as much in ours. Our test pa
 {len(held_out)} writers, so chance in single writers is in both of our spreads."""
 )
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 6 · The answer
 #
 # Which cell of the table was best, on every data set that is recorded? Neighbours may be as good: this
 # table knows nothing of luck.
 
-# %%
+# %% tags=["same-slide", "without-code"]
 rows = []
 for results in recorded.values():
     for by in evidence.READINGS:
@@ -256,7 +259,7 @@ pd.DataFrame(rows).set_index(["data set", "compared at"])
 findings = evidence.table_one_findings(recorded.values())
 VerdictTable(tuple(finding.as_verdict() for finding in findings))
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 7 · What this does not show
 #
 # - *What a large E could do with its own learning rate.* All cells share one client rate, as a customary
@@ -266,7 +269,8 @@ VerdictTable(tuple(finding.as_verdict() for finding in findings))
 #   much as one with 5.
 # - *The end of training.* Where curves still rise, another number of rounds could have another best E.
 # - *Levels.* The paper's data are EMNIST-62 and its model a CNN. Compare shapes, not heights.
-#
+
+# %% [markdown]
 # ## 8 · Exercises
 
 # %% [markdown] tags=["exercise"]
@@ -288,7 +292,7 @@ check.answer("02.1", rounds_of_five)
 # %% [markdown] tags=["instructor"]
 # **For instructors.** Two minutes. Who answers 30 compares at equal rounds.
 
-# %% [markdown] tags=["exercise"]
+# %% [markdown] tags=["exercise", "slide"]
 # **Exercise 02.2 ★★ · Choose the ruler.** Phones take part at night, on the charger, once a night; you want a
 # good model after few nights. Hospitals are always connected and rent their computers by the hour; you want a
 # low bill. Which comparison should each look at, that at equal `"rounds"` or that at equal `"work"`?

@@ -42,18 +42,18 @@ from fl_meta.data import batch_plan
 from fl_meta.evidence import VerdictTable
 from fl_meta.experiments import CENTRALIZED, CENTRALIZED_SGD, DESIGNS, FEDAVG, matched_arms
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 1 · A puzzle: which one is easier to personalize?
 #
 # Two models learn. The curves are their initial accuracies, an arrow is what personalization adds. (All
 # is invented; A and B may stand for anything.)
 
-# %%
+# %% tags=["same-slide", "without-code"]
 # alt: The same two invented learning curves twice. Left, arrows from equal initial accuracy; right, arrows
 # from the end of each curve. In the left drawing the arrow of A is longer, in the right one B's ends higher.
 plots.matched_and_best_cartoon()
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # A gains more, and B is the better one after personalization. So "which one is easier to personalize?" is
 # two questions:
 #
@@ -69,13 +69,13 @@ plots.matched_and_best_cartoon()
 # %% tags=["prediction"]
 check.predict("05.a", {"matched": ..., "best": ...})
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 2 · The experiment
 #
 # A pool is one client with everybody's examples. Training on it is ordinary:
 
 
-# %%
+# %% tags=["same-slide"]
 def train_on_pool(model, params, pool, rate, steps, seed):
     """Mini-batch SGD with momentum on everybody's examples."""
     x, y = torch.from_numpy(pool.train_x), torch.from_numpy(pool.train_y)
@@ -112,7 +112,7 @@ Markdown(
 {100 * initial:.1f} % of the held-out writers' cases; the recorded run had {100 * recorded:.1f} %."""
 )
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # What makes the comparison fair:
 #
 # - **Time to learn.** Each side trains until the initial accuracy of *validation* clients, which do not
@@ -123,18 +123,19 @@ Markdown(
 # - **The match** lies a point below the lower of both tops.
 #
 # All rules were written down before the first run ([evidence](../docs/evidence.md)).
-#
+
+# %% [markdown] tags=["slide"]
 # ## 3 · What came out
 #
 # First the drawing of section 1, now measured: the match above, the best below.
 
-# %%
+# %% tags=["same-slide", "without-code"]
 # alt: Four arrows from initial to personalized accuracy: FedAvg's model and the centralized one at equal
 # initial accuracy, and each at its end; thin arrows show single replicates.
 at_match, fedavg_at_match = matched_arms(CENTRALIZED_SGD)
 plots.arrow_plot(cells, [fedavg_at_match, at_match, FEDAVG, CENTRALIZED_SGD])
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # The forest plot has a line for each data set, with a 95 % interval that knows the luck of clients and of
 # training. Differences within the grey margin do not matter. The star is *your run*: one more training of
 # one fold, made on this machine.
@@ -142,14 +143,14 @@ plots.arrow_plot(cells, [fedavg_at_match, at_match, FEDAVG, CENTRALIZED_SGD])
 # %%
 own = evidence.your_run("writers-stable", profile, seed)
 
-# %%
+# %% tags=["same-slide", "without-code"]
 # alt: A forest plot: for both tests of claim 3 and each recorded data set the effect with its interval, the
 # margin shaded, the verdict in words; a star for your run.
 table = evidence.evidence_table(designs.values())
 third = table[table.claim.str.startswith("3")]
 plots.forest_plot(third, own.effects[own.effects.claim.str.startswith("3")])
 
-# %% tags=["prose"]
+# %% tags=["prose", "slide"]
 counts = third.verdict.value_counts(sort=False)
 counted = "; ".join(f"*{verdict}* {count}" for verdict, count in counts.items())
 wide = third[(third.high - third.low) / 2 >= third.margin]
@@ -163,14 +164,14 @@ the interval reaches further to each side than the margin. {own.sentence("3-matc
 here = third[third.dataset == cells[0].label].set_index("claim").effect
 check.prediction("05.a", {"matched": here["3-matched"], "best": here["3-best"]})
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 4 · It depends on the rival
 #
 # A datacenter may train otherwise: at a smaller or a larger rate, or with
 # [Adam](../docs/glossary.md#optimizers). Rounds and steps differ in size, so the axis shows the share of
 # each one's own training. A band reaches from the lowest training run (*replicate*) to the highest.
 
-# %%
+# %% tags=["same-slide", "without-code"]
 # alt: Two line charts over the share of training, logarithmic: initial and personalized accuracy of FedAvg
 # and of four centralized optimizers, with bands from the lowest to the highest replicate.
 plots.curve_plot(cells, [FEDAVG, *CENTRALIZED])
@@ -178,13 +179,13 @@ plots.curve_plot(cells, [FEDAVG, *CENTRALIZED])
 # %% [markdown]
 # Both questions again, with each of them:
 
-# %%
+# %% tags=["slide", "without-code"]
 # alt: For each centralized optimizer and data set the difference to FedAvg with its interval: left of the
 # gains at equal initial accuracy, right of the personalized accuracies at the end.
 rivals = evidence.centralized_table(designs.values())
 plots.centralized_figure(rivals)
 
-# %% tags=["prose"]
+# %% tags=["prose", "fragment"]
 effects = rivals.pivot(index=["dataset", "comparison"], columns="arm", values="effect")
 spans = effects.max(axis=1) - effects.min(axis=1)
 
@@ -202,17 +203,17 @@ Markdown(
 answer by more than the margin in {(spans > rivals.margin.max()).sum()} of {len(spans)} comparisons."""
 )
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ### Move it yourself: where to match
 #
 # The test matches near the top. Left, personalized over initial accuracy: the vertical distance of the
 # curves *is* the difference of the gains, shown on the right. Is FedAvg ahead at every match? Try all rivals.
 
-# %%
+# %% tags=["same-slide", "without-code"]
 panel = laboratories.match_elsewhere("writers-stable", target=50)
 panel
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 5 · Why should there be a difference?
 #
 # By notebook 01, FedAvg's local steps move the model along AvgGradInner,
@@ -222,7 +223,8 @@ panel
 #
 # That predicts something to measure: at equal initial accuracy, two batches of one held-out client should
 # have gradients that agree more in FedAvg's model. Exercise 05.4 does that.
-#
+
+# %% [markdown] tags=["slide"]
 # ## 6 · What this does not show
 #
 # - *What holds elsewhere.* These are small networks, and the writers are synthetic.
@@ -230,7 +232,7 @@ panel
 # - *That the slider decides anything.* Its curves have few points, and a personalization rate that was
 #   chosen for their ends.
 
-# %% tags=["prose"]
+# %% tags=["prose", "same-slide"]
 ended = {
     row.dataset: row.ceiling
     for row in third.itertuples()

@@ -50,7 +50,7 @@ from fl_meta.support import random_stream
 
 seaborn.set_palette("colorblind")
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 1 · Listening
 #
 # Every speaking role of Shakespeare's plays is a client; this is real text. The model reads eight characters
@@ -85,11 +85,11 @@ stage = fl_meta.Stage(fedavg, rounds, clients_per_round=10)
 model = fl_meta.models.char_mlp(train)
 everybody = fl_meta.train(model, train, [stage], seed=seed).params
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # Now the role with the most unseen lines gets a model of its own. This is all that personalization is:
 
 
-# %%
+# %% tags=["same-slide"]
 def adapt(params, client, rate, epochs, batch_size=20):
     """Local SGD on a client's train part."""
     x, y = torch.from_numpy(client.train_x), torch.from_numpy(client.train_y)
@@ -108,7 +108,7 @@ own = adapt(everybody, held_out[role], rate=0.3, epochs=3)
 # random numbers: where they agree, they write the same.
 
 
-# %%
+# %% tags=["slide", "without-code"]
 def write(params, temperature=0.7, length=240):
     """Text by a model; a low temperature makes likely characters likelier."""
     codes = [BLANK]
@@ -129,7 +129,7 @@ print(f"{'A':44} | B\n{'-' * 44} | {'-' * 44}")
 for left, right in zip_longest(*wrapped, fillvalue=""):
     print(f"{left:44} | {right}")
 
-# %% tags=["prose"]
+# %% tags=["prose", "same-slide"]
 Markdown(
     f"""**Predict.** One of these models was adapted to the lines of **{name(role)}** (*{play(role)}*). Is it
 A or B?"""
@@ -141,7 +141,7 @@ check.predict("06.a", ...)
 # %%
 check.prediction("06.a", "AB"[order.index("own")])
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # Listening is not measuring, so we let both models guess lines that they have not seen: this role's, and
 # those of all other held-out roles. Beside them stand two *baselines* without any gradients: always the most
 # frequent character, and an **8-gram**. That is a table of counts of the training roles' text: which
@@ -149,7 +149,7 @@ check.prediction("06.a", "AB"[order.index("own")])
 # last six, and so on (*back-off*).
 
 
-# %%
+# %% tags=["same-slide", "without-code"]
 def scores(params):
     """Accuracy on each held-out role's unseen lines, in per cent."""
     shares = []
@@ -171,7 +171,7 @@ listening = pd.DataFrame(models, index=held_out.client_ids).groupby(mine).mean()
 listening.columns = ["all others", name(role)]
 listening.round(1)
 
-# %% tags=["prose"]
+# %% tags=["prose", "fragment"]
 before, after = listening.iloc[2], listening.iloc[3]
 table_wins = listening.loc["8-gram", "all others"] > before["all others"]
 Markdown(
@@ -182,7 +182,7 @@ often than the global model. One role is an anecdote, but it shows what to ask: 
 change more than the second?"""
 )
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 2 · Somebody else's lines
 #
 # Every held-out role adapts three times, always from the global model: to its own lines, to those of another
@@ -217,7 +217,7 @@ def with_borrowed(lines):
     )
 
 
-# %% [markdown]
+# %% [markdown] tags=["fragment"]
 # **Predict.** Call the gain from one's own lines 100. How much of it is left with lines from another play?
 
 # %% tags=["prediction"]
@@ -243,7 +243,7 @@ parts = {
     "the person:\nown lines instead": gains["own"][epochs] - gains["same play"][epochs],
 }
 
-# %%
+# %% tags=["slide", "without-code"]
 # alt: Left, mean gain in points by epochs of adaptation, a line each for own lines, lines of the same play
 # and lines of another play. Right, the gain divided into three parts, as points with 95 % intervals.
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
@@ -276,7 +276,7 @@ mean_gain = {lines: gain[epochs].mean() for lines, gain in gains.items()}
 check.prediction("06.b", 100 * mean_gain["another play"] / mean_gain["own"])
 
 
-# %% tags=["prose"]
+# %% tags=["prose", "fragment"]
 def sure(mean):
     """Whether an interval is on one side of 0."""
     return mean.low > 0 or mean.high < 0
@@ -294,7 +294,7 @@ excludes zero: {", ".join(clear) or "none of the three"}. Whoever reports only t
 all of it *personalization*."""
 )
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ### Move it yourself: one role, epoch by epoch
 #
 # Twelve held-out roles, with a smaller model. Choose a role and move the epochs. A blue frame is a character
@@ -305,7 +305,7 @@ all of it *personalization*."""
 panel = laboratories.meet_a_client(dataset="shakespeare", epoch=1)
 panel
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 3 · The claims, on text
 #
 # Now the paper's claims: Reptile with Adam after FedAvg, against more FedAvg (2a) and against training for
@@ -322,7 +322,7 @@ designs = {
 table = evidence.evidence_table(designs.values())
 yours = evidence.your_run("shakespeare-unstable", profile, seed)
 
-# %%
+# %% tags=["same-slide", "without-code"]
 config = yours.run.config
 clients = experiments.train_validation_held_out(
     config.setting, yours.run.seed % config.folds, config.folds
@@ -356,7 +356,7 @@ points. The best of them ends {abs(best - baselines["8-gram"]):.1f} points
 **{"below" if best < baselines["8-gram"] else "above"}** the table of counts."""
 )
 
-# %%
+# %% tags=["slide", "without-code"]
 # alt: A forest plot: for each test of claims 2 and 3 the recorded effect on text with its interval, the
 # shaded margin and the verdict in words; a star is your run.
 plots.forest_plot(table, yours.effects)
@@ -367,20 +367,21 @@ Markdown(yours.sentence("2a-initial"))
 # %% [markdown]
 # The shaded band is the margin, below which a difference does not matter in practice. Your run decides
 # nothing; the interval over roles *and* trainings does ([rules](../docs/evidence.md#the-rules)).
-#
+
+# %% [markdown] tags=["slide"]
 # ## 4 · Why?
 #
 # Claim 2a changes two things at once: what the roles send (Reptile's update), and how the server steps
 # (Adam). The recorded runs have each change alone, and FedAvg with a smaller server rate. This is what they
 # do to the initial model, with few roles a round:
 
-# %%
+# %% tags=["same-slide", "without-code"]
 causes = evidence.cause_table(designs.values())
 causes = causes[(causes.dataset == "shakespeare") & (causes.regime == "unstable")]
 causes = causes[causes.measure == "initial"].set_index("contrast")
 causes[["verdict", "effect", "low", "high"]].round(2)
 
-# %% tags=["prose"]
+# %% tags=["prose", "fragment"]
 update = causes.loc["Reptile's update instead of FedAvg's"]
 smaller = causes.loc["smaller server rate instead of as before"]
 adam = causes.loc["Adam instead of as before"]
@@ -393,20 +394,22 @@ Markdown(
 [Notebook 03](03_personalized_fedavg.ipynb) takes this apart on other data."""
 )
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # And why is personalization another matter than for handwriting? Two writers draw different letters with the
 # same ink, so a writer's own examples hold an answer that no global model has
 # ([notebook 00](00_start_here.ipynb)). Two roles spell the same words. After "th" comes "e", whoever speaks,
 # and what a role adds concerns few characters. And as long as a model has not
 # learned what a table of counts knows, *any* lines teach it spelling. Such a gain needs no person.
-#
+
+# %% [markdown] tags=["slide"]
 # ## 5 · What this does not show
 #
 # What holds for language in general. The network is small, it sees eight characters, and roles are adapted
 # by a few steps. Results of a larger network, an LSTM, are not judged:
 # [the evidence page](../docs/evidence.md#what-is-not-here) says why. The control of section 2 has one model,
 # rates that nobody tuned and one set of plays; its intervals hold the luck of roles, not that of training.
-#
+
+# %% [markdown]
 # ## 6 · Exercises
 
 # %% [markdown] tags=["exercise"]
@@ -531,7 +534,7 @@ check.answer("06.4", guess)
 # ## 7 · The answer
 
 
-# %% tags=["prose"]
+# %% tags=["prose", "slide"]
 def found(claim):
     """The verdicts on a claim in words."""
     rows = table[table.claim.str.startswith(claim)]

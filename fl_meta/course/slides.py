@@ -26,7 +26,7 @@ from traitlets.config import Config
 
 from fl_meta.course.editions import tags_of
 from fl_meta.reproduction.accessibility import make_accessible
-from fl_meta.reproduction.pages import prepare_texts
+from fl_meta.reproduction.formulas import with_pictures
 from fl_meta.reproduction.runner import PROSE
 from fl_meta.reproduction.sources import choose_sources
 from fl_meta.support.atomic_files import write_atomically
@@ -98,13 +98,17 @@ def slides_of(notebook: NotebookNode, name: str) -> NotebookNode | None:
         if tags & {PROSE, WITHOUT_CODE}:
             cell.metadata.transient = nbformat.from_dict({"remove_source": True})
         if cell.cell_type == "markdown":
-            cell.source = _LOCAL_LINK.sub(r"\1", cell.source)
+            cell.source = _prepared(cell.source)
         for output in cell.get("outputs", ()):
             data = output.get("data", {})
             if "text/markdown" in data:
-                data["text/markdown"] = _LOCAL_LINK.sub(r"\1", data["text/markdown"])
-    prepare_texts(deck)
+                data["text/markdown"] = _prepared(data["text/markdown"])
     return deck
+
+
+def _prepared(text: str) -> str:
+    """A text without links to other files, and with pictures of its formulas."""
+    return with_pictures(_LOCAL_LINK.sub(r"\1", text))
 
 
 def _exported(slides: NotebookNode) -> str:
