@@ -21,6 +21,7 @@ LESSONS = (
     "05_centralized_training",
     "06_next_character",
     "07_benchmarks",
+    "08_playground",
 )
 MOST_WORDS = 1200
 
@@ -92,7 +93,7 @@ def test_the_numbers_of_a_lesson_are_sentences_without_code(name: str) -> None:
         assert not re.search(r"\bnan\b|\binf\b", cell.outputs[0].data["text/markdown"])
 
 
-@pytest.mark.parametrize("name", [*LESSONS, "08_playground"])
+@pytest.mark.parametrize("name", LESSONS)
 def test_every_figure_of_a_lesson_has_an_alternative_text(name: str) -> None:
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     make_accessible(notebook)

@@ -21,6 +21,7 @@ from .crossed_settings import (
 from .crossed_training import Fold
 from .expansion import average_gradient, average_gradient_inner, expected_update, measure_expansion
 from .first_claim import CLAIM_ONE, expansion_rows, finite_difference_errors, fixed_batches, identity_errors
+from .heterogeneity import Gain, gains
 from .heterogeneity_settings import RECORDED_HETEROGENEITY, Heterogeneity
 from .outcomes import BOTH
 from .paper_table_one import PAPER_TABLE_ONE
@@ -61,6 +62,7 @@ __all__ = [
     "CrossedTableOne",
     "Design",
     "Fold",
+    "Gain",
     "Heterogeneity",
     "Setting",
     "Snapshot",
@@ -76,6 +78,7 @@ __all__ = [
     "finite_difference_errors",
     "fixed_batches",
     "for_profile",
+    "gains",
     "identity_errors",
     "matched_arms",
     "measure_expansion",

@@ -110,7 +110,9 @@ def test_the_playground_as_a_page(tab: Tab, play: str) -> None:
     tab.page.wait_for_load_state("networkidle")
     tab.look("page")
     text = tab.page.locator("body").inner_text()
-    assert "The question of this notebook" in text and "Solution 1" not in text
+    assert "The question of this notebook" in text
+    for word in ("Exercise", "Solution", "For instructors", "no prediction"):
+        assert word not in text, f"the page shows an exercise: {word}"
     for code in (".jp-InputArea-editor", ".highlight", ".jp-InputPrompt"):
         assert tab.page.locator(code).locator("visible=true").count() == 0, f"{code} shows"
     assert "import" not in text
