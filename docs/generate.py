@@ -125,7 +125,10 @@ def answer() -> str:
             f"What personalization adds in the worst cell of Table 1, in points: {', '.join(parts)}."
         )
     if designs():
-        lines += crossed_words.answers(judged())
+        lines += [
+            *crossed_words.answers(judged()),
+            crossed_words.cause_answer(cause_table(designs().values())),
+        ]
     return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, start=1))
 
 

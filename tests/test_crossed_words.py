@@ -61,6 +61,23 @@ def test_a_sentence_says_where_which_verdict_was_found() -> None:
     assert "contradicted, but too small to matter, on unipen62 (stable)." in found["2a-personalized"]
 
 
+def test_the_answer_on_causes_counts_where_a_change_alone_helps() -> None:
+    names = list(crossed_words.CHANGES)
+    rows = [(name, "undecided") for name in (*names, "Adam instead of smaller rate")] * 2
+    rows += [
+        (names[0], "helps"),
+        (names[0], "helps, but small"),
+        (names[1], "harms"),
+        (names[2], "undecided"),
+    ]
+    table = pd.DataFrame(rows, columns=["contrast", "verdict"])
+    assert crossed_words.cause_answer(table) == (
+        "Of the changes that the second stage makes, each taken alone, Adam at the server helps in 2 of 3 places "
+        "(data set, regime, initial or personalized model), a smaller rate of the server in none and Reptile's "
+        "update in none."
+    )
+
+
 def test_answers_count_the_verdicts_of_a_claim() -> None:
     first, last = crossed_words.answers(SOME)
     assert first.endswith(

@@ -35,6 +35,12 @@ _ANSWERED = (
     "Claim 3, that a centrally trained model is harder to personalize",
 )
 ANSWERS = dict(zip(_ANSWERED, SUMMARY.values(), strict=True))
+CHANGES = {
+    "Adam instead of as before": "Adam at the server helps",
+    "smaller server rate instead of as before": "a smaller rate of the server",
+    "Reptile's update instead of FedAvg's": "Reptile's update",
+}
+"""Contrasts of the second stage, each changing one thing, as a sentence calls them."""
 REGIMES = ("stable", "unstable")
 # What a sentence says of the tests with a verdict: of one of them, and of several.
 _COUNTED = {
@@ -103,6 +109,21 @@ def answers(evidence: pd.DataFrame) -> list[str]:
     return [
         f"{claim}: {_counted(evidence, tests)}." for claim, tests in ANSWERS.items() if tested & set(tests)
     ]
+
+
+def cause_answer(causes: pd.DataFrame) -> str:
+    """A sentence that counts where which change of the second stage helps, from `cause_table`.
+
+    Example:
+        >>> cause_answer(causes)  # doctest: +SKIP
+        'Of the changes that the second stage makes, Adam at the server helps in 4 of 12 places, …'
+    """
+    helps = causes[causes.verdict.str.startswith("helps")]
+    places = len(causes) // causes.contrast.nunique()
+    counts = {name: (helps.contrast == contrast).sum() for contrast, name in CHANGES.items()}
+    first, *others = (f"{name} in {count or 'none'}" for name, count in counts.items())
+    told = _listed([f"{first} of {places} places (data set, regime, initial or personalized model)", *others])
+    return f"Of the changes that the second stage makes, each taken alone, {told}."
 
 
 def _counted(evidence: pd.DataFrame, claims: Sequence[str]) -> str:

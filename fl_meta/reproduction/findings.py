@@ -11,8 +11,8 @@ from typing import Any
 
 from fl_meta import plots
 from fl_meta.evidence.crossed_results import recorded_designs
-from fl_meta.evidence.crossed_tables import evidence_table
-from fl_meta.evidence.crossed_words import answers, rows_of, sentences
+from fl_meta.evidence.crossed_tables import cause_table, evidence_table
+from fl_meta.evidence.crossed_words import answers, cause_answer, rows_of, sentences
 from fl_meta.evidence.own_run import own_runs
 from fl_meta.support.text_table import signed
 
@@ -22,7 +22,7 @@ class Findings:
     """Sentences, the forest plot, and the tests of one's own runs.
 
     Attributes:
-        answers: a sentence for each claim.
+        answers: a sentence for each claim, and one on what makes the second stage better.
         sentences: a sentence for each test, which says what the figure shows.
         figure: the forest plot, a PNG file.
         own: a row for each test in one's own runs, as text; empty if there are none.
@@ -70,7 +70,7 @@ def findings(recorded: Path, experiments: Path) -> Findings | None:
     plots.forest_plot(evidence, None if own.empty else own).savefig(picture, dpi=130)
     found = rows_of(own)
     return Findings(
-        answers(evidence),
+        [*answers(evidence), cause_answer(cause_table(designs.values()))],
         list(sentences(evidence).values()),
         picture.getvalue(),
         [_own_row(row) for row in found],
