@@ -12,6 +12,7 @@ from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 
+from fl_meta.pages import build_pages
 from fl_meta.support.repository import repository_address
 
 REPOSITORY = repository_address()
@@ -62,6 +63,7 @@ def setup(app: Sphinx) -> None:
     """Write formulas as MathML, which browsers draw and screen readers read without a script."""
     app.add_html_math_renderer("mathml", (_visit_inline, None), (_visit_block, None))
     app.connect("build-finished", _bring_font)
+    app.connect("build-finished", _bring_sliders)
 
 
 def _visit_inline(writer: Any, node: nodes.math) -> None:
@@ -87,3 +89,9 @@ def _bring_font(app: Sphinx, error: Exception | None) -> None:
     if error is None:
         font = Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf"
         shutil.copy(font, app.outdir / "_static")
+
+
+def _bring_sliders(app: Sphinx, error: Exception | None) -> None:
+    """Add the pages with sliders, to which the side bar and the lessons lead."""
+    if error is None:
+        build_pages(Path(app.srcdir) / "data/results", Path(app.outdir) / "interactive")

@@ -12,8 +12,10 @@ import nbformat
 import pytest
 import yaml
 
-from fl_meta.course.site import lesson_for_site
+from fl_meta import laboratories
+from fl_meta.course.site import PAGE_OF_PANEL, lesson_for_site
 from fl_meta.evidence.verdicts import MIME
+from fl_meta.pages import PAGES
 from fl_meta.support import repository
 from fl_meta.support.repository import repository_address
 
@@ -70,6 +72,14 @@ def test_a_figure_is_described_and_verdicts_are_shown_as_a_table() -> None:
     assert first.metadata.mystnb.image.alt == "A rising line."
     assert first.source == "plot()"
     assert list(second.outputs[0].data) == ["text/html"]
+
+
+def test_a_panel_leads_to_its_page_with_sliders() -> None:
+    panel = code("panel", text_plain="laboratories.mix_your_own(g_1=1.0)")
+    assert '"../interactive/mix.html"' in shown(panel)[1].source
+    assert len(shown(code("1 + 1", text_plain="2"))) == 1
+    assert PAGE_OF_PANEL.keys() <= set(laboratories.__all__)
+    assert set(PAGE_OF_PANEL.values()) == set(PAGES)
 
 
 def test_colab_is_told_where_the_package_is_if_that_is_known() -> None:

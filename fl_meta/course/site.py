@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import groupby
 
@@ -16,6 +17,18 @@ from fl_meta.reproduction.runner import PROSE
 # What myst-nb does with the code of cells with a tag of ours.
 _CODE = {PROSE: "remove-input", "parameters": "hide-input"}
 
+
+# The page of `fl_meta.pages` that has the controls of a panel.
+PAGE_OF_PANEL = {
+    "evidence_explorer": "evidence",
+    "federation_in_the_plane": "plane",
+    "heterogeneity_panel": "writers",
+    "meet_a_client": "client",
+    "mix_your_own": "mix",
+    "who_has_what": "writers",
+}
+
+_PANEL = re.compile(r"laboratories\.(\w+)\(")
 
 _COLAB = """<details><summary>Before the first cell on Colab</summary>
 
@@ -33,8 +46,8 @@ def lesson_for_site(text: str, repository: str = "") -> NotebookNode:
     """Read an executed notebook, and change it to what the site shows.
 
     Cells tagged `instructor` are left out, and neighbouring ones tagged `solution` are folded together. Of a
-    cell tagged `prose` only the output is shown. Alternative texts are where myst-nb looks for them, and
-    verdicts are the tables that readers see.
+    cell tagged `prose` only the output is shown. Alternative texts are where myst-nb looks for them,
+    verdicts are the tables that readers see, and a panel leads to its page with sliders.
 
     Args:
         text: the notebook, as in its file.
@@ -56,13 +69,26 @@ def lesson_for_site(text: str, repository: str = "") -> NotebookNode:
                 cell.metadata["mystnb"] = {"image": {"alt": alt}}
     if repository:
         shown.insert(1, nbformat.v4.new_markdown_cell(_COLAB.format(repository)))
-    notebook.cells = list(_folded(shown))
+    notebook.cells = list(_folded(_with_sliders(shown)))
     # So that a line like %matplotlib is coloured, too.
     notebook.metadata.language_info["pygments_lexer"] = "ipython3"
     return notebook
 
 
-def _folded(cells: list[NotebookNode]) -> Iterator[NotebookNode]:
+def _with_sliders(cells: list[NotebookNode]) -> Iterator[NotebookNode]:
+    """The cells, with a link after each panel: without a kernel its sliders are not there."""
+    for cell in cells:
+        yield cell
+        for output in cell.get("outputs", ()):
+            panel = _PANEL.match(output.get("data", {}).get("text/plain", ""))
+            if panel and panel[1] in PAGE_OF_PANEL:
+                page = f"../interactive/{PAGE_OF_PANEL[panel[1]]}.html"
+                yield nbformat.v4.new_markdown_cell(
+                    f'<p><a href="{page}">Move it on a page of its own</a></p>'
+                )
+
+
+def _folded(cells: Iterator[NotebookNode]) -> Iterator[NotebookNode]:
     for is_solution, run in groupby(cells, lambda cell: "solution" in tags_of(cell)):
         if is_solution:
             begin = '<details class="solution"><summary>Solution</summary>'

@@ -23,7 +23,7 @@ from fl_meta.reproduction import report
 from fl_meta.reproduction.findings import findings
 from fl_meta.reproduction.runner import Failure, NotebookRun
 
-PAGES = ("docs/index", "notebooks/01_fedavg_is_meta_learning", "notebooks/08_playground", "docs/evidence")
+PAGES = ("docs/index", "notebooks/01_fedavg_is_meta_learning", "interactive/mix", "docs/evidence")
 LESSON = "00_start_here"
 # axe would fetch style sheets, which a page from a folder may not.
 AXE = {"preload": False}
@@ -111,4 +111,6 @@ def test_a_reader_finds_a_lesson_and_unfolds_a_solution_without_a_mouse(tab: Tab
     solution.locator("summary").press("Enter")
     expect(solution.get_by_text("Solution 01.1.")).to_be_visible()
     assert tab.page.locator("math").count() > 20
+    tab.page.get_by_role("link", name="Move it on a page of its own").first.press("Enter")
+    tab.page.wait_for_url(f"{site}/interactive/mix.html")
     assert not tab.foreign
