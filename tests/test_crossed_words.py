@@ -72,9 +72,9 @@ def test_the_answer_on_causes_counts_where_a_change_alone_helps() -> None:
     ]
     table = pd.DataFrame(rows, columns=["contrast", "verdict"])
     assert crossed_words.cause_answer(table) == (
-        "Of the changes that the second stage makes, each taken alone, Adam at the server helps in 2 of 3 places "
-        "(data set, regime, initial or personalized model), a smaller rate of the server in none and Reptile's "
-        "update in none."
+        "Of the changes that the second stage makes, each taken alone, Adam at the server helps in 2 of 3 "
+        "places (data set, regime, initial or personalized model), a smaller rate of the server in none and "
+        "Reptile's update in none."
     )
 
 
