@@ -185,7 +185,7 @@ except SystemExit:
 def test_ctrl_c_between_notebooks_reports_what_was_done(
     folder_of_toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fl_meta: Command
 ) -> None:
-    def interrupted(plan: Plan, output: Path, profile: str, environment: object) -> Iterator[NotebookRun]:
+    def interrupted(plan: Plan, output: Path, profile: str) -> Iterator[NotebookRun]:
         yield NotebookRun("01_fails", output / "01_fails.ipynb", 1.0, {}, (Failure("", "", "E", ""),))
         raise KeyboardInterrupt
 

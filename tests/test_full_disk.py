@@ -132,7 +132,7 @@ def test_reproduce_prints_the_verdicts_that_it_cannot_write(
     sources.mkdir()
     write_notebook(sources / "01_gain.ipynb", ["effect = 1", VERDICT])
 
-    def full(plan: Plan, output: Path, profile: str, environment: object) -> Iterator[NotebookRun]:
+    def full(plan: Plan, output: Path, profile: str) -> Iterator[NotebookRun]:
         yield two_runs[0]
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
 
