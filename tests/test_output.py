@@ -74,7 +74,7 @@ def test_verdicts_stay_a_table_that_can_be_read(run: Run, report: Path) -> None:
     status, plain, errors = run("ascii", "verdicts", *NOTHING_RECORDED, "--output", report)
     assert status == 0 and errors == "fl-meta: these notebooks failed in that report: 01_deja\n"
     marks = [re.search(rf"(\S+) {verdict}", plain).group(1) for verdict in MARKS]
-    assert marks == [*"+/x?-+=oxx"] and "-1.50   [-2.00, +1.00]" in plain
+    assert marks == [*"+x?+=oxx"] and "-1.50   [-2.00, +1.00]" in plain
     assert plain.splitlines()[3].startswith("-----  ")
     assert [len(line) for line in plain.splitlines()] == [len(line) for line in whole.splitlines()]
 

@@ -102,7 +102,7 @@ for name in ("IPython", "ipywidgets", "jinja2", "jupytext", "matplotlib", "nbfor
     sys.modules[name] = None
 import fl_meta
 from fl_meta.command_line.main import main
-for package, name in ((fl_meta.plots, "gain_plot"), (fl_meta.laboratories, "Panel")):
+for package, name in ((fl_meta.plots, "gain_histogram"), (fl_meta.laboratories, "Panel")):
     try:
         getattr(package, name)
     except ModuleNotFoundError as error:

@@ -71,7 +71,7 @@ def lesson_for_site(text: str, repository: str = "") -> NotebookNode:
         shown.insert(1, nbformat.v4.new_markdown_cell(_COLAB.format(repository)))
     notebook.cells = list(_folded(_with_sliders(shown)))
     # So that a line like %matplotlib is coloured, too.
-    notebook.metadata.language_info["pygments_lexer"] = "ipython3"
+    notebook.metadata.setdefault("language_info", {})["pygments_lexer"] = "ipython3"
     return notebook
 
 

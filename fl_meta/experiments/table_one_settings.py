@@ -23,7 +23,8 @@ class TableOne:
         threshold: the table counts rounds until this accuracy; it was set before the first run.
 
     Example:
-        >>> table = replace(TABLE_ONE_DESIGNS["writers"].table, local_epochs=(1, 5))
+        >>> TABLE_ONE_DESIGNS["writers"].table.local_epochs
+        (2, 5, 10, 20)
     """
 
     setting: Setting
