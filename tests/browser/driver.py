@@ -170,8 +170,17 @@ class Tab:
     def interrupt(self) -> None:
         """Interrupt the running cell, and wait until the page says so and nothing runs."""
         self.menu("Kernel", "Interrupt Kernel")
-        # Until it has stopped, the kernel rejects new requests.
-        wait_until(lambda: "KeyboardInterrupt" in "".join(self.errors()), QUICK, "the cell to stop")
+
+        # Until it has stopped, the kernel rejects new requests. The cell may be far above, where the page does
+        # not draw it.
+        def stopped() -> bool:
+            if "KeyboardInterrupt" in "".join(self.errors()):
+                return True
+            self.page.mouse.wheel(0, -400)
+            return False
+
+        self.page.locator(".jp-WindowedPanel-outer").first.hover()
+        wait_until(stopped, QUICK, "the cell to stop")
         wait_until(lambda: "[*]:" not in self._prompts(), QUICK, "the others not to begin")
 
     def _prompts(self) -> list[str]:
