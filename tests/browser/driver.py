@@ -170,9 +170,9 @@ class Tab:
     def interrupt(self) -> None:
         """Interrupt the running cell, and wait until the page says so and nothing runs."""
         self.menu("Kernel", "Interrupt Kernel")
-        # Until it has stopped, the kernel rejects new requests. Its cell may be far above, where the page does
-        # Until it has stopped, the kernel rejects new requests. The cell may be far above, where the page does
-        # not draw it.
+
+        # Until it has stopped, the kernel rejects new requests. Its cell may be far above, where the page
+        # does not draw it.
         def stopped() -> bool:
             if "KeyboardInterrupt" in "".join(self.errors()):
                 return True
