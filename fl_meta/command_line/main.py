@@ -26,7 +26,7 @@ Run it in the root of the repository, where the folder notebooks/ is.
 EXAMPLES = """\
 examples:
   fl-meta reproduce --profile smoke      does everything work? a few minutes
-  fl-meta reproduce                      the laptop profile, about ten minutes on two cores
+  fl-meta reproduce                      the laptop profile, about four minutes on two cores
   fl-meta verdicts                       the recorded verdicts, and those of the last report
   fl-meta verdicts --json                the same for a program
   fl-meta play                           the playground as a page without code
@@ -35,7 +35,7 @@ examples:
   fl-meta course                         notebooks for students and for instructors
   fl-meta pages                          pages with sliders that need neither kernel nor network
   fl-meta published --dataset synthetic  our scores beside those that others published
-  fl-meta record table_one-writers       compute missing recorded results; takes hours
+  fl-meta record crossed-writers-stable  compute missing recorded results; takes hours
   fl-meta rerun data/results/NAME.json   compute a recorded result again: does it agree?
 
 exit status:

@@ -22,8 +22,8 @@ error, and the exit status is 1.
 
 The verdicts on claims 2 and 3 come from the recorded results. One fold and one replicate of theirs
 are computed here, and the report says whether they lie within the spread of the recorded runs. With
---profile full everything recorded is computed here first, in OUTPUT/evidence, which takes many hours;
-after an interruption the same command goes on where it stopped.
+--profile full the evidence on claims 2 and 3 and on Table 1 is computed here first, in OUTPUT/evidence.
+That takes days; after an interruption the same command goes on where it stopped.
 
 The executed notebooks are in OUTPUT/notebooks, each with an HTML page beside it.
 """

@@ -18,8 +18,8 @@ What is written here was fixed before the first recorded run:
   Reptile's weighs them equally and counts steps: as many as FedAvg's epochs are for the mean training client,
   rounded (up to 6 % more). So as many rounds are as many gradients, and the two are not counted twice.
 - **Claim 3** is about FedAvg at its best, so it is tested in the stable regime alone. Centralized SGD with
-  momentum and the rate that is best for initial accuracy is what counts; a smaller and a larger rate, and
-  Adam, are shown beside it.
+  momentum and the rate that is best for initial accuracy is what counts; notebook 05 shows a smaller and a
+  larger rate, and Adam, beside it.
 """
 
 from __future__ import annotations
