@@ -76,7 +76,7 @@ plots.round_diagram(fl_meta.reptile(4))
 # $$\theta_{t+1} = \theta_t - \eta\, \frac{m_t / (1 - 0.9^t)}{\sqrt{s_t / (1 - 0.999^t)} + \epsilon}$$
 #
 # $m_t$ is a running mean of pseudo-gradients, $s_t$ one of their squares, and the divisions make up for
-# the start at 0. This is the whole second stage, for a few clients with quadratic losses in a plane. Their
+# the start at 0. This is the whole second stage, for five clients with quadratic losses in a plane. Their
 # local steps have the rate $\beta$:
 
 # %% tags=["slide"]
