@@ -98,15 +98,15 @@ def cell(clients, epochs, rounds):
 print("5 rounds, E = 2: initial {:.1f} %, personalized {:.1f} %".format(*cell(few, 2, 5)))
 
 # %% [markdown]
-# Our data are *writers*, **synthetic** handwriting. The writers are divided into folds, each held out once,
-# and every fold is trained several times with other first weights and other clients in each round. Such
+# Our data are *writers*, **synthetic** handwriting. The writers are divided into folds. Each fold is held out
+# in turn, and the others train several times, with other first weights and other clients in each round. Such
 # results are recorded; your computer adds a run to them below.
 
 # %% [markdown] tags=["slide"]
 # ## 3 · The same models, two rulers
 #
 # Each model is measured twice: after equal **rounds**, and after equal **work**. The work of a client that
-# takes part in $R$ rounds is
+# takes part in each of $R$ rounds is
 #
 # $$\text{work} = E \cdot R \quad \text{local epochs}$$
 #
@@ -204,8 +204,8 @@ for axes in panels:
 # In one round, a larger $E$ simply trains more. For the right panel the usual explanation is *client
 # drift*: while a client trains alone it moves towards its own optimum, the clients drift apart, and the mean
 # of models far apart need not be a good model. Per local epoch, a smaller $E$ averages more often. So a large
-# $E$ saves rounds and wastes work. With few clients a round, the mean also depends on who happened to be
-# asked.
+# $E$ tends to waste work, and it saves rounds mostly early in training. With few clients a round, the mean
+# also depends on who happened to be asked; there a large $E$ may save no rounds (upper row in section 3).
 
 # %% [markdown] tags=["slide"]
 # ## 5 · How much is luck?
@@ -224,8 +224,8 @@ pd.concat([spreads.round(2), ratios.round(1)], axis=1).rename_axis(["clients", "
 ours, theirs = np.exp(np.log(ratios).mean())
 Markdown(
     f"""Over all cells (geometric mean) the initial accuracy varies {theirs:.1f} times as much as the
-personalized one in the paper, and {ours:.1f} times as much in ours. Our test part of a fold has
-{len(held_out)} writers, so chance in single writers is in both of our spreads."""
+personalized one in the paper, and {ours:.1f} times as much in our runs. But a fold of ours has only
+{len(held_out)} writers, and chance in single writers brings our ratio nearer to 1."""
 )
 
 # %% [markdown] tags=["slide"]
@@ -250,10 +250,13 @@ for results in recorded.values():
 pd.DataFrame(rows).set_index(["data set", "compared at"])
 
 # %% [markdown]
-# The four statements, each judged by a rule that was fixed before the runs. Intervals hold the luck of
-# clients *and* of training; a difference below the [margin](../docs/glossary.md#statistics) counts as none.
+# The four statements, each judged by a rule that was fixed before the recorded runs. Intervals hold the luck
+# of clients *and* of training. Above 0 (a ratio: above 1) an effect supports the paper. *No difference* takes
+# an interval within the [margin](../docs/glossary.md#statistics); a small effect alone is not enough.
+# `T1-gain` is the smallest gain of all cells, `T1-largest-E` how far the largest E is below the E before it.
 # `T1-best-E` is what the better compromise would cost: at least so many points are lost in one of the two
-# accuracies if one E has to serve both. [The evidence](../docs/evidence.md#table-1) has all rules.
+# accuracies if one E has to serve both. If one E is best for both, it is negative.
+# [The evidence](../docs/evidence.md#table-1) has all rules.
 
 # %%
 findings = evidence.table_one_findings(recorded.values())

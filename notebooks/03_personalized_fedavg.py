@@ -50,7 +50,8 @@ table = table[table.claim.str.startswith("2a")]
 # ## 1 · The fork
 #
 # A second stage trains the model longer, and longer training alone may help. So the fair rival is FedAvg
-# with *as many more rounds*. Both begin with the same model:
+# with *as many more rounds*. Both begin with the same model, and with a server that has forgotten the rounds
+# before (its momentum starts at 0):
 
 # %% tags=["same-slide", "without-code"]
 # alt: A path of FedAvg's rounds forks into two, FedAvg with SGD as before and Reptile with Adam. Their
@@ -75,7 +76,8 @@ plots.round_diagram(fl_meta.reptile(4))
 # $$\theta_{t+1} = \theta_t - \eta\, \frac{m_t / (1 - 0.9^t)}{\sqrt{s_t / (1 - 0.999^t)} + \epsilon}$$
 #
 # $m_t$ is a running mean of pseudo-gradients, $s_t$ one of their squares, and the divisions make up for
-# the start at 0. This is the whole second stage, for the clients of the plane in notebook 08:
+# the start at 0. This is the whole second stage, for five clients with quadratic losses in a plane. Their
+# local steps have the rate $\beta$:
 
 # %% tags=["slide"]
 clients = laboratories.quadratics(1.0)
@@ -97,7 +99,7 @@ print(f"ours and the library's model are {np.abs(theta - path[-1]).max():.0e} ap
 
 # %% [markdown] tags=["exercise", "fragment"]
 # **Exercise 03.1 ★ · The first step.** In the first round three parameters have the pseudo-gradients
-# `0.002`, `-0.5` and `30`. By how much does Adam with $\eta = 0.01$ change each of them?
+# `0.002`, `-0.5` and `30`. What does Adam with $\eta = 0.01$ add to each parameter? Mind the sign.
 
 # %% tags=["fill-in"]
 changes = [..., ..., ...]
@@ -147,8 +149,9 @@ at_writers = table.dataset.str.startswith("writers") & (table.regime == "unstabl
 check.prediction("03.a", table[at_writers].set_index("claim").effect["2a-initial"])
 
 # %% [markdown]
-# Those are recorded runs: three groups of held-out clients, several trainings of each. The next cell
-# computes one more, with luck of its own, in both regimes. The star in the figure is yours.
+# Those are recorded runs: the clients are divided into groups, each is held out in turn, and the others train
+# several times. The next cell computes one more run, with luck of its own, in both regimes. The stars in the
+# next figure are yours; one that is beyond the axis stands at its end.
 
 # %%
 unstable = evidence.your_run("writers-unstable", profile, seed)
@@ -164,22 +167,23 @@ plots.forest_plot(table, your_effects)
 # %% tags=["prose", "slide"]
 counts = table.verdict.value_counts()
 found = ", ".join(f"{number} *{verdict}*" for verdict, number in counts.items())
-top = table.loc[table.effect.idxmax()]
+top = table.loc[table.effect.abs().idxmax()]
 Markdown(
     f"""**What came out.** {unstable.sentence("2a-initial")}
 
 Of the {len(table)} recorded tests of claim 2a, {found}. The largest effect is {top.effect:+.1f} points,
 on the {top.claim.removeprefix("2a-")} model of {top.dataset} in the {top.regime} regime. The
-[rules](../docs/evidence.md) were fixed before the runs; effects within the grey
+[rules](../docs/evidence.md) were fixed before the recorded runs; effects within the grey
 [margin](../docs/glossary.md#statistics) do not matter in practice."""
 )
 
 # %% [markdown] tags=["slide"]
 # ## 3 · What could make it better?
 #
-# The second stage changes the clients' update *and* the server's optimizer. To tell which counts, we also
-# trained FedAvg's update with Adam, Reptile's with SGD as before, and both with a smaller server rate. That
-# makes six *arms*, each tuned in the same way:
+# The second stage changes the clients' *update* (the local steps, and the weight of each client in the mean)
+# *and* the server's optimizer. To tell which counts, we also trained FedAvg's update with Adam, Reptile's
+# with SGD as before, and both with a smaller server rate. That makes six *arms*. *As before* is rate 1;
+# Adam's rate and the smaller one were tuned for personalized accuracy, on validation clients:
 
 # %% tags=["same-slide", "without-code"]
 print(*experiments.second_stage_arms(), sep="\n")
@@ -222,7 +226,7 @@ panel
 
 # %% [markdown] tags=["slide"]
 # Why? Let $c$ be the pull, $\bar a$ the mean optimum of the round's $M$ clients, and $\sigma^2$ the
-# variance of clients' optima around 0. Without momentum, the step is
+# variance of clients' optima around 0. Without momentum, a round changes $\theta$ to
 #
 # $$\theta - \eta c\, (\theta - \bar a) = (1 - \eta c)\, \theta + \eta c\, \bar a$$
 #
@@ -264,8 +268,8 @@ check.answer("03.3", variance)
 # which is right for small rates only. Ask what happens at $\eta c = 2$.
 
 # %% [markdown]
-# So a smaller rate damps the noise, as more clients do. Momentum `0.9` adds up about ten pseudo-gradients
-# and acts like a ten times larger rate. Adam's $m_t$ is a *mean* of pseudo-gradients; near the optimum,
+# So a smaller rate damps the noise, as more clients do. Momentum `0.9` adds up about ten pseudo-gradients:
+# at small rates, it acts like a ten times larger rate. Adam's $m_t$ is a *mean* of them; near the optimum,
 # where their signs change with the draw, its steps are well below $\eta$. The price: a damped server also
 # moves more slowly towards the optimum.
 
@@ -302,7 +306,7 @@ check.prediction("03.b", ", ".join(f"{name} in {n} places" for name, n in helped
 tested = len(causes) // causes.contrast.nunique()
 update, server = helped["Reptile's update"], helped["smaller rate"] + helped["Adam"]
 if server and not update:
-    answer = "Where something helps, the server brings it; nowhere does Reptile's update."
+    answer = "Where something is shown to help, it is the server; nowhere is it Reptile's update."
 elif server:
     answer = "Both help somewhere, the server and Reptile's update."
 elif update:
@@ -326,7 +330,9 @@ they help {regimes}. Adam instead of the smaller rate:
 )
 
 # %% [markdown]
-# *Undecided* is not *no difference*: there the intervals are too wide to say.
+# *Undecided* is not *no difference*: there the intervals are too wide to say. An interval is that of one
+# comparison; *helps* and *harms* must also hold after
+# [Holm's correction](../docs/glossary.md#statistics) for all comparisons on the data set.
 
 # %% [markdown] tags=["exercise"]
 # **Exercise 03.4 ★★★ · After personalization.** In the laboratory, a model away from the optimum has a
@@ -372,7 +378,8 @@ gained = effects[verdicts["2a-initial"].str.startswith("reproduced")]
 less = gained["2a-personalized"] < gained["2a-initial"]
 Markdown(
     f"""In the recorded runs, Reptile with Adam gives a better initial model in {len(less)} cases. In
-{less.sum()} of these it adds less to the personalized model than to the initial one."""
+{less.sum()} of these it adds less to the personalized model than to the initial one. (These are estimates
+without a test, and the cases were chosen by the initial model.)"""
 )
 
 # %% [markdown] tags=["slide"]
