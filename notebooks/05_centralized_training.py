@@ -137,10 +137,9 @@ plots.arrow_plot(cells, [fedavg_at_match, at_match, FEDAVG, CENTRALIZED_SGD])
 
 # %% [markdown] tags=["slide"]
 # The forest plot has a line for each data set, with a 95 % interval for the luck of clients and of training.
-# Differences within the grey margin do not matter. *No difference* means that the 90 % interval, which is
-# narrower than the one drawn, lies within it; *undecided*, that neither this nor an effect
-# [is shown](../docs/glossary.md#statistics). The star is *your run*: one more training of one fold, made on
-# this machine.
+# Differences within the grey margin do not matter. *No difference* means that a [narrower
+# interval](../docs/glossary.md#statistics) than the one drawn lies within it; *undecided*, that neither this
+# nor an effect is shown. The star is *your run*: one more training of one fold, made on this machine.
 
 # %%
 own = evidence.your_run("writers-stable", profile, seed)
