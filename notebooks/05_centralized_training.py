@@ -136,9 +136,10 @@ at_match, fedavg_at_match = matched_arms(CENTRALIZED_SGD)
 plots.arrow_plot(cells, [fedavg_at_match, at_match, FEDAVG, CENTRALIZED_SGD])
 
 # %% [markdown] tags=["slide"]
-# The forest plot has a line for each data set, with a 95 % interval that knows the luck of clients and of
-# training. Differences within the grey margin do not matter. The star is *your run*: one more training of
-# one fold, made on this machine.
+# The forest plot has a line for each data set, with a 95 % interval for the luck of clients and of training.
+# Differences within the grey margin do not matter. *No difference* means that a [narrower
+# interval](../docs/glossary.md#statistics) than the one drawn lies within it; *undecided*, that neither this
+# nor an effect is shown. The star is *your run*: one more training of one fold, made on this machine.
 
 # %%
 own = evidence.your_run("writers-stable", profile, seed)
@@ -154,9 +155,11 @@ plots.forest_plot(third, own.effects[own.effects.claim.str.startswith("3")])
 counts = third.verdict.value_counts(sort=False)
 counted = "; ".join(f"*{verdict}* {count}" for verdict, count in counts.items())
 wide = third[(third.high - third.low) / 2 >= third.margin]
+unfinished = int((wide.replicates < evidence.MOST_REPLICATES).sum())
 Markdown(
     f"""**What came out.** Verdicts on the {len(third)} tests: {counted}. In {len(wide)} of them
-the interval reaches further to each side than the margin. {own.sentence("3-matched")}
+the interval reaches further to each side than the margin; for {unfinished or "none"} of these, replicates
+that the rules ask for are not recorded yet. {own.sentence("3-matched")}
 (Read the other star likewise.)"""
 )
 
@@ -199,8 +202,9 @@ def lowest_and_highest(comparison):
 
 Markdown(
     f"""**What came out.** On {cells[0].label} the difference at the match goes
-{lowest_and_highest("matched")}, at the best {lowest_and_highest("best")}. The choice of the rival moves the
-answer by more than the margin in {(spans > rivals.margin.max()).sum()} of {len(spans)} comparisons."""
+{lowest_and_highest("matched")}, at the best {lowest_and_highest("best")}. The lowest and the highest estimate
+are further apart than the margin in {(spans > rivals.margin.max()).sum()} of {len(spans)} comparisons; the
+intervals in the figure say how sure that is."""
 )
 
 # %% [markdown] tags=["slide"]
@@ -219,7 +223,7 @@ panel
 # By notebook 01, FedAvg's local steps move the model along AvgGradInner,
 # $\frac{1}{2} \nabla (g_a \cdot g_b)$ for batches $a$, $b$ of *one* client: a step on $a$ then helps on
 # $b$, and personalization is such steps. Centralized SGD takes small steps as well, but its batches are
-# mixtures of everybody. They learn to agree on what all clients share, not on what is special about one.
+# mixtures of everybody. So gradients come to agree on what all clients share, not on what is special to one.
 #
 # That predicts something to measure: at equal initial accuracy, two batches of one held-out client should
 # have gradients that agree more in FedAvg's model. Exercise 05.4 does that.
@@ -227,8 +231,10 @@ panel
 # %% [markdown] tags=["slide"]
 # ## 6 · What this does not show
 #
-# - *What holds elsewhere.* These are small networks, and the writers are synthetic.
+# - *What holds elsewhere.* These are small networks, and *writers* is synthetic.
 # - *What another length of adaptation would give.* All models have the same number of epochs.
+# - *How good the best personalized models are.* Training goes on for the initial accuracy, and "best" means
+#   its end. On the way there, the personalized accuracy may have been higher: see the curves of section 4.
 # - *That the slider decides anything.* Its curves have few points, and a personalization rate that was
 #   chosen for their ends.
 
@@ -420,8 +426,8 @@ check.answer("05.4", agreement, model=fold.model, clients=clients)
 words = evidence.sentences(table)
 Markdown(
     f"""*Matched.* {words["3-matched"]} *Best.* {words["3-best"]} At the match, the four centralized
-optimizers give answers up to {spans.xs("matched", level="comparison").max():.1f} points apart on one data
-set, so an answer has to name the rival."""
+optimizers give answers up to {spans.xs("matched", level="comparison").max():.1f} points apart on one and the
+same data set, so an answer has to name the rival."""
 )
 
 # %%

@@ -19,7 +19,8 @@
 # **What it costs:** about two minutes with `profile = "laptop"`, half a minute with `"smoke"`; less than
 # 1 GB of memory. Nothing is downloaded.
 #
-# **What you need:** [notebook 00](00_start_here.ipynb). The [glossary](../docs/glossary.md) explains terms.
+# **What you need:** [notebook 00](00_start_here.ipynb), and for sections 3 and 4
+# [notebook 03](03_personalized_fedavg.ipynb). The [glossary](../docs/glossary.md) explains terms.
 #
 # **Afterwards you can** design a control that says whether a gain is personal, and ask of any accuracy what
 # a simpler method would have reached.
@@ -53,10 +54,10 @@ seaborn.set_palette("colorblind")
 # %% [markdown] tags=["slide"]
 # ## 1 · Listening
 #
-# Every speaking role of Shakespeare's plays is a client; this is real text. The model reads eight characters
-# and guesses the next one. We take the roles with much to say, and use equally many lines of each. A third of
-# the plays is **held out** with all their roles. A name that also speaks in a training play, such as
-# Falstaff, would be no stranger and is left out; so is, for section 2, a role without another of its play.
+# Every speaking role of Shakespeare's plays is a client. The model reads eight characters and guesses the
+# next one. We take the roles with much to say, and use equally many lines of each. A third of the plays is
+# **held out** with all their roles. A name that also speaks in a training play, such as Falstaff, would be no
+# stranger and is left out. So is a role that is alone in its play: section 2 needs two.
 
 
 # %%
@@ -142,11 +143,10 @@ check.predict("06.a", ...)
 check.prediction("06.a", "AB"[order.index("own")])
 
 # %% [markdown] tags=["slide"]
-# Listening is not measuring, so we let both models guess lines that they have not seen: this role's, and
-# those of all other held-out roles. Beside them stand two *baselines* without any gradients: always the most
-# frequent character, and an **8-gram**. That is a table of counts of the training roles' text: which
-# character came most often after these last seven? If the seven never occurred together, it looks at the
-# last six, and so on (*back-off*).
+# Listening is not measuring, so we let both models guess unseen lines of this role and of all other held-out
+# roles. Beside them stand two *baselines* without gradients: always the most frequent character, and an
+# **8-gram**. That is a table of counts of the training roles' text: which character came most often after
+# these last seven? If the seven never occurred together, it looks at the last six, and so on (*back-off*).
 
 
 # %% tags=["same-slide", "without-code"]
@@ -297,9 +297,9 @@ all of it *personalization*."""
 # %% [markdown] tags=["slide"]
 # ### Move it yourself: one role, epoch by epoch
 #
-# Twelve held-out roles, with a smaller model. Choose a role and move the epochs. A blue frame is a character
-# that is now guessed rightly, an orange one a character that no longer is. Which grows faster, the number of
-# blue frames or the difference between blue and orange?
+# Twelve held-out roles, with a smaller model. A blue frame is a character that is now guessed rightly, an
+# orange one a character that no longer is. Which grows faster, the number of blue frames or the difference
+# between blue and orange?
 
 # %%
 panel = laboratories.meet_a_client(dataset="shakespeare", epoch=1)
@@ -308,10 +308,11 @@ panel
 # %% [markdown] tags=["slide"]
 # ## 3 · The claims, on text
 #
-# Now the paper's claims: Reptile with Adam after FedAvg, against more FedAvg (2a) and against training for
-# global accuracy alone (2b); and, where it is recorded, federated against centralized training (3). The
-# recorded design holds every role out once and trains everything several times; you compute one fold once
-# more. First the levels, beside the same baselines. (*FedAvg, SGD as before* is more FedAvg.)
+# The paper's claims: Reptile with Adam after FedAvg, against more FedAvg (2a) and against training for global
+# accuracy alone (2b); and, where it is recorded, federated against centralized training (3). Each recorded
+# design holds every role out once and trains everything several times. It keeps equal names together, but not
+# plays: here other roles of a held-out role's play do train. You compute one fold once more. First the levels
+# of your run on *shakespeare*, beside baselines of this fold. (*FedAvg, SGD as before* is more FedAvg.)
 
 # %%
 designs = {
@@ -371,9 +372,9 @@ Markdown(yours.sentence("2a-initial"))
 # %% [markdown] tags=["slide"]
 # ## 4 · Why?
 #
-# Claim 2a changes two things at once: what the roles send (Reptile's update), and how the server steps
-# (Adam). The recorded runs have each change alone, and FedAvg with a smaller server rate. This is what they
-# do to the initial model, with few roles a round:
+# Claim 2a changes two things: what the roles send (Reptile's update), and how the server steps (Adam). The
+# recorded runs have each change alone, and FedAvg with a smaller server rate. This is what they do to the
+# initial model, with few roles a round:
 
 # %% tags=["same-slide", "without-code"]
 causes = evidence.cause_table(designs.values())
@@ -389,17 +390,14 @@ if update.verdict == "no difference" and adam.verdict.startswith("helps"):
     cause = "So on this text it is the server's step that helps, and not Reptile's update."
 else:
     cause = "So on this text the table does not put it down to the server's step alone."
-Markdown(
-    f"""**What to see.** A smaller server rate: *{smaller.verdict}*. {cause}
-[Notebook 03](03_personalized_fedavg.ipynb) takes this apart on other data."""
-)
+Markdown(f"**What to see.** A smaller server rate: *{smaller.verdict}*. {cause}")
 
 # %% [markdown] tags=["slide"]
 # And why is personalization another matter than for handwriting? Two writers draw different letters with the
 # same ink, so a writer's own examples hold an answer that no global model has
 # ([notebook 00](00_start_here.ipynb)). Two roles spell the same words. After "th" comes "e", whoever speaks,
-# and what a role adds concerns few characters. And as long as a model has not
-# learned what a table of counts knows, *any* lines teach it spelling. Such a gain needs no person.
+# and what a role adds concerns few characters. And as long as a model has not learned what a table of counts
+# knows, *any* lines teach it spelling.
 
 # %% [markdown] tags=["slide"]
 # ## 5 · What this does not show
@@ -408,6 +406,8 @@ Markdown(
 # by a few steps. Results of a larger network, an LSTM, are not judged:
 # [the evidence page](../docs/evidence.md#what-is-not-here) says why. The control of section 2 has one model,
 # rates that nobody tuned and one set of plays; its intervals hold the luck of roles, not that of training.
+# And own lines come from just before the unseen ones, borrowed lines from elsewhere: what section 2 calls the
+# person may in part be the scene.
 
 # %% [markdown]
 # ## 6 · Exercises
@@ -435,7 +435,7 @@ check.answer("06.1", personal)
 
 # %% [markdown] tags=["exercise"]
 # **Exercise 06.2 ★★ · Temperature.** Write a function that returns the probabilities of the characters, given
-# the tensor `logits` and a temperature. What should `write` print at a temperature near 0, and at 2? Try it.
+# the tensor `logits` and a temperature. What should `write` print at a temperature near 0, and at 2?
 
 
 # %% tags=["fill-in"]
@@ -459,8 +459,8 @@ print(write(everybody, temperature=2.0, length=120))
 check.answer("06.2", probabilities)
 
 # %% [markdown] tags=["instructor"]
-# **For instructors.** Ten minutes. Common: multiplying by the temperature, and dividing the probabilities
-# instead of the logits, which then no longer add up to 1.
+# **For instructors.** Ten minutes. Common: multiplying by the temperature, and dividing the probabilities,
+# which then no longer add up to 1, instead of the logits.
 
 # %% [markdown] tags=["exercise"]
 # **Exercise 06.3 ★★ · Falstaff thrice.** Falstaff speaks in three plays and is three clients. Write a
@@ -546,9 +546,9 @@ def found(claim):
 
 
 missing = [
-    dataset
-    for dataset in ("shakespeare", "shakespeare_tff")
-    if dataset not in set(table.dataset)
+    title
+    for title in experiments.DESIGNS
+    if title.startswith("shakespeare") and title not in designs
 ]
 Markdown(
     f"""With their own lines roles gain {mean_gain["own"]:+.2f} points, of which {person.estimate:+.2f}

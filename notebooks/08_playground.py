@@ -20,13 +20,13 @@
 #
 # **What you need:** the words of [notebook 00](00_start_here.ipynb) and the table of [notebook
 # 01](01_fedavg_is_meta_learning.ipynb). In JupyterLab **run all cells first** (*Run → Run All Cells*);
-# without a running kernel there are only still pictures.
+# without a kernel the pictures do not move.
 #
 # **Afterwards you can** say what local steps, the mix of gradients and differences between clients do,
 # and how much one training run tells.
 #
-# Sliders and lists move with the mouse, or with Tab and the arrow keys. The line *these settings* is
-# code: copy it into a cell to keep them.
+# Tab and the arrow keys move sliders and lists, too. The line *these settings* is code: copy it into a cell
+# to keep them.
 
 # %% tags=["parameters"]
 profile = "laptop"
@@ -55,7 +55,7 @@ RESULTS = "../data/results"
 # own, to its triangle: this is personalization.
 #
 # On the right are the mean losses at the star and after the one step. The dotted lines are the least that
-# any place reaches. No place reaches both.
+# any place reaches. Where the clients differ, no place reaches both.
 
 # %% tags=["slide", "without-code"]
 plane = laboratories.federation_in_the_plane()
@@ -152,8 +152,8 @@ fork
 # slider, and the server steps against their weighted sum. All clients weigh the same, so FedAvg(5) is
 # Reptile.
 #
-# 24 synthetic writers train a linear model on small images of characters that are easily mistaken, such as
-# 0, O and o. 24 others personalize it for one epoch.
+# 24 synthetic writers train a linear model on small images of easily mistaken characters, such as 0, O
+# and o. 24 others personalize it for one epoch.
 
 # %% tags=["same-slide", "without-code"]
 mixer = laboratories.mix_your_own()
@@ -185,7 +185,7 @@ listed = "; ".join(
 Markdown(
     f"""**What to see.** Move the *server rate*. Initial accuracies after 20 rounds: {listed}. FedAvg(5)
 sends a sum of five gradients, so its steps are long; FOMAML(4) sends one, taken late, when gradients have
-become short. So compare each method at the rate that is best for it."""
+become short. So compare each method at its best rate."""
 )
 
 # %% [markdown]
@@ -286,11 +286,12 @@ found = {"never right": ..., "never seen": ...}
 met = laboratories.adapt_client("writers", "writer_00041")
 never = ~met.right.any(axis=0)
 unseen = ~np.isin(met.truth, met.client.train_y)
-found = {"never right": never.sum(), "never seen": (never & unseen).sum()}
+found = {"never right": int(never.sum()), "never seen": int((never & unseen).sum())}
+print(found)
 
 # %% [markdown] tags=["solution"]
-# **Solution 08.3.** Most of them are of characters that the writer's train part does not have.
-# Adaptation hardly teaches what it does not see.
+# **Solution 08.3.** Compare the two counts. A writer's own examples cannot show how this writer draws a
+# character that is not among them; what the global model gets wrong there, adaptation hardly repairs.
 
 # %% tags=["check"]
 check.answer("08.3", found, met=met)
@@ -313,9 +314,9 @@ first_role = laboratories.adapt_client("shakespeare", study.offered[0])
 gained, lost = flips(first_role)
 all_roles = 100 * study.table.accuracies().mean()
 Markdown(
-    f"""**What to see.** Of the first role's {len(first_role.truth)} unseen characters {gained} have become
-right and {lost} wrong. The mean accuracy of all roles is {all_roles[0]:.1f} %, then {all_roles[1]:.1f} %
-after one epoch and {all_roles[10]:.1f} % after ten.
+    f"""**What to see.** After epoch 5, {gained} of the first role's {len(first_role.truth)} unseen characters
+have become right and {lost} wrong. The mean accuracy of all roles is {all_roles[0]:.1f} %, then
+{all_roles[1]:.1f} % after one epoch and {all_roles[10]:.1f} % after ten.
 
 **What it does not show.** Whether text can be personalized: this model is tiny. [Notebook
 06](06_next_character.ipynb) asks with larger ones."""
@@ -327,9 +328,9 @@ after one epoch and {all_roles[10]:.1f} % after ten.
 # The synthetic writers have knobs: *style*, how far hands differ, and what their ink means; *label skew*,
 # how far they differ in which characters they write; and how many *examples* each has.
 #
-# The points are recorded results of a logistic regression, trained by FedAvg and adapted to writers that it
-# has not seen. The button computes a cell again with other writers. Every column turns one knob and leaves
-# the others where their sliders stand.
+# The points are recorded results of a logistic regression, trained by FedAvg and adapted to held-out writers.
+# The button computes a cell again with other writers. Every column turns one knob and leaves the others where
+# their sliders stand.
 
 # %% tags=["slide", "without-code"]
 different = laboratories.heterogeneity_panel(RESULTS)
@@ -350,7 +351,7 @@ Markdown(
 alone {alone[1]:+.1f}, and both together {both:+.1f}, {relation} than the sum: where a stroke may be 1 or l,
 it helps to know which of them this writer writes.
 
-Adaptation takes examples: at style 1 without label skew, 25 of them give {few:+.1f} points, and 300 give
+Adaptation takes examples: at style 1 without label skew, 25 give {few:+.1f} points, and 300 give
 {many:+.1f}.""".replace("-", "−")
 )
 
@@ -361,8 +362,9 @@ Adaptation takes examples: at style 1 without label skew, 25 of them give {few:+
 # %% [markdown] tags=["slide"]
 # ## 5 · The recorded evidence
 #
-# Choose a test of claims 2 and 3, a data set, and a number of replicates. Each point is one training run,
-# in the line of the clients it is scored on (a *fold*); its *replicates* train again from another start.
+# Choose a test of [claims 2 and 3](../docs/evidence.md#in-words), a data set, and a number of replicates.
+# Each point is one training run, in the line of the clients it is scored on (a *fold*); its *replicates*
+# train again from another start.
 
 # %% tags=["same-slide", "without-code"]
 explorer = laboratories.evidence_explorer(RESULTS)
@@ -401,10 +403,10 @@ moved = sum(
     for folds in recorded
 )
 Markdown(
-    f"""**What to see.** The verdict rests on all replicates. With three or four of them the interval moves,
-and the story may, too. In {split or "none"} of the {len(recorded)} recorded tests, single runs lie on both
+    f"""**What to see.** The verdict rests on all replicates. With fewer, the interval moves, and the
+story may, too. In {split or "none"} of the {len(recorded)} recorded tests, single runs lie on both
 sides of 0. In {moved or "none"}, the first three replicates and all of them disagree on whether the
-[interval](../docs/glossary.md) leaves out 0."""
+[interval](../docs/evidence.md#the-rules) leaves out 0."""
 )
 
 # %% [markdown]
@@ -458,6 +460,7 @@ check.answer("08.4", another_story)
 # %% [markdown] tags=["slide"]
 # ## 6 · The answer
 #
-# One global model cannot be both the best *as it is* and the best *to start from*, unless the clients adapt
-# alike. How many local steps they take, and which gradients they send, sets where between the two it lies.
-# Notebooks 02 to 06 measure the difference on data.
+# In the plane and in the bowls one global model is not both the best *as it is* and the best *to start from*,
+# unless the clients have the same optimum, or adapt alike. How many local steps they take, and which
+# gradients they send, sets where between the two the model lies. Notebooks 02 to 06 ask whether this matters
+# on data.

@@ -1,6 +1,6 @@
 from .crossed_recording import record_design
 from .crossed_results import crossed_table, recorded_cells, recorded_designs, recorded_tuning
-from .crossed_rules import CLAIM_TESTS, differences, is_precise
+from .crossed_rules import CLAIM_TESTS, MOST_REPLICATES, differences, is_precise
 from .crossed_statistics import CrossedEffect, crossed_mean
 from .crossed_tables import (
     arm_table,
@@ -32,6 +32,7 @@ from .verdicts import Verdict, VerdictTable
 
 __all__ = [
     "CLAIM_TESTS",
+    "MOST_REPLICATES",
     "READINGS",
     "BenchmarkResult",
     "CrossedEffect",
