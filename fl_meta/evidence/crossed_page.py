@@ -163,7 +163,8 @@ def tuning_tables(tuning: Mapping[str, Sequence[TuningResult]]) -> str:
             rows.append([arm, *(_choice_text(choice, result) if choice else "–" for choice, result in pairs)])
         at_an_end = sum(text.count(AT_THE_END) for row in rows for text in row)
         hours = sum(result.seconds for result in results) / 3600
-        summary = f"<code>{name}</code>: {at_an_end} option{'' if at_an_end == 1 else 's'} at an end; {hours:.1f} hours"
+        options = f"{at_an_end} option{'' if at_an_end == 1 else 's'} at an end"
+        summary = f"<code>{name}</code>: {options}; {hours:.1f} hours"
         table = markdown_table(["arm", *(f"fold {number}" for number in range(len(results)))], rows)
         parts.append(f"<details><summary>{summary}</summary>\n\n{table}\n\n</details>")
     return "\n\n".join(parts)
