@@ -65,13 +65,19 @@ def dark_tab(browser: Browser, screenshots: Path) -> Iterator[Tab]:
     context.close()
 
 
+def violations(tab: Tab) -> list[str]:
+    """What axe finds on the page."""
+    found = Axe().run(tab.page, options=AXE).response["violations"]
+    return [f"{one['id']}: {one['help']} ({node['html']})" for one in found for node in one["nodes"]]
+
+
 def assert_all_can_read(tab: Tab, address: str) -> None:
     tab.page.goto(address)
-    found = [
-        f"{one['id']}: {one['help']} ({node['html']})"
-        for one in Axe().run(tab.page, options=AXE).response["violations"]
-        for node in one["nodes"]
-    ]
+    tab.page.wait_for_load_state("networkidle")
+    if found := violations(tab):
+        # A page that has just been opened may still be changing its colours; what counts is what stays.
+        tab.page.wait_for_timeout(2000)
+        found = violations(tab)
     assert not found, "\n".join(found)
     for width in (1280, 640, 400):
         tab.page.set_viewport_size({"width": width, "height": 800})
