@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fl_meta.evidence.crossed_results import recorded_cells, recorded_tuning, with_choices
+from fl_meta.evidence.crossed_results import recorded_cells
 from fl_meta.evidence.crossed_rules import LEAST_REPLICATES, MOST_REPLICATES, claim_tests, differences
 from fl_meta.evidence.crossed_words import rows_of
 from fl_meta.evidence.paired_spreads import another_run, run_means
 from fl_meta.evidence.result_files import name_without_seed, read_result
-from fl_meta.evidence.result_types import CrossedResult
+from fl_meta.evidence.result_types import CrossedResult, Result
 from fl_meta.evidence.results import load_or_run, own_folder, recorded_folder
 from fl_meta.experiments.crossed_settings import DESIGNS, Choice, Crossed
 from fl_meta.experiments.settings import PROFILES, for_profile
@@ -89,24 +89,45 @@ def your_run(
         >>> own = your_run("writers-unstable", "laptop", seed=0)  # doctest: +SKIP
         >>> own.effects[["claim", "effect", "within"]]  # doctest: +SKIP
     """
-    short = for_profile({one: one == "smoke" for one in PROFILES}, profile)
+    short = is_short(profile)
     if name not in DESIGNS:
         raise ValueError(f"no design {name!r}; there are {', '.join(DESIGNS)}")
     design, folder = DESIGNS[name], recorded_folder()
     cells = recorded_cells(design, folder)
-    if len(cells) < LEAST_REPLICATES * design.folds:
-        raise ValueError(
-            f"{len(cells)} recorded cells of {name} in {folder}, and a comparison takes "
-            f"{LEAST_REPLICATES * design.folds}; compute them with: fl-meta record crossed-{name}"
-        )
-    config = with_choices(design, recorded_tuning(design, folder))
-    # Recorded replicates are numbered from 0, and there are never more than this.
-    cell = design.folds * MOST_REPLICATES + seed
-    (run,) = load_or_run(
-        _shortened(config) if short else config, [cell], own_folder(), executor=executor, progress=progress
-    )
+    own = own_seed(seed, design.folds, cells, f"cells of {name} in {folder}", f"crossed-{name}")
+    config = _shortened(cells[0].config) if short else cells[0].config
+    (run,) = load_or_run(config, [own], own_folder(), executor=executor, progress=progress)
     effects = _effects(run, cells) if short else beside_recorded(run, cells)
     return YourRun(run, cells, effects)
+
+
+def is_short(profile: str) -> bool:
+    """Whether a run is shortened with this profile.
+
+    Raises:
+        ValueError: if there is no such profile.
+    """
+    return for_profile({one: one == "smoke" for one in PROFILES}, profile)
+
+
+def own_seed(seed: int, folds: int, recorded: Sequence[Result], what: str, experiment: str) -> int:
+    """The seed of a replicate that is never recorded, if enough is recorded to compare it with.
+
+    Args:
+        seed: its remainder by the number of folds is the fold.
+        what: the recorded results, as an error calls them.
+        experiment: the name by which `fl-meta record` computes them.
+
+    Raises:
+        ValueError: if too little is recorded.
+    """
+    if len(recorded) < LEAST_REPLICATES * folds:
+        raise ValueError(
+            f"{len(recorded)} recorded {what}, and a comparison takes {LEAST_REPLICATES * folds}; compute "
+            f"them with: fl-meta record {experiment}"
+        )
+    # Recorded replicates are numbered from 0, and there are never more than this.
+    return folds * MOST_REPLICATES + seed
 
 
 def own_runs(designs: Iterable[Sequence[CrossedResult]], folder: Path) -> pd.DataFrame:

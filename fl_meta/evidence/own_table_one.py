@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from fl_meta.evidence.crossed_rules import LEAST_REPLICATES, MOST_REPLICATES
-from fl_meta.evidence.own_run import FEW_CLIENTS, LEVEL
+from fl_meta.evidence.own_run import FEW_CLIENTS, LEVEL, is_short, own_seed
 from fl_meta.evidence.paired_spreads import another_run, run_means
 from fl_meta.evidence.result_types import CrossedTableOneResult
 from fl_meta.evidence.results import load_or_run, own_folder, recorded_folder
 from fl_meta.evidence.table_one_runs import READINGS, accuracies_of, recorded_table_one
 from fl_meta.experiments.outcomes import BOTH
-from fl_meta.experiments.settings import PROFILES, for_profile
 from fl_meta.experiments.table_one_settings import TABLE_ONE_DESIGNS, CrossedTableOne
 
 SHORT_ROUNDS = 2  # of a run that only shows that everything works
@@ -67,20 +65,15 @@ def your_table_one(name: str, profile: str, seed: int) -> YourTableOne:
     Example:
         >>> your_table_one("writers", "laptop", seed=0).accuracies  # doctest: +SKIP
     """
-    short = for_profile({one: one == "smoke" for one in PROFILES}, profile)
+    short = is_short(profile)
     if name not in TABLE_ONE_DESIGNS:
         raise ValueError(f"no design {name!r}; there are {', '.join(TABLE_ONE_DESIGNS)}")
     design, folder = TABLE_ONE_DESIGNS[name], recorded_folder()
     recorded = recorded_table_one(design, folder)
-    if len(recorded) < LEAST_REPLICATES * design.folds:
-        raise ValueError(
-            f"{len(recorded)} recorded results of Table 1 on {name} in {folder}, and a comparison takes "
-            f"{LEAST_REPLICATES * design.folds}; compute them with: fl-meta record table_one-{name}"
-        )
+    what = f"results of Table 1 on {name} in {folder}"
+    own = own_seed(seed, design.folds, recorded, what, f"table_one-{name}")
     half = replace(design, table=replace(design.table, clients_per_round=design.table.clients_per_round[:1]))
-    # Recorded replicates are numbered from 0, and there are never more than this.
-    number = design.folds * MOST_REPLICATES + seed
-    (run,) = load_or_run(_shortened(half) if short else half, [number], own_folder())
+    (run,) = load_or_run(_shortened(half) if short else half, [own], own_folder())
     return YourTableOne(run, _means(run) if short else table_one_beside_recorded(run, recorded))
 
 
