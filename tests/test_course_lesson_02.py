@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from course_answers import assert_right, assert_wrong
 
 from fl_meta.course import check
 from fl_meta.experiments.paper_table_one import PAPER_TABLE_ONE
@@ -64,15 +65,12 @@ WRONG: list[tuple[str, Any, str]] = [
 
 @pytest.mark.parametrize(("name", "answer"), RIGHT)
 def test_right_answers(name: str, answer: Any) -> None:
-    reply = check.answer(name, answer)
-    assert reply, reply
+    assert_right(name, answer)
 
 
 @pytest.mark.parametrize(("name", "answer", "word"), WRONG)
 def test_wrong_answers_get_a_useful_word(name: str, answer: Any, word: str) -> None:
-    reply = check.answer(name, answer)
-    assert reply.verdict == "wrong"
-    assert word in reply.words, reply
+    assert_wrong(name, answer, word)
 
 
 def test_no_reply_tells_the_number_of_rounds() -> None:

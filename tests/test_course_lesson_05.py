@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from course_answers import assert_right, assert_wrong
 from small_crossed import tiny, toy_clients
-
-from fl_meta.course import check
 
 DATA = toy_clients()
 MODEL = {"model": tiny(DATA), "clients": [DATA[client_id] for client_id in DATA.client_ids[1:4]]}
@@ -101,12 +100,9 @@ WRONG: list[tuple[str, Any, str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("name", "answer", "given"), RIGHT)
 def test_right_answers(name: str, answer: Any, given: dict[str, Any]) -> None:
-    reply = check.answer(name, answer, **given)
-    assert reply, reply
+    assert_right(name, answer, **given)
 
 
 @pytest.mark.parametrize(("name", "answer", "word", "given"), WRONG)
 def test_wrong_answers_get_a_useful_word(name: str, answer: Any, word: str, given: dict[str, Any]) -> None:
-    reply = check.answer(name, answer, **given)
-    assert reply.verdict == "wrong"
-    assert word in reply.words, reply.words
+    assert_wrong(name, answer, word, **given)

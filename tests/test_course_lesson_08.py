@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from course_answers import assert_right, assert_wrong
 
 from fl_meta.course import check
 from fl_meta.laboratories.mixing import small_writers, train_mix
@@ -91,15 +92,12 @@ WRONG: list[tuple[str, Any, str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("name", "answer", "given"), RIGHT)
 def test_right_answers(name: str, answer: Any, given: dict[str, Any]) -> None:
-    reply = check.answer(name, answer, **given)
-    assert reply, reply
+    assert_right(name, answer, **given)
 
 
 @pytest.mark.parametrize(("name", "answer", "word", "given"), WRONG)
 def test_wrong_answers_get_a_useful_word(name: str, answer: Any, word: str, given: dict[str, Any]) -> None:
-    reply = check.answer(name, answer, **given)
-    assert reply.verdict == "wrong"
-    assert word in reply.words, reply
+    assert_wrong(name, answer, word, **given)
 
 
 def test_a_mix_that_wins_in_one_accuracy_alone_is_told_about_the_other() -> None:
