@@ -168,20 +168,16 @@ class Tab:
         wait_until(lambda: "[*]:" in self._prompts(), QUICK, "the cells to begin")
 
     def interrupt(self) -> None:
-        """Interrupt the running cell, and wait until the page says so and nothing runs."""
+        """Interrupt the running cell, and wait until nothing runs and the cells after it were left out."""
         self.menu("Kernel", "Interrupt Kernel")
 
-        # Until it has stopped, the kernel rejects new requests. Its cell may be far above, where the page
-        # does not draw it.
+        # Not by the traceback: the kernel shows none if the interruption meets it while it ends a cell.
         def stopped() -> bool:
-            if "KeyboardInterrupt" in "".join(self.errors()):
-                return True
-            self.page.mouse.wheel(0, -400)
-            return False
+            prompts = self._prompts()
+            return "[*]:" not in prompts and "[ ]:" in prompts
 
-        self.page.locator(".jp-WindowedPanel-outer").first.hover()
         wait_until(stopped, QUICK, "the cell to stop")
-        wait_until(lambda: "[*]:" not in self._prompts(), QUICK, "the others not to begin")
+        self.await_kernel()
 
     def _prompts(self) -> list[str]:
         prompts: list[str] = self.page.evaluate(_PROMPTS)
